@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/commands.h"
+#include "cli/json.h"
+#include "cli/options.h"
+#include "dispatch/dispatch.h"
+
+static const char help[] =
+    "usage: attend info [--json]\n"
+    "\n"
+    "Says what this machine has and what of it is used: processor features, caches, cores, threads, the limit on\n"
+    "instruction sets, the tuning profile, the ATTEND_* environment, and how the program was built.\n"
+    "\n"
+    "  --json   as JSON\n"
+    "  --help   this text\n"
+    "\n"
+    "examples\n"
+    "  attend info\n"
+    "  attend info --json | jq .features.usable\n"
+    "  ATTEND_ISA=avx2 ATTEND_NUM_THREADS=4 attend info\n";
+
+#ifdef __clang__
+static const char compiler[] = __VERSION__;
+#else
+static const char compiler[] = "gcc " __VERSION__;
+#endif
+
+/* Profiles are not read in this version; selection goes by its heuristics. */
+static const char profile[] = "none: built-in heuristics";
+
+static bool has_kernels(attend_isa isa) {
+  for (size_t i = 0; i < attend_kernel_count(); i++)
+    if (attend_kernel_at(i)->isa == isa) return true;
+  return false;
+}
+
+static int default_threads(const attend_env *env) {
+  return env->num_threads > 0 ? env->num_threads : attend_default_threads();
+}
+
+/* NULL if it is not set, or set to nothing, which the library takes to be the same. */
+static const char *environment_value(const char *name) {
+  const char *value = getenv(name);
+  return value && *value ? value : NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ JSON */
+
+static void add_cache(cJSON *caches, const char *name, size_t bytes, bool known) {
+  cJSON *cache = cJSON_AddObjectToObject(caches, name);
+  cJSON_AddNumberToObject(cache, "bytes", (double)bytes);
+  cJSON_AddBoolToObject(cache, "known", known);
+}
+
+static void print_json(const attend_env *env) {
+  const attend_cpu *cpu = attend_cpu_get();
+  const attend_topology *topology = attend_topology_get();
+  cJSON *root = attend_cli_json_object();
+  cJSON_AddStringToObject(root, "version", attend_version());
+  cJSON_AddStringToObject(root, "compiler", compiler);
+  cJSON_AddBoolToObject(root, "openmp", attend_uses_openmp());
+  cJSON_AddStringToObject(root, "cpu", cpu->name);
+  cJSON_AddStringToObject(root, "signature", cpu->signature);
+
+  cJSON *features = cJSON_AddObjectToObject(root, "features");
+  cJSON *usable = cJSON_AddArrayToObject(features, "usable"), *unusable = cJSON_AddObjectToObject(features, "unusable");
+  for (attend_cpu_feature f = 0; f < ATTEND_CPU_FEATURE_COUNT; f++) {
+    if (cpu->usable >> f & 1)
+      cJSON_AddItemToArray(usable, cJSON_CreateString(attend_cpu_feature_name(f)));
+    else if (cpu->present >> f & 1)
+      cJSON_AddStringToObject(unusable, attend_cpu_feature_name(f), attend_cpu_unusable_reason(f));
+  }
+
+  cJSON *caches = cJSON_AddObjectToObject(root, "caches");
+  add_cache(caches, "l1d", topology->l1d, topology->l1d_known);
+  add_cache(caches, "l2", topology->l2, topology->l2_known);
+  add_cache(caches, "l3", topology->l3, topology->l3_known);
+  cJSON *cores = cJSON_AddObjectToObject(root, "topology");
+  cJSON_AddNumberToObject(cores, "logical", topology->logical);
+  cJSON_AddNumberToObject(cores, "cores", topology->cores);
+  cJSON_AddNumberToObject(cores, "allowed", attend_allowed_cores());
+  cJSON_AddNumberToObject(cores, "numa_nodes", topology->nodes);
+
+  cJSON_AddNumberToObject(root, "threads", default_threads(env));
+  cJSON_AddStringToObject(root, "highest_isa", attend_isa_name(env->isa));
+  cJSON *built = cJSON_AddArrayToObject(root, "built_isas");
+  for (attend_isa isa = 0; isa < ATTEND_ISA_COUNT; isa++)
+    if (has_kernels(isa)) cJSON_AddItemToArray(built, cJSON_CreateString(attend_isa_name(isa)));
+  cJSON_AddStringToObject(root, "profile", profile);
+  cJSON *environment = cJSON_AddObjectToObject(root, "environment");
+  for (const attend_env_variable *v = attend_env_variables; v->name; v++) {
+    const char *value = environment_value(v->name);
+    cJSON_AddItemToObject(environment, v->name, value ? cJSON_CreateString(value) : cJSON_CreateNull());
+  }
+  attend_cli_json_print(root);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ text */
+
+static void print_cache(const char *name, size_t bytes, bool known) {
+  const char *note = known ? "" : " (assumed: the system does not say)";
+  if (bytes % ((size_t)1 << 20) == 0)
+    printf("  %-20s %zu MiB%s\n", name, bytes >> 20, note);
+  else
+    printf("  %-20s %zu KiB%s\n", name, bytes >> 10, note);
+}
+
+static void print_features(const attend_cpu *cpu) {
+  int indent = printf("  %-20s", "usable"), column = indent;
+  for (attend_cpu_feature f = 0; f < ATTEND_CPU_FEATURE_COUNT; f++) {
+    if (!(cpu->usable >> f & 1)) continue;
+    if (column > 90) printf("\n%*s", column = indent, "");
+    column += printf(" %s", attend_cpu_feature_name(f));
+  }
+  puts(cpu->usable ? "" : " none");
+  for (attend_cpu_feature f = 0; f < ATTEND_CPU_FEATURE_COUNT; f++)
+    if (cpu->present & ~cpu->usable & UINT64_C(1) << f)
+      printf("  %-20s present, but not usable: %s\n", attend_cpu_feature_name(f), attend_cpu_unusable_reason(f));
+}
+
+static void print_text(const attend_env *env) {
+  const attend_cpu *cpu = attend_cpu_get();
+  const attend_topology *topology = attend_topology_get();
+  printf("attend %s, built by %s, %s OpenMP; kernels for", attend_version(), compiler,
+         attend_uses_openmp() ? "with" : "without");
+  for (attend_isa isa = 0; isa < ATTEND_ISA_COUNT; isa++)
+    if (has_kernels(isa)) printf(" %s", attend_isa_name(isa));
+
+  printf("\n\nprocessor\n  %-20s %s\n  %-20s %s\n", "name", cpu->name, "signature", cpu->signature);
+  print_features(cpu);
+  puts("\ncaches (one instance)");
+  print_cache("L1 data", topology->l1d, topology->l1d_known);
+  print_cache("L2", topology->l2, topology->l2_known);
+  print_cache("L3", topology->l3, topology->l3_known);
+  printf("\ntopology\n  %-20s %d\n  %-20s %d, of which this process may use %d\n  %-20s %d\n", "logical processors",
+         topology->logical, "cores", topology->cores, attend_allowed_cores(), "NUMA nodes", topology->nodes);
+
+  printf("\nin use\n  %-20s %d (%s)\n", "threads", default_threads(env),
+         env->num_threads > 0 ? "ATTEND_NUM_THREADS" : "the cores this process may use");
+  printf("  %-20s %s (%s)\n", "highest isa", attend_isa_name(env->isa),
+         environment_value("ATTEND_ISA") ? "ATTEND_ISA" : "the processor's");
+  printf("  %-20s %s\n", "profile", profile);
+  puts("\nenvironment");
+  for (const attend_env_variable *v = attend_env_variables; v->name; v++) {
+    const char *value = environment_value(v->name);
+    printf("  %-20s %s\n", v->name, value ? value : "not set");
+  }
+}
+
+int cmd_info(int argc, char **argv) {
+  bool json;
+  int status;
+  if (!attend_cli_json_option(argc, argv, help, &json, &status)) return status;
+  attend_env env;
+  attend_status read = attend_env_read(&env);
+  if (read != ATTEND_OK) return attend_cli_library_error(read);
+  (json ? print_json : print_text)(&env);
+  return ATTEND_EXIT_DONE;
+}

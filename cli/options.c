@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/options.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dispatch/dispatch.h"
+
+int attend_cli_error(const char *format, ...) {
+  char text[16384]; /* room for two paths */
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  /* A file name may hold a line break or a terminal's escape sequence. */
+  for (char *c = text; *c; c++)
+    if ((unsigned char)*c < ' ' || *c == 127) *c = '?';
+  fprintf(stderr, "attend: %s\n", text);
+  return ATTEND_EXIT_BAD_INPUT;
+}
+
+int attend_cli_library_error(attend_status status) {
+  const char *detail = attend_error_detail(), *kind = attend_status_string(status);
+  return *detail ? attend_cli_error("%s: %s", kind, detail) : attend_cli_error("%s", kind);
+}
+
+bool attend_cli_flush(void) {
+  if (fflush(stdout) == 0 && !ferror(stdout)) return true;
+  attend_cli_error("cannot write to standard output");
+  return false;
+}
+
+int attend_cli_next_option(int argc, char **argv, const struct option *options) {
+  static uint64_t seen;
+  opterr = 0;
+  int before = optind, index = -1;
+  int option = getopt_long(argc, argv, ":", options, &index);
+  if (option == -1) {
+    if (optind >= argc) return -1;
+    attend_cli_error("%s: unexpected argument '%s' (an optional value is given as --option=value)", argv[0],
+                     argv[optind]);
+    return 0;
+  }
+  if (option == ':' || option == '?') {
+    /* getopt has moved past the argument at fault, but for a short option in the middle of its cluster. */
+    const char *given = argv[optind > before ? optind - 1 : before];
+    if (option == ':')
+      attend_cli_error("%s: option '%s' needs a value", argv[0], given);
+    else if (optopt && given[0] == '-' && given[1] == '-')
+      attend_cli_error("%s: option '%s' takes no value", argv[0], given);
+    else
+      attend_cli_error("%s: unknown option '%s'; 'attend %s --help' lists them", argv[0], given, argv[0]);
+    return 0;
+  }
+  if (seen & UINT64_C(1) << option) {
+    attend_cli_error("%s: option '--%s' is given twice", argv[0], options[index].name);
+    return 0;
+  }
+  seen |= UINT64_C(1) << option;
+  return option;
+}
+
+/* strtoll() and strtof() skip white space and take "nan"; a value here begins with a sign, a digit or a point. */
+static bool begins_number(const char *text) { return *text && strchr("+-.0123456789", *text); }
+
+bool attend_cli_integer(const char *option, const char *text, int64_t least, int64_t most, int64_t *value) {
+  char *end;
+  errno = 0;
+  long long number = strtoll(text, &end, 10);
+  if (!begins_number(text) || end == text || *end || errno || number < least || number > most) {
+    attend_cli_error("--%s '%s': expected a whole number from %lld to %lld", option, text, (long long)least,
+                     (long long)most);
+    return false;
+  }
+  *value = number;
+  return true;
+}
+
+bool attend_cli_number(const char *option, const char *text, float *value) {
+  char *end;
+  errno = 0;
+  float number = strtof(text, &end);
+  if (!begins_number(text) || end == text || *end || errno || !isfinite(number)) {
+    attend_cli_error("--%s '%s': expected a finite number in the range of float", option, text);
+    return false;
+  }
+  *value = number;
+  return true;
+}
+
+bool attend_cli_dtype(const char *text, attend_dtype *dtype) {
+  for (*dtype = ATTEND_F32; *dtype <= ATTEND_BF16; ++*dtype)
+    if (strcmp(text, attend_dtype_name(*dtype)) == 0) return true;
+  attend_cli_error("--dtype '%s': expected f32, f16 or bf16", text);
+  return false;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** What the commands share in reading their command line, on top of getopt_long(). */
+#ifndef ATTEND_CLI_OPTIONS_H
+#define ATTEND_CLI_OPTIONS_H
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "attend/attend.h"
+
+/** Exit statuses. */
+enum { ATTEND_EXIT_DONE = 0, ATTEND_EXIT_CHECK_FAILED = 1, ATTEND_EXIT_BAD_INPUT = 2 };
+
+/**
+ * Prints "attend: ..." as exactly one line on stderr, whatever is in the text, and returns ATTEND_EXIT_BAD_INPUT:
+ * `return attend_cli_error("--seed %s: expected a whole number", text);`
+ */
+int attend_cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/** Prints what attend_error_detail() says of the library call that just failed with `status`, like attend_cli_error. */
+int attend_cli_library_error(attend_status status);
+
+/** Flushes stdout. False after reporting that not all of it could be written. */
+bool attend_cli_flush(void);
+
+/**
+ * getopt_long() without short options, and without its own messages: -1 at the end, the `val` of an option (>= 1), or 0
+ * after an error was reported. An option given twice and an argument that is no option are errors.
+ */
+int attend_cli_next_option(int argc, char **argv, const struct option *options);
+
+/**
+ * The value of --`option` as a number between two bounds. False after reporting that something else was expected:
+ * a number with anything behind it, out of bounds, NaN, empty.
+ */
+bool attend_cli_integer(const char *option, const char *text, int64_t least, int64_t most, int64_t *value);
+bool attend_cli_number(const char *option, const char *text, float *value);
+
+/** The value of --dtype. */
+bool attend_cli_dtype(const char *text, attend_dtype *dtype);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Output files that appear together or not at all. */
+#ifndef ATTEND_CLI_OUTPUT_H
+#define ATTEND_CLI_OUTPUT_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { ATTEND_OUTPUTS_MAX = 3 };
+
+/** A float32 array and the .npy file it goes to. The caller sets the first five fields, attend_outputs_check() the
+ * rest. */
+typedef struct attend_output {
+  const char *option; /**< for errors: the option that names the file */
+  const char *path;
+  int rank;
+  int64_t shape[4];
+  const float *data;        /**< needed from attend_outputs_stage() on */
+  char target[PATH_MAX];    /**< the path without links: what is replaced in the end */
+  char temporary[PATH_MAX]; /**< what is written, "" when there is none */
+  char replaced[PATH_MAX];  /**< what the target was, while it can still be brought back; "" when there is none */
+} attend_output;
+
+/** Up to ATTEND_OUTPUTS_MAX outputs. */
+typedef struct attend_outputs {
+  int count;
+  attend_output file[ATTEND_OUTPUTS_MAX];
+} attend_outputs;
+
+/** Whether the files can be written, as far as can be told before: called before the work, so that none is in vain. */
+bool attend_outputs_check(attend_outputs *outputs);
+
+/**
+ * Writes all files under temporary names in their directories. Until the commit or the discard, signals that end the
+ * process wait, so that they leave nothing behind. On failure nothing is left.
+ */
+bool attend_outputs_stage(attend_outputs *outputs);
+
+/** Renames all staged files to what they are called, or, on failure, leaves everything as it was. */
+bool attend_outputs_commit(attend_outputs *outputs);
+
+/** Instead of the commit: removes all staged files. */
+void attend_outputs_discard(attend_outputs *outputs);
+
+#endif

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "verify/verify.h"
+
+#include <fnmatch.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/json.h"
+#include "cli/options.h"
+#include "dispatch/dispatch.h"
+
+/* As many as it takes to pass 2,000 with the scalar kernels alone, named cases included, a few times over. */
+#define DEFAULT_CASES 400
+#define TEXT_OF(number) #number
+#define TEXT(number) TEXT_OF(number)
+
+/* JSON has no larger whole numbers. */
+#define GREATEST_SEED (INT64_C(1) << 52)
+
+static const char help[] =
+    "usage: attend verify [OPTION]...\n"
+    "\n"
+    "Proves every kernel that runs here against a plain reference in double precision, on named cases (each semantic\n"
+    "alone and combined, in every element type) and on random ones. Buffers lie against guard pages, everything that\n"
+    "is not attended is NaN, and each case is run several ways that must give the same bits.\n"
+    "\n"
+    "  --kernel GLOB  only kernels whose name matches, '*avx2*' for example\n"
+    "  --dtype T      all tensors of this type: f32, f16 or bf16\n"
+    "  --case NAME    only the named case of that name, or only the random ones: 'random'\n"
+    "  --cases N      number of random cases (default " TEXT(
+        DEFAULT_CASES) ")\n"
+                       "  --seed S       seed of all numbers; random case i has seed S + i (default: another one each "
+                       "time)\n"
+                       "  --json         the result as JSON\n"
+                       "  --help         this text\n"
+                       "\n"
+                       "A failure is printed with its kernel, seed and every field of the case, and with the command "
+                       "that repeats it.\n"
+                       "Errors are |out - reference| / max |v|, worst of all cases, beside those of plain f32 "
+                       "arithmetic. 'of allowed' is\n"
+                       "the largest error as a share of what is allowed for its case.\n"
+                       "\n"
+                       "exit status: 0 all passed, 1 a case failed, 2 bad usage or nothing to verify\n"
+                       "\n"
+                       "examples\n"
+                       "  attend verify\n"
+                       "  attend verify --kernel 'decode*' --dtype bf16 --cases 2000\n"
+                       "  attend verify --case random --seed 17 --cases 1\n";
+
+typedef struct arguments {
+  const char *kernel, *only;
+  attend_dtype dtype;
+  int64_t cases, seed;
+  bool json;
+} arguments;
+
+/* What came of the cases of a kernel. */
+enum { REASONS = 8, PRINTED_FAILURES = 10 };
+typedef struct tally {
+  const attend_kernel *kernel;
+  int64_t passed, failed, skipped;
+  double error[2], plain[2]; /* where out is f32, and where it has 16 bits; negative: no such case */
+  double share;
+  struct {
+    char text[256];
+    int64_t count;
+  } reasons[REASONS]; /* for skipping; the last one counts all that have no place of their own */
+} tally;
+
+/* ------------------------------------------------------------------------------------------------------- arguments */
+
+static bool read_dtype(const char *text, attend_dtype *dtype) {
+  for (*dtype = ATTEND_F32; *dtype <= ATTEND_BF16; ++*dtype)
+    if (strcmp(text, attend_dtype_name(*dtype)) == 0) return true;
+  attend_cli_error("--dtype '%s': expected f32, f16 or bf16", text);
+  return false;
+}
+
+static bool is_case(const char *name) {
+  if (strcmp(name, "random") == 0) return true;
+  for (size_t i = 0; i < attend_verify_named_count(); i++) {
+    attend_verify_case c;
+    attend_verify_named_case(i, 0, ATTEND_DTYPE_DEFAULT, &c);
+    if (strcmp(name, c.name) == 0) return true;
+  }
+  attend_cli_error("--case '%s': expected 'random' or the name of a case, as a failure gives it", name);
+  return false;
+}
+
+/* False when there is no more to do, with the exit status set. */
+static bool read_arguments(int argc, char **argv, arguments *a, int *status) {
+  enum { KERNEL = 1, DTYPE, CASE, CASES, SEED, JSON, HELP };
+  static const struct option table[] = {
+      {"kernel", required_argument, NULL, KERNEL}, {"dtype", required_argument, NULL, DTYPE},
+      {"case", required_argument, NULL, CASE},     {"cases", required_argument, NULL, CASES},
+      {"seed", required_argument, NULL, SEED},     {"json", no_argument, NULL, JSON},
+      {"help", no_argument, NULL, HELP},           {0}};
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  *a = (arguments){
+      .kernel = "*", .cases = DEFAULT_CASES, .seed = ((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000) % 1000000000};
+  int option;
+  while ((option = attend_cli_next_option(argc, argv, table)) > 0) {
+    bool ok = true;
+    if (option == KERNEL) a->kernel = optarg;
+    if (option == DTYPE) ok = read_dtype(optarg, &a->dtype);
+    if (option == CASE) ok = is_case(a->only = optarg);
+    if (option == CASES) ok = attend_cli_integer("cases", optarg, 0, 1000000000, &a->cases);
+    if (option == SEED) ok = attend_cli_integer("seed", optarg, 0, GREATEST_SEED, &a->seed);
+    if (option == JSON) a->json = true;
+    if (option == HELP) fputs(help, stdout);
+    *status = option == HELP ? ATTEND_EXIT_DONE : ATTEND_EXIT_BAD_INPUT;
+    if (!ok || option == HELP) return false;
+  }
+  *status = ATTEND_EXIT_BAD_INPUT;
+  return option == -1;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- cases */
+
+/* Where the next case comes from: the named ones, each in the types it is asked for in, and then the random ones. */
+typedef struct cursor {
+  size_t named;
+  attend_dtype dtype;
+  int64_t random;
+} cursor;
+
+static bool next_case(const arguments *a, cursor *at, attend_verify_case *c) {
+  while (at->named < attend_verify_named_count()) {
+    const bool typed = attend_verify_named_is_typed(at->named);
+    const attend_dtype dtype = at->dtype ? at->dtype : a->dtype ? a->dtype : ATTEND_F32;
+    attend_verify_named_case(at->named, (uint64_t)a->seed, dtype, c);
+    if (typed || a->dtype || dtype == ATTEND_BF16)
+      at->named++, at->dtype = ATTEND_DTYPE_DEFAULT;
+    else
+      at->dtype = (attend_dtype)(dtype + 1);
+    /* A case with types of its own mixes them. */
+    if ((!a->only || strcmp(a->only, c->name) == 0) && !(typed && a->dtype)) return true;
+  }
+  if ((a->only && strcmp(a->only, "random") != 0) || at->random >= a->cases) return false;
+  attend_verify_random_case((uint64_t)(a->seed + at->random++), a->dtype, c);
+  return true;
+}
+
+static int64_t count_cases(const arguments *a) {
+  cursor at = {0};
+  attend_verify_case c;
+  int64_t count = 0;
+  while (next_case(a, &at, &c)) count++;
+  return count;
+}
+
+/* --------------------------------------------------------------------------------------------------------- tallies */
+
+static void count_reason(tally *t, const char *text) {
+  int i = 0;
+  while (i < REASONS - 1 && t->reasons[i].count && strcmp(t->reasons[i].text, text) != 0) i++;
+  if (i == REASONS - 1) text = "other reasons";
+  snprintf(t->reasons[i].text, sizeof t->reasons[i].text, "%.*s", (int)sizeof t->reasons[i].text - 1, text);
+  t->reasons[i].count++;
+  t->skipped++;
+}
+
+static void count_result(tally *t, const attend_verify_case *c, const attend_verify_result *r) {
+  if (r->status == ATTEND_VERIFY_SKIPPED) {
+    count_reason(t, r->message);
+    return;
+  }
+  const attend_dtype out = c->problem.out_dtype ? c->problem.out_dtype : c->problem.q_dtype;
+  const int wide = out == ATTEND_F32 ? 0 : 1;
+  ++*(r->status == ATTEND_VERIFY_PASSED ? &t->passed : &t->failed);
+  if (r->error > t->error[wide]) t->error[wide] = r->error;
+  if (r->plain_error > t->plain[wide]) t->plain[wide] = r->plain_error;
+  if (r->share > t->share) t->share = r->share;
+}
+
+/* Kernels that match. */
+static size_t choose_kernels(const char *glob, tally *tallies) {
+  size_t count = 0;
+  for (size_t i = 0; i < attend_kernel_count(); i++) {
+    const attend_kernel *kernel = attend_kernel_at(i);
+    if (fnmatch(glob, kernel->name, 0) == 0)
+      tallies[count++] = (tally){.kernel = kernel, .error = {-1, -1}, .plain = {-1, -1}};
+  }
+  return count;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- output */
+
+static void print_error(double error) {
+  if (error < 0)
+    printf("  %9s", "-");
+  else
+    printf("  %9.2e", error);
+}
+
+static void print_tallies(const tally *tallies, size_t count) {
+  int width = (int)strlen("kernel");
+  for (size_t i = 0; i < count; i++)
+    if ((int)strlen(tallies[i].kernel->name) > width) width = (int)strlen(tallies[i].kernel->name);
+  printf("%-*s  %6s  %6s  %7s  %9s  %9s  %9s  %9s  %10s\n", width, "kernel", "passed", "failed", "skipped", "error f32",
+         "plain", "error 16", "plain", "of allowed");
+  for (size_t i = 0; i < count; i++) {
+    const tally *t = &tallies[i];
+    printf("%-*s  %6" PRId64 "  %6" PRId64 "  %7" PRId64, width, t->kernel->name, t->passed, t->failed, t->skipped);
+    for (int wide = 0; wide < 2; wide++) print_error(t->error[wide]), print_error(t->plain[wide]);
+    printf("  %9.0f%%\n", 100 * t->share);
+    for (int r = 0; r < REASONS && t->reasons[r].count; r++)
+      printf("  skipped %" PRId64 ": %s\n", t->reasons[r].count, t->reasons[r].text);
+  }
+}
+
+static cJSON *tally_json(const tally *t) {
+  cJSON *item = cJSON_CreateObject();
+  cJSON_AddStringToObject(item, "kernel", t->kernel->name);
+  cJSON_AddNumberToObject(item, "passed", (double)t->passed);
+  cJSON_AddNumberToObject(item, "failed", (double)t->failed);
+  cJSON_AddNumberToObject(item, "skipped", (double)t->skipped);
+  static const char *const names[2][2] = {{"error_f32", "plain_error_f32"}, {"error_16", "plain_error_16"}};
+  for (int wide = 0; wide < 2; wide++)
+    if (t->error[wide] >= 0) {
+      cJSON_AddNumberToObject(item, names[wide][0], t->error[wide]);
+      cJSON_AddNumberToObject(item, names[wide][1], t->plain[wide]);
+    }
+  cJSON_AddNumberToObject(item, "share_of_allowed", t->share);
+  cJSON *reasons = cJSON_AddArrayToObject(item, "reasons");
+  for (int r = 0; r < REASONS && t->reasons[r].count; r++) {
+    cJSON *reason = cJSON_CreateObject();
+    cJSON_AddStringToObject(reason, "reason", t->reasons[r].text);
+    cJSON_AddNumberToObject(reason, "skipped", (double)t->reasons[r].count);
+    cJSON_AddItemToArray(reasons, reason);
+  }
+  return item;
+}
+
+static void add_totals(cJSON *root, const tally *tallies, size_t count, const tally *all) {
+  cJSON *kernels = cJSON_AddArrayToObject(root, "kernels");
+  for (size_t i = 0; i < count; i++) cJSON_AddItemToArray(kernels, tally_json(&tallies[i]));
+  cJSON_AddNumberToObject(root, "passed", (double)all->passed);
+  cJSON_AddNumberToObject(root, "failed", (double)all->failed);
+  cJSON_AddNumberToObject(root, "skipped", (double)all->skipped);
+}
+
+static void report_failure(const tally *t, const attend_verify_result *result, cJSON *failures, bool progress) {
+  if (t->failed > PRINTED_FAILURES) return;
+  if (failures) {
+    cJSON_AddItemToArray(failures, cJSON_CreateString(result->message));
+    return;
+  }
+  if (progress) fputs("\r\033[K", stderr);
+  printf("FAILED %s\n", result->message);
+  if (t->failed == PRINTED_FAILURES) printf("  further failures of %s are counted, not printed\n", t->kernel->name);
+  fflush(stdout);
+}
+
+/* ------------------------------------------------------------------------------------------------------------- run */
+
+/* Every case with every kernel. False if there is no memory. */
+static bool verify_all(const arguments *a, const attend_env *env, tally *tallies, size_t count, cJSON *failures) {
+  attend_verify *v = attend_verify_open(env->isa);
+  attend_verify_result *result = malloc(sizeof *result);
+  const bool progress = isatty(STDERR_FILENO) && !a->json;
+  const int64_t cases = progress ? count_cases(a) : 0;
+  bool ok = v && result;
+  cursor at = {0};
+  attend_verify_case c;
+  for (int64_t done = 0; ok && next_case(a, &at, &c); done++) {
+    if (progress && done % 10 == 0) fprintf(stderr, "\r%" PRId64 " of %" PRId64 " cases", done, cases);
+    ok = attend_verify_prepare(v, &c);
+    for (size_t i = 0; ok && i < count; i++) {
+      attend_verify_run(v, tallies[i].kernel, result);
+      count_result(&tallies[i], &c, result);
+      if (result->status == ATTEND_VERIFY_FAILED) report_failure(&tallies[i], result, failures, progress);
+    }
+  }
+  if (progress) fputs("\r\033[K", stderr);
+  free(result);
+  attend_verify_close(v);
+  return ok;
+}
+
+int cmd_verify(int argc, char **argv) {
+  arguments a;
+  int status;
+  if (!read_arguments(argc, argv, &a, &status)) return status;
+  attend_env env;
+  const attend_status read = attend_env_read(&env);
+  if (read != ATTEND_OK) return attend_cli_library_error(read);
+  tally *tallies = calloc(attend_kernel_count(), sizeof *tallies), all = {0};
+  if (!tallies) return attend_cli_error("no memory for the results");
+  const size_t count = choose_kernels(a.kernel, tallies);
+  if (count == 0) {
+    free(tallies);
+    return attend_cli_error("--kernel '%s': matches no kernel; 'attend kernels' lists them", a.kernel);
+  }
+
+  cJSON *root = a.json ? attend_cli_json_object() : NULL, *failures = NULL;
+  if (root) {
+    cJSON_AddNumberToObject(root, "seed", (double)a.seed);
+    failures = cJSON_AddArrayToObject(root, "failures");
+  } else {
+    printf("seed %" PRId64 "\n", a.seed);
+    fflush(stdout);
+  }
+  if (!verify_all(&a, &env, tallies, count, failures)) {
+    cJSON_Delete(root);
+    free(tallies);
+    return attend_cli_error("no memory for the tensors of a case");
+  }
+  for (size_t i = 0; i < count; i++) {
+    all.passed += tallies[i].passed;
+    all.failed += tallies[i].failed;
+    all.skipped += tallies[i].skipped;
+  }
+  if (root) {
+    add_totals(root, tallies, count, &all);
+    attend_cli_json_print(root);
+  } else {
+    print_tallies(tallies, count);
+    printf("%" PRId64 " passed, %" PRId64 " failed, %" PRId64 " skipped\n", all.passed, all.failed, all.skipped);
+  }
+  free(tallies);
+  if (all.failed) return ATTEND_EXIT_CHECK_FAILED;
+  return all.passed ? ATTEND_EXIT_DONE : attend_cli_error("verify: no case could be run, so that nothing is verified");
+}

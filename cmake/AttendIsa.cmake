@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+include(CheckCCompilerFlag)
+
+set(ATTEND_ISA_KNOWN "")       # names, as the alternatives of a regex
+set(ATTEND_ISA_BUILT "")       # names
+set(ATTEND_ISA_DEFINITIONS "") # ATTEND_BUILD_<NAME>, for kernels/kernels.def
+set(ATTEND_ISA_OBJECTS "")     # for the libraries
+
+# attend_isa(<name> [FLAGS <flag>...] [PROCESSOR <regex>] [EXCLUDE <file>...])
+#
+# Makes an object library of kernels/<name>/*.c, compiled with FLAGS and nothing else, when the target processor matches
+# the regex and the compiler knows the flags. Its flags are left in ATTEND_ISA_FLAGS_<name>.
+macro(attend_isa name)
+  string(JOIN "|" ATTEND_ISA_KNOWN ${ATTEND_ISA_KNOWN} ${name})
+  _attend_isa(${name} ${ARGN})
+  if(TARGET attend_${name})
+    string(TOUPPER ${name} _attend_upper)
+    list(APPEND ATTEND_ISA_BUILT ${name})
+    list(APPEND ATTEND_ISA_DEFINITIONS ATTEND_BUILD_${_attend_upper})
+    list(APPEND ATTEND_ISA_OBJECTS $<TARGET_OBJECTS:attend_${name}>)
+    get_target_property(ATTEND_ISA_FLAGS_${name} attend_${name} ATTEND_FLAGS)
+  endif()
+endmacro()
+
+function(_attend_isa name)
+  cmake_parse_arguments(PARSE_ARGV 1 isa "" "PROCESSOR" "FLAGS;EXCLUDE")
+  string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" processor)
+  if(isa_PROCESSOR AND NOT processor MATCHES "^(${isa_PROCESSOR})$")
+    return()
+  endif()
+  if(isa_FLAGS)
+    list(JOIN isa_FLAGS " " flags)
+    check_c_compiler_flag("${flags}" ATTEND_COMPILES_${name})
+    if(NOT ATTEND_COMPILES_${name})
+      message(WARNING "attend: no ${name} kernels: ${CMAKE_C_COMPILER} does not take ${flags}")
+      return()
+    endif()
+  endif()
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/${name}/*.c)
+  foreach(file IN LISTS isa_EXCLUDE)
+    list(REMOVE_ITEM sources ${PROJECT_SOURCE_DIR}/kernels/${name}/${file})
+  endforeach()
+  if(NOT sources) # GROWING
+    return()
+  endif()
+  add_library(attend_${name} OBJECT ${sources})
+  target_include_directories(attend_${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)
+  target_compile_options(attend_${name} PRIVATE ${isa_FLAGS})
+  set_target_properties(attend_${name} PROPERTIES ATTEND_FLAGS "${isa_FLAGS}")
+endfunction()

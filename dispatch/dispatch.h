@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * What the parts of dispatch/ offer one another, the command line, the tests and the benchmarks. None of it is exported
+ * from the shared library.
+ */
+#ifndef ATTEND_DISPATCH_DISPATCH_H
+#define ATTEND_DISPATCH_DISPATCH_H
+
+#include "kernels/kernel.h"
+
+/* ------------------------------------------------------------------------------------- cpu.c, cpu_x86.c, cpu_arm.c */
+
+typedef struct attend_cpu {
+  char name[64];      /**< as the processor or the system calls it */
+  char signature[64]; /**< family, model, stepping, or the Arm MIDR: what a profile is bound to */
+  uint64_t present;   /**< features the processor has */
+  uint64_t usable;    /**< of those, the ones the operating system lets us use, less the test mask */
+} attend_cpu;
+
+/** The processor, detected once. */
+const attend_cpu *attend_cpu_get(void);
+/** "avx512f", ... */
+const char *attend_cpu_feature_name(attend_cpu_feature feature);
+/** Why a feature that is present cannot be used, or NULL if it can. */
+const char *attend_cpu_unusable_reason(attend_cpu_feature feature);
+/** For tests: takes features away. 0 gives all back. Not thread-safe. */
+void attend_cpu_set_test_mask(uint64_t taken_away);
+
+/** "scalar", "avx2", ...: the names of ATTEND_ISA and the fourth field of a kernel name. */
+const char *attend_isa_name(attend_isa isa);
+/** Features every kernel of an ISA needs. */
+uint64_t attend_isa_features(attend_isa isa);
+/** Orders the ISAs of one processor family: a higher one is wider. */
+int attend_isa_rank(attend_isa isa);
+const char *attend_body_name(attend_body body);    /**< "blocked", "tiled", "streaming", "decode" */
+const char *attend_dtype_name(attend_dtype dtype); /**< "f32", ... */
+size_t attend_dtype_size(attend_dtype dtype);
+
+/* -------------------------------------------------------------------------------------------- topology.c, os_linux.c
+ */
+
+typedef struct attend_topology {
+  int logical;        /**< logical processors of the machine */
+  int cores;          /**< physical cores of the machine */
+  int allowed;        /**< physical cores this process may use, when first asked: see attend_allowed_cores() */
+  int nodes;          /**< NUMA nodes */
+  size_t l1d, l2, l3; /**< bytes; of one instance of each level. Never 0: a common size where unknown */
+  bool l1d_known, l2_known, l3_known;
+} attend_topology;
+
+const attend_topology *attend_topology_get(void);
+/** Physical cores the calling thread may use now, by its affinity mask and the control group's quota; at least 1. */
+int attend_allowed_cores(void);
+/** `cores`, but no more than the machine has and the quota allows. */
+int attend_limit_cores(int cores);
+
+/* ------------------------------------------------------------------------------------------------------ registry.c */
+
+size_t attend_kernel_count(void);
+/** Kernels in table order: widest ISA first, scalar last. */
+const attend_kernel *attend_kernel_at(size_t index);
+const attend_kernel *attend_kernel_find(const char *name);
+/** Whether it can run on this processor under ATTEND_ISA's limit `highest`; if not and `why` is given, the reason. */
+bool attend_kernel_runnable(const attend_kernel *kernel, attend_isa highest, char *why, size_t why_size);
+/** Whether it can do a problem; if not and `why` is given, the reason. */
+bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *problem, char *why, size_t why_size);
+
+/* ----------------------------------------------------------------------------------------------------------- env.c */
+
+/** Bound of ATTEND_NUM_THREADS and of attend_options.num_threads. */
+#define ATTEND_MOST_THREADS 1024
+
+typedef struct attend_env {
+  attend_isa isa;  /**< highest ISA allowed: every kernel's ISA of a higher rank is out */
+  char kernel[64]; /**< "" = not set */
+  int num_threads; /**< 0 = not set */
+  bool verbose;
+  char profile[4096]; /**< "" = not set, "off" = none */
+} attend_env;
+
+/** Reads the environment; ATTEND_ERROR_ENVIRONMENT, with the detail set, at a value that cannot be honoured. */
+attend_status attend_env_read(attend_env *env);
+
+typedef struct attend_env_variable {
+  const char *name, *values, *meaning;
+  attend_status (*parse)(attend_env *env, const char *value);
+} attend_env_variable;
+/** The table of all variables, for --help and the documentation; ends with a NULL name. */
+extern const attend_env_variable attend_env_variables[];
+
+/* --------------------------------------------------------------------------------------------------------- error.c */
+
+/** Sets attend_error_detail() of this thread, printf-like, and returns `status`. */
+attend_status attend_fail(attend_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* -------------------------------------------------------------------------------------------------------- memory.c */
+
+/** All of the library's allocations: aligned to 64 bytes, size rounded up. NULL when there is no memory. */
+void *attend_alloc(size_t size);
+void attend_free(void *memory);
+/** For tests: the n-th allocation from now on fails, once; 0 = none. Returns how many there were since the last call.
+ */
+long attend_fail_allocation(long nth);
+
+/* ----------------------------------------------------------------------------------------------------- versioned.c */
+
+/**
+ * Copies a caller's struct that begins with struct_size, from an older or a newer header than ours, into ours of `size`
+ * bytes; what it does not have becomes 0. `first` is the size it had when it was first released, `name` its type.
+ */
+attend_status attend_read_versioned(void *to, size_t size, size_t first, const void *from, const char *name);
+
+/* -------------------------------------------------------------------------------------------- problem.c, tensors.c */
+
+/** Checks a problem and fills in every default. */
+attend_status attend_resolve(const attend_problem *problem, attend_resolved *resolved);
+/** Whether there is nothing to compute: no batch, no query head or no query. */
+static inline bool attend_is_empty(const attend_resolved *problem) {
+  return problem->p.batch == 0 || problem->rows == 0;
+}
+/**
+ * Checks the tensors of a run, the values of kv_lengths included. Writes a full-size copy, in which tensors that the
+ * problem does not have are NULL. A problem with nothing to compute needs no tensor.
+ */
+attend_status attend_check_tensors(const attend_resolved *problem, const attend_tensors *tensors, attend_tensors *full);
+
+/* -------------------------------------------------------------------------------------------------------- select.c */
+
+typedef struct attend_choice {
+  const attend_kernel *kernel; /**< NULL if there is nothing to compute */
+  attend_tiling tiling;
+  char reason[160];
+} attend_choice;
+
+/** Picks kernel and tiling: forced, else by profile, else by heuristics. `threads` never changes what is computed. */
+attend_status attend_select(const attend_resolved *problem, const attend_env *env, const char *forced, int threads,
+                            attend_choice *choice);
+
+/* ---------------------------------------------------------------------------------------------------------- plan.c */
+
+/**
+ * attend_plan_create() with a tiling of the caller's instead of the library's choice, for tests and the tuner:
+ * `options->kernel` must name a kernel. A tiling that is not one for that kernel is ATTEND_ERROR_INVALID_ARGUMENT, keys
+ * split where the kernel or the outputs asked for do not allow it ATTEND_ERROR_UNSUPPORTED.
+ */
+attend_status attend_plan_create_tiled(const attend_problem *problem, const attend_options *options,
+                                       const attend_tiling *tiling, attend_plan **plan);
+
+/* ------------------------------------------------------------------------------------------------------ parallel.c */
+
+/** Threads where neither the caller nor the environment says: the cores this process may use. */
+int attend_default_threads(void);
+/** Whether the library was built with OpenMP. */
+bool attend_uses_openmp(void);
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** The environment: the only place that reads it, and the one table of its variables. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "dispatch/dispatch.h"
+
+/* How much of a value an error quotes. */
+#define QUOTED "\"%.100s\""
+
+static bool is_built(attend_isa isa) {
+  for (size_t i = 0; i < attend_kernel_count(); i++)
+    if (attend_kernel_at(i)->isa == isa) return true;
+  return false;
+}
+
+static attend_status parse_isa(attend_env *env, const char *value) {
+  attend_isa isa = ATTEND_ISA_SCALAR;
+  while (isa < ATTEND_ISA_COUNT && strcmp(value, attend_isa_name(isa)) != 0) isa++;
+  if (isa == ATTEND_ISA_COUNT)
+    return attend_fail(ATTEND_ERROR_ENVIRONMENT,
+                       "ATTEND_ISA is " QUOTED ", expected scalar, avx2, avx512, amx, neon or sve", value);
+  uint64_t missing = attend_isa_features(isa) & ~attend_cpu_get()->usable;
+  if (missing) {
+    attend_cpu_feature feature = (attend_cpu_feature)__builtin_ctzll(missing);
+    return attend_fail(ATTEND_ERROR_ENVIRONMENT, "ATTEND_ISA is \"%s\", which cannot run here: needs %s: %s", value,
+                       attend_cpu_feature_name(feature), attend_cpu_unusable_reason(feature));
+  }
+  if (!is_built(isa))
+    return attend_fail(ATTEND_ERROR_ENVIRONMENT, "ATTEND_ISA is \"%s\", which this library has no kernels for", value);
+  env->isa = isa;
+  return ATTEND_OK;
+}
+
+static attend_status parse_kernel(attend_env *env, const char *value) {
+  if (strcmp(value, "auto") == 0) return ATTEND_OK;
+  if (!attend_kernel_find(value) || strlen(value) >= sizeof env->kernel)
+    return attend_fail(ATTEND_ERROR_ENVIRONMENT, "ATTEND_KERNEL is " QUOTED ", which is the name of no kernel", value);
+  strcpy(env->kernel, value);
+  return ATTEND_OK;
+}
+
+static attend_status parse_profile(attend_env *env, const char *value) {
+  if (strcmp(value, "off") != 0)
+    return attend_fail(ATTEND_ERROR_ENVIRONMENT, "ATTEND_PROFILE is " QUOTED ", but this version reads no profiles",
+                       value);
+  strcpy(env->profile, value);
+  return ATTEND_OK;
+}
+
+static attend_status parse_num_threads(attend_env *env, const char *value) {
+  long number = 0;
+  const char *c = value;
+  while (*c >= '0' && *c <= '9' && number <= ATTEND_MOST_THREADS) number = number * 10 + (*c++ - '0');
+  if (*c || number < 1 || number > ATTEND_MOST_THREADS)
+    return attend_fail(ATTEND_ERROR_ENVIRONMENT, "ATTEND_NUM_THREADS is " QUOTED ", expected 1 to %d", value,
+                       ATTEND_MOST_THREADS);
+  env->num_threads = (int)number;
+  return ATTEND_OK;
+}
+
+static attend_status parse_verbose(attend_env *env, const char *value) {
+  if (strcmp(value, "0") != 0 && strcmp(value, "1") != 0)
+    return attend_fail(ATTEND_ERROR_ENVIRONMENT, "ATTEND_VERBOSE is " QUOTED ", expected 0 or 1", value);
+  env->verbose = *value == '1';
+  return ATTEND_OK;
+}
+
+const attend_env_variable attend_env_variables[] = {
+    {"ATTEND_ISA", "scalar, avx2, avx512, amx, neon, sve", "the highest instruction set to use", parse_isa},
+    {"ATTEND_KERNEL", "NAME, auto", "the kernel to use where a program leaves the choice to the library", parse_kernel},
+    {"ATTEND_PROFILE", "off", "no tuning profile; this version reads none", parse_profile},
+    {"ATTEND_NUM_THREADS", "1 to 1024", "the most threads to use where a program does not say", parse_num_threads},
+    {"ATTEND_VERBOSE", "0, 1", "1: a line on stderr for each plan, with the kernel chosen and why", parse_verbose},
+    {NULL, NULL, NULL, NULL},
+};
+
+/** The highest instruction set that the processor can run: no limit. */
+static attend_isa highest_isa(void) {
+  attend_isa highest = ATTEND_ISA_SCALAR;
+  for (attend_isa isa = ATTEND_ISA_SCALAR; isa < ATTEND_ISA_COUNT; isa++)
+    if (!(attend_isa_features(isa) & ~attend_cpu_get()->usable) && attend_isa_rank(isa) > attend_isa_rank(highest))
+      highest = isa;
+  return highest;
+}
+
+attend_status attend_env_read(attend_env *env) {
+  *env = (attend_env){.isa = highest_isa()};
+  for (const attend_env_variable *variable = attend_env_variables; variable->name; variable++) {
+    const char *value = getenv(variable->name);
+    if (!value || !*value) continue; /* set to nothing is the shell's way of taking a variable away */
+    attend_status status = variable->parse(env, value);
+    if (status != ATTEND_OK) return status;
+  }
+  return ATTEND_OK;
+}

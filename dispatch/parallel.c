@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Runs plans: shares the work of a run out among the caller's threads, or among OpenMP's. */
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "dispatch/run_state.h"
+#include "kernels/merge.h"
+
+/* -------------------------------------------------------------------------------------------------------- the work */
+
+static float *floats_at(char *memory, size_t at) { return (float *)(void *)(memory + at); }
+
+static void run_slice(const attend_plan *plan, const attend_call *call, attend_slice slice, int64_t split,
+                      float *chunk_partials, char *scratch) {
+  const int64_t keys = plan->problem.p.kv_len, split_keys = plan->choice.tiling.split_keys;
+  slice.key_begin = split * split_keys;
+  slice.key_end = keys - slice.key_begin < split_keys ? keys : slice.key_begin + split_keys;
+  if (chunk_partials) slice.partial = chunk_partials + split * plan->split_stride;
+  plan->choice.kernel->run(call, &slice, scratch);
+}
+
+static void merge_chunk(const attend_plan *plan, const attend_call *call, const attend_slice *slice, float *partials) {
+  attend_merge(call, slice->batch, slice->kv_head, slice->row_begin, slice->row_end, partials, plan->splits,
+               plan->split_stride);
+}
+
+/**
+ * The rows of a chunk. The chunks of a head are neighbours, so that its keys and values are read while they are in the
+ * cache; and they come last rows first, the longest first when the problem is causal, so that parts end together.
+ */
+static attend_slice chunk_rows(const attend_plan *plan, int64_t chunk) {
+  const attend_resolved *r = &plan->problem;
+  const int64_t slice_rows = plan->choice.tiling.slice_rows, head = chunk / plan->head_chunks;
+  attend_slice slice = {.batch = head / r->p.kv_heads, .kv_head = head % r->p.kv_heads};
+  slice.row_begin = (plan->head_chunks - 1 - chunk % plan->head_chunks) * slice_rows;
+  slice.row_end = r->rows - slice.row_begin < slice_rows ? r->rows : slice.row_begin + slice_rows;
+  return slice;
+}
+
+static void run_item(const attend_plan *plan, attend_run_state *run, int64_t item, char *scratch) {
+  const attend_call *call = &run->call;
+  if (plan->splits == 1) {
+    run_slice(plan, call, chunk_rows(plan, item), 0, NULL, scratch);
+  } else if (!plan->slices_as_items) {
+    const attend_slice slice = chunk_rows(plan, item);
+    float *partials = floats_at(scratch, plan->partials_at);
+    for (int64_t split = 0; split < plan->splits; split++) run_slice(plan, call, slice, split, partials, scratch);
+    merge_chunk(plan, call, &slice, partials);
+  } else {
+    const int64_t chunk = item / plan->splits;
+    const attend_slice slice = chunk_rows(plan, chunk);
+    char *workspace = (char *)run;
+    attend_arrivals *arrivals = (attend_arrivals *)(void *)(workspace + plan->arrivals_at);
+    float *partials = floats_at(workspace, plan->partials_at) + chunk * plan->splits * plan->split_stride;
+    run_slice(plan, call, slice, item % plan->splits, partials, scratch);
+    /* Release our partial result, acquire those of the others. */
+    if (atomic_fetch_add_explicit(&arrivals[chunk], 1, memory_order_acq_rel) == plan->splits - 1)
+      merge_chunk(plan, call, &slice, partials);
+  }
+}
+
+static int64_t take_item(attend_run_state *run) {
+  return atomic_fetch_add_explicit(&run->next, 1, memory_order_relaxed);
+}
+
+/** Works on items until there are none left. */
+static void run_part(const attend_plan *plan, attend_run_state *run, int part) {
+  const attend_kernel *kernel = plan->choice.kernel;
+  char *scratch = (char *)run + plan->parts_at + (size_t)part * plan->part_size;
+  int64_t item = take_item(run);
+  if (item >= plan->items) return;
+  if (kernel->enter) kernel->enter();
+  for (; item < plan->items; item = take_item(run)) run_item(plan, run, item, scratch);
+  if (kernel->leave) kernel->leave();
+}
+
+/* ----------------------------------------------------------------------------------------------- the caller's threads
+ */
+
+static attend_status check_workspace(const attend_plan *plan, const void *workspace, size_t size) {
+  if (!plan) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "plan is NULL");
+  if (plan->workspace_size == 0) return ATTEND_OK;
+  if (!workspace)
+    return attend_fail(ATTEND_ERROR_WORKSPACE, "workspace is NULL, expected %zu bytes", plan->workspace_size);
+  if (size < plan->workspace_size)
+    return attend_fail(ATTEND_ERROR_WORKSPACE, "workspace_size is %zu, expected at least %zu", size,
+                       plan->workspace_size);
+  if ((uintptr_t)workspace % ATTEND_WORKSPACE_ALIGNMENT)
+    return attend_fail(ATTEND_ERROR_WORKSPACE, "workspace is at %p, expected a multiple of %d", workspace,
+                       ATTEND_WORKSPACE_ALIGNMENT);
+  return ATTEND_OK;
+}
+
+/** Checks the tensors and readies the workspace. */
+static attend_status begin(const attend_plan *plan, const attend_tensors *tensors, void *workspace) {
+  attend_tensors full;
+  attend_status status = attend_check_tensors(&plan->problem, tensors, &full);
+  if (status != ATTEND_OK || plan->workspace_size == 0) return status;
+  attend_run_state *run = workspace;
+  run->plan = plan;
+  run->tensors = full;
+  run->call = (attend_call){.problem = &plan->problem, .tensors = &run->tensors, .tiling = plan->choice.tiling};
+  atomic_init(&run->next, 0);
+  if (plan->slices_as_items) {
+    attend_arrivals *arrivals = (attend_arrivals *)(void *)((char *)workspace + plan->arrivals_at);
+    for (int64_t chunk = 0; chunk < plan->items / plan->splits; chunk++) atomic_init(&arrivals[chunk], 0);
+  }
+  return ATTEND_OK;
+}
+
+attend_status attend_plan_begin(const attend_plan *plan, const attend_tensors *tensors, void *workspace,
+                                size_t workspace_size) {
+  attend_status status = check_workspace(plan, workspace, workspace_size);
+  return status == ATTEND_OK ? begin(plan, tensors, workspace) : status;
+}
+
+attend_status attend_plan_run_part(const attend_plan *plan, const attend_tensors *tensors, void *workspace,
+                                   size_t workspace_size, int part, int parts) {
+  attend_status status = check_workspace(plan, workspace, workspace_size);
+  if (status != ATTEND_OK) return status;
+  if (!tensors) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "attend_tensors is NULL");
+  if (parts < 1 || parts > plan->threads)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "parts is %d, expected 1 to %d", parts, plan->threads);
+  if (part < 0 || part >= parts)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "part is %d, expected 0 to %d", part, parts - 1);
+  if (plan->workspace_size == 0) return ATTEND_OK;
+  attend_run_state *run = workspace;
+  if (run->plan != plan)
+    return attend_fail(ATTEND_ERROR_WORKSPACE, "attend_plan_begin() has not prepared this workspace for this plan");
+  run_part(plan, run, part);
+  return ATTEND_OK;
+}
+
+/* -------------------------------------------------------------------------------------------------------- our threads
+ */
+
+static void run_parts(const attend_plan *plan, attend_run_state *run) {
+#ifdef _OPENMP
+  if (plan->worthwhile > 1 && !omp_in_parallel()) {
+#pragma omp parallel num_threads(plan->worthwhile)
+    run_part(plan, run, omp_get_thread_num());
+    return;
+  }
+#endif
+  run_part(plan, run, 0);
+}
+
+attend_status attend_plan_run(const attend_plan *plan, const attend_tensors *tensors, void *workspace,
+                              size_t workspace_size) {
+  void *own = NULL;
+  attend_status status;
+  if (plan && plan->workspace_size && !workspace && workspace_size == 0) {
+    /* No more than the parts that will run need. */
+    size_t needed = plan->parts_at + (size_t)plan->worthwhile * plan->part_size;
+    workspace = own = attend_alloc(needed);
+    if (!own) return attend_fail(ATTEND_ERROR_OUT_OF_MEMORY, "no memory for a workspace of %zu bytes", needed);
+    status = begin(plan, tensors, workspace);
+  } else {
+    status = attend_plan_begin(plan, tensors, workspace, workspace_size);
+  }
+  if (status == ATTEND_OK && plan->workspace_size) run_parts(plan, workspace);
+  attend_free(own);
+  return status;
+}
+
+int attend_default_threads(void) {
+  int threads = attend_allowed_cores();
+#ifdef _OPENMP
+  /* OMP_PROC_BIND binds the calling thread to a place of its own: its affinity mask says nothing of its team's. */
+  if (omp_get_proc_bind() != omp_proc_bind_false) {
+    int team = attend_limit_cores(omp_get_num_procs());
+    if (team > threads) threads = team;
+  }
+#endif
+  return threads > ATTEND_MOST_THREADS ? ATTEND_MOST_THREADS : threads;
+}
+
+bool attend_uses_openmp(void) {
+#ifdef _OPENMP
+  return true;
+#else
+  return false;
+#endif
+}

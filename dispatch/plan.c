@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Plans: everything about a run that does not depend on the addresses is worked out here, once. */
+#include "dispatch/plan.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "dispatch/run_state.h"
+#include "kernels/size.h"
+
+/* Fields that the first release has. */
+#define OPTIONS_FIRST_SIZE (offsetof(attend_options, kernel) + sizeof(const char *))
+
+/* -------------------------------------------------------------------------------------------------------- estimates */
+
+/** The sum over all queries of i + first, limited to 0 to Lk. */
+static double sum_positions(const attend_problem *p, double first) {
+  double last = first + (double)p->q_len, keys = (double)p->kv_len; /* queries: first <= x < last */
+  double low = first < 0 ? 0 : first > keys ? keys : first, high = last < 0 ? 0 : last > keys ? keys : last;
+  double beyond = last - (first > keys ? first : keys); /* queries whose position is at or behind the last key */
+  return (high - low) * (low + high - 1) / 2 + (beyond > 0 ? beyond * keys : 0);
+}
+
+/** Pairs of a query and a key that it attends, for one head of one batch entry, masks and lengths left out. */
+static double attended_pairs(const attend_resolved *r) {
+  const double open = 2.0 * ATTEND_MAX_EXTENT * 2;
+  double left = r->p.window && r->p.window_left >= 0 ? (double)r->p.window_left : open;
+  double right = r->p.window && r->p.window_right >= 0 ? (double)r->p.window_right : open;
+  if (r->causal && right > 0) right = 0;
+  return sum_positions(&r->p, (double)r->offset + right + 1) - sum_positions(&r->p, (double)r->offset - left);
+}
+
+/** A rough time of a run on one thread, in microseconds. */
+static double estimate_time(const attend_resolved *r, const attend_kernel *kernel) {
+  static const double flops_per_us[ATTEND_ISA_COUNT] = {
+      [ATTEND_ISA_SCALAR] = 2e3, [ATTEND_ISA_AVX2] = 5e4, [ATTEND_ISA_AVX512] = 1e5,
+      [ATTEND_ISA_AMX] = 5e5,    [ATTEND_ISA_NEON] = 3e4, [ATTEND_ISA_SVE] = 3e4};
+  const double bytes_per_us = 1e4;
+  const attend_problem *p = &r->p;
+  const double dims = (double)p->head_dim + (double)p->v_head_dim;
+  double flops = (double)p->batch * (double)p->q_heads * attended_pairs(r) * 2 * dims;
+  double kv_bytes =
+      (double)p->batch * (double)p->kv_heads * (double)p->kv_len * dims * (double)attend_dtype_size(p->kv_dtype);
+  return flops / flops_per_us[kernel->isa] + kv_bytes / bytes_per_us;
+}
+
+/** Waking a thread and waiting for it costs some microseconds: it is to have this much work for them. */
+static int worthwhile_threads(const attend_plan *plan) {
+  const double us_per_thread = 30;
+  double threads = 1 + estimate_time(&plan->problem, plan->choice.kernel) / us_per_thread;
+  if (threads > (double)plan->items) threads = (double)plan->items;
+  return threads < plan->threads ? (int)threads : plan->threads;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- layout */
+
+static int64_t divide_up(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+
+/** Cuts the work up and lays the workspace out. */
+static attend_status lay_out(attend_plan *plan) {
+  const attend_resolved *r = &plan->problem;
+  const attend_tiling *tiling = &plan->choice.tiling;
+  const int64_t enough = (int64_t)plan->threads * 4; /* chunks per part for the parts to end together */
+  plan->head_chunks = divide_up(r->rows, tiling->slice_rows);
+  plan->splits = r->p.kv_len > tiling->split_keys ? divide_up(r->p.kv_len, tiling->split_keys) : 1;
+  const int64_t chunks = r->p.batch * r->p.kv_heads * plan->head_chunks;
+  plan->slices_as_items = plan->splits > 1 && chunks < enough;
+  plan->items = plan->slices_as_items ? chunks * plan->splits : chunks;
+
+  size_t partial_floats = size_mul((size_t)tiling->slice_rows, (size_t)attend_partial_stride(r->p.v_head_dim));
+  size_t chunk_partials = size_mul(size_mul(partial_floats, (size_t)plan->splits), sizeof(float));
+  size_t total = 0;
+  size_take(&total, 1, sizeof(attend_run_state));
+  if (plan->slices_as_items) {
+    plan->arrivals_at = size_take(&total, (size_t)chunks, sizeof(attend_arrivals));
+    plan->partials_at = size_take(&total, (size_t)chunks, chunk_partials);
+  }
+  size_take(&plan->part_size, 1, plan->choice.kernel->scratch(r, tiling));
+  if (plan->splits > 1 && !plan->slices_as_items) plan->partials_at = size_take(&plan->part_size, 1, chunk_partials);
+  plan->part_size = size_align(plan->part_size, ATTEND_WORKSPACE_ALIGNMENT);
+  plan->parts_at = size_take(&total, (size_t)plan->threads, plan->part_size);
+  plan->workspace_size = total;
+  if (total > PTRDIFF_MAX)
+    return attend_fail(ATTEND_ERROR_OVERFLOW, "kernel %s would need a workspace of more than %td bytes",
+                       plan->choice.kernel->name, PTRDIFF_MAX);
+  plan->split_stride = (int64_t)partial_floats;
+  plan->worthwhile = worthwhile_threads(plan);
+  return ATTEND_OK;
+}
+
+/* --------------------------------------------------------------------------------------------------------- creation */
+
+static void report(const attend_plan *plan) {
+  const attend_problem *p = &plan->problem.p;
+  char text[512];
+  attend_plan_explain(plan, text, sizeof text);
+  fprintf(stderr,
+          "attend: batch %" PRId64 ", heads %" PRId64 "/%" PRId64 ", queries %" PRId64 ", keys %" PRId64
+          ", dims %" PRId64 "/%" PRId64 ", %s: %s\n",
+          p->batch, p->q_heads, p->kv_heads, p->q_len, p->kv_len, p->head_dim, p->v_head_dim,
+          attend_dtype_name(p->q_dtype), text);
+}
+
+/** Takes a tiling that the caller chose. */
+static attend_status take_tiling(attend_plan *plan, const attend_tiling *tiling) {
+  const attend_resolved *r = &plan->problem;
+  const attend_kernel *kernel = plan->choice.kernel;
+  const int64_t tile = kernel->q_rows, block = kernel->k_block;
+  const bool split = tiling->split_keys < r->p.kv_len;
+  if (tiling->slice_rows < 1 || (tiling->slice_rows < r->rows && tiling->slice_rows % tile != 0))
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "slice_rows is %" PRId64 ", expected a multiple of %" PRId64,
+                       tiling->slice_rows, tile);
+  if (tiling->strip_rows < 1 || tiling->strip_rows % tile != 0)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "strip_rows is %" PRId64 ", expected a multiple of %" PRId64,
+                       tiling->strip_rows, tile);
+  if (tiling->split_keys < 1 || (split && tiling->split_keys % block != 0))
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "split_keys is %" PRId64 ", expected a multiple of %" PRId64,
+                       tiling->split_keys, block);
+  if (split && (!(kernel->can & ATTEND_CAN_SPLIT) || r->p.weights))
+    return attend_fail(ATTEND_ERROR_UNSUPPORTED, "split_keys is %" PRId64 ", but %s", tiling->split_keys,
+                       r->p.weights ? "attention weights are wanted" : "the kernel writes no partial results");
+  plan->choice.tiling = *tiling;
+  if (plan->choice.tiling.slice_rows > r->rows) plan->choice.tiling.slice_rows = r->rows;
+  return ATTEND_OK;
+}
+
+/** Makes a plan with a tiling of the caller's, or with the library's choice if that is NULL. */
+static attend_status create(const attend_problem *problem, const attend_options *options, const attend_tiling *tiling,
+                            attend_plan **plan) {
+  attend_options o = ATTEND_OPTIONS_INIT;
+  attend_plan made = {0};
+  attend_env env;
+  attend_status status;
+  if (!plan) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "plan is NULL, expected where to put the plan");
+  if ((status = attend_resolve(problem, &made.problem)) != ATTEND_OK) return status;
+  if (options &&
+      (status = attend_read_versioned(&o, sizeof o, OPTIONS_FIRST_SIZE, options, "attend_options")) != ATTEND_OK)
+    return status;
+  if (o.num_threads < 0 || o.num_threads > ATTEND_MOST_THREADS)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "num_threads is %d, expected 0 to %d", o.num_threads,
+                       ATTEND_MOST_THREADS);
+  if ((status = attend_env_read(&env)) != ATTEND_OK) return status;
+
+  made.threads = o.num_threads ? o.num_threads : env.num_threads ? env.num_threads : attend_default_threads();
+  if ((status = attend_select(&made.problem, &env, o.kernel, made.threads, &made.choice)) != ATTEND_OK) return status;
+  if (tiling && made.choice.kernel && (status = take_tiling(&made, tiling)) != ATTEND_OK) return status;
+  if (made.choice.kernel && (status = lay_out(&made)) != ATTEND_OK) return status;
+
+  attend_plan *kept = attend_alloc(sizeof *kept);
+  if (!kept) return attend_fail(ATTEND_ERROR_OUT_OF_MEMORY, "no memory for a plan of %zu bytes", sizeof *kept);
+  *kept = made;
+  *plan = kept;
+  if (env.verbose) report(kept);
+  return ATTEND_OK;
+}
+
+attend_status attend_plan_create(const attend_problem *problem, const attend_options *options, attend_plan **plan) {
+  return create(problem, options, NULL, plan);
+}
+
+attend_status attend_plan_create_tiled(const attend_problem *problem, const attend_options *options,
+                                       const attend_tiling *tiling, attend_plan **plan) {
+  return create(problem, options, tiling, plan);
+}
+
+void attend_plan_destroy(attend_plan *plan) { attend_free(plan); }
+
+attend_status attend_forward(const attend_problem *problem, const attend_tensors *tensors) {
+  attend_plan *plan;
+  attend_status status = attend_plan_create(problem, NULL, &plan);
+  if (status != ATTEND_OK) return status;
+  status = attend_plan_run(plan, tensors, NULL, 0);
+  attend_plan_destroy(plan);
+  return status;
+}
+
+/* -------------------------------------------------------------------------------------------------------- questions */
+
+size_t attend_plan_workspace_size(const attend_plan *plan) { return plan ? plan->workspace_size : 0; }
+
+int attend_plan_max_parts(const attend_plan *plan) { return plan ? plan->threads : 0; }
+
+const char *attend_plan_kernel(const attend_plan *plan) {
+  return plan && plan->choice.kernel ? plan->choice.kernel->name : "none";
+}
+
+/** A text that is cut off at the end of its buffer but knows how long it would be. */
+typedef struct text {
+  char *buffer;
+  size_t size, length;
+} text;
+
+static void append(text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void append(text *t, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  size_t used = t->length < t->size ? t->length : t->size;
+  int length = vsnprintf(used < t->size ? t->buffer + used : NULL, t->size - used, format, arguments);
+  va_end(arguments);
+  if (length > 0) t->length += (size_t)length;
+}
+
+static const char *plural(int64_t count) { return count == 1 ? "" : "s"; }
+
+size_t attend_plan_explain(const attend_plan *plan, char *buffer, size_t size) {
+  text t = {buffer, buffer ? size : 0, 0};
+  if (t.size) *buffer = 0;
+  if (!plan) return 0;
+  append(&t, "%s (%s)", attend_plan_kernel(plan), plan->choice.reason);
+  if (!plan->choice.kernel) return t.length;
+  const attend_tiling *tiling = &plan->choice.tiling;
+  const int64_t chunks = plan->slices_as_items ? plan->items / plan->splits : plan->items;
+  append(&t, "; %" PRId64 " chunk%s of %" PRId64 " row%s", chunks, plural(chunks), tiling->slice_rows,
+         plural(tiling->slice_rows));
+  if (plan->splits > 1)
+    append(&t, ", keys split in %" PRId64 " by %" PRId64 " and merged", plan->splits, tiling->split_keys);
+  append(&t, "; %d of %d thread%s, workspace %zu bytes", plan->worthwhile, plan->threads, plural(plan->threads),
+         plan->workspace_size);
+  return t.length;
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Checks problems and fills in their defaults: behind attend_resolve() no size and no offset can overflow. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "dispatch/dispatch.h"
+
+/* Fields that the first release has. */
+#define FIRST_SIZE (offsetof(attend_problem, batch_invariant) + sizeof(int))
+
+enum { RANK = 4 };
+
+/** How a tensor lies in memory. */
+typedef struct layout {
+  const char *name;
+  int64_t extent[RANK], stride[RANK];
+  size_t element;
+} layout;
+
+static attend_status check_range(const char *field, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return ATTEND_OK;
+  return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "%s is %" PRId64 ", expected %" PRId64 " to %" PRId64, field, value,
+                     low, high);
+}
+
+static attend_status check_ranges(const attend_problem *p) {
+  const struct {
+    const char *field;
+    int64_t value, low, high;
+  } ranges[] = {
+      {"batch", p->batch, 0, ATTEND_MAX_EXTENT},
+      {"q_heads", p->q_heads, 0, ATTEND_MAX_EXTENT},
+      {"kv_heads", p->kv_heads, 0, ATTEND_MAX_EXTENT},
+      {"q_len", p->q_len, 0, ATTEND_MAX_EXTENT},
+      {"kv_len", p->kv_len, 0, ATTEND_MAX_EXTENT},
+      {"head_dim", p->head_dim, 1, ATTEND_MAX_EXTENT},
+      {"v_head_dim", p->v_head_dim, 0, ATTEND_MAX_EXTENT},
+      {"q_dtype", p->q_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
+      {"kv_dtype", p->kv_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
+      {"out_dtype", p->out_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
+      {"causal", p->causal, ATTEND_CAUSAL_NONE, ATTEND_CAUSAL_OFFSET},
+      {"causal_offset", p->causal_offset, -ATTEND_MAX_EXTENT, ATTEND_MAX_EXTENT},
+      {"window", p->window, 0, 1},
+      {"window_left", p->window_left, -1, ATTEND_MAX_EXTENT},
+      {"window_right", p->window_right, -1, ATTEND_MAX_EXTENT},
+      {"kv_lengths", p->kv_lengths, ATTEND_LENGTHS_NONE, ATTEND_LENGTHS_PER_QUERY},
+      {"mask", p->mask, 0, 1},
+      {"bias_dtype", p->bias_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
+      {"alibi", p->alibi, 0, 1},
+      {"sinks", p->sinks, 0, 1},
+      {"lse", p->lse, 0, 1},
+      {"weights", p->weights, 0, 1},
+      {"batch_invariant", p->batch_invariant, 0, 1},
+  };
+  for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
+    attend_status status = check_range(ranges[i].field, ranges[i].value, ranges[i].low, ranges[i].high);
+    if (status != ATTEND_OK) return status;
+  }
+  return ATTEND_OK;
+}
+
+static attend_status check_floats(const attend_problem *p) {
+  if (!isfinite(p->scale))
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "scale is %g, expected a finite number", (double)p->scale);
+  if (!isfinite(p->softcap) || p->softcap < 0)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "softcap is %g, expected a finite number >= 0",
+                       (double)p->softcap);
+  return ATTEND_OK;
+}
+
+static bool has_no_element(const layout *l) {
+  for (int d = 0; d < RANK; d++)
+    if (l->extent[d] == 0) return true;
+  return false;
+}
+
+static attend_status overflow(const layout *l, const char *what) {
+  return attend_fail(ATTEND_ERROR_OVERFLOW,
+                     "%s of %" PRId64 " x %" PRId64 " x %" PRId64 " x %" PRId64 " elements %s more than %td bytes",
+                     l->name, l->extent[0], l->extent[1], l->extent[2], l->extent[3], what, PTRDIFF_MAX);
+}
+
+/** Row-major strides, the last dimension fastest. */
+static attend_status make_contiguous(layout *l) {
+  l->stride[RANK - 1] = 1;
+  for (int d = RANK - 1; d > 0; d--)
+    if (__builtin_mul_overflow(l->stride[d], l->extent[d], &l->stride[d - 1])) return overflow(l, "needs");
+  return ATTEND_OK;
+}
+
+/** From the lowest to the highest element it must be no further than a pointer difference reaches. */
+static attend_status check_reach(const layout *l) {
+  int64_t low = 0, high = 0, reach, span;
+  for (int d = 0; d < RANK; d++) {
+    if (__builtin_mul_overflow(l->extent[d] - 1, l->stride[d], &reach)) return overflow(l, "reaches over");
+    int64_t *end = reach < 0 ? &low : &high;
+    if (__builtin_add_overflow(*end, reach, end)) return overflow(l, "reaches over");
+  }
+  if (__builtin_sub_overflow(high, low, &span) || span > PTRDIFF_MAX / (int64_t)l->element - 1)
+    return overflow(l, "reaches over");
+  return ATTEND_OK;
+}
+
+/**
+ * Rows of an output must not share an element. A dimension nests in the next greater stride when that steps over all
+ * the smaller ones span; layouts that interleave without overlapping are not told apart from those that overlap.
+ */
+static attend_status check_disjoint(const layout *l) {
+  int64_t span = 1;
+  bool done[RANK] = {false};
+  for (int n = 0; n < RANK; n++) {
+    int least = -1;
+    for (int d = 0; d < RANK; d++)
+      if (!done[d] && (least < 0 || llabs(l->stride[d]) < llabs(l->stride[least]))) least = d;
+    done[least] = true;
+    if (l->extent[least] == 1) continue;
+    if (llabs(l->stride[least]) < span)
+      return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
+                         "%s_strides are %" PRId64 ", %" PRId64 ", %" PRId64 ": rows of %" PRId64
+                         " elements overlap, expected each stride to step over what the smaller ones span",
+                         l->name, l->stride[0], l->stride[1], l->stride[2], l->extent[3]);
+    span += (l->extent[least] - 1) * llabs(l->stride[least]);
+  }
+  return ATTEND_OK;
+}
+
+/** Checks strides; those of dimensions with a single element become 0: they are never stepped along. */
+static attend_status finish_layout(layout *l, bool disjoint) {
+  if (has_no_element(l)) {
+    for (int d = 0; d < RANK; d++) l->stride[d] = 0;
+    return ATTEND_OK;
+  }
+  for (int d = 0; d < RANK; d++)
+    if (l->extent[d] == 1) l->stride[d] = 0;
+  attend_status status = check_reach(l);
+  return status == ATTEND_OK && disjoint ? check_disjoint(l) : status;
+}
+
+/** A (batch, heads, length, dim) tensor. All strides 0 stand for contiguous. */
+static attend_status resolve_rows(layout l, attend_strides *s, bool disjoint) {
+  attend_status status = ATTEND_OK;
+  if (s->batch == 0 && s->head == 0 && s->row == 0 && !has_no_element(&l))
+    status = make_contiguous(&l);
+  else
+    l.stride[0] = s->batch, l.stride[1] = s->head, l.stride[2] = s->row, l.stride[3] = 1;
+  if (status == ATTEND_OK) status = finish_layout(&l, disjoint);
+  *s = (attend_strides){l.stride[0], l.stride[1], l.stride[2]};
+  return status;
+}
+
+/** A (B, Hq, Lq, Lk) mask or bias: a stride of 0 broadcasts. */
+static attend_status resolve_scores(layout l, attend_strides4 *s) {
+  l.stride[0] = s->batch, l.stride[1] = s->head, l.stride[2] = s->query, l.stride[3] = s->key;
+  attend_status status = finish_layout(&l, false);
+  *s = (attend_strides4){l.stride[0], l.stride[1], l.stride[2], l.stride[3]};
+  return status;
+}
+
+/** A tensor that is always contiguous. */
+static attend_status check_contiguous(layout l) {
+  if (has_no_element(&l)) return ATTEND_OK;
+  attend_status status = make_contiguous(&l);
+  return status == ATTEND_OK ? check_reach(&l) : status;
+}
+
+static attend_status resolve_layouts(attend_problem *p) {
+  const int64_t b = p->batch, hq = p->q_heads, hkv = p->kv_heads, lq = p->q_len, lk = p->kv_len;
+  const size_t q_size = attend_dtype_size(p->q_dtype), kv_size = attend_dtype_size(p->kv_dtype);
+  attend_status s = resolve_rows((layout){"q", {b, hq, lq, p->head_dim}, {0}, q_size}, &p->q_strides, false);
+  if (s == ATTEND_OK) s = resolve_rows((layout){"k", {b, hkv, lk, p->head_dim}, {0}, kv_size}, &p->k_strides, false);
+  if (s == ATTEND_OK) s = resolve_rows((layout){"v", {b, hkv, lk, p->v_head_dim}, {0}, kv_size}, &p->v_strides, false);
+  if (s == ATTEND_OK)
+    s = resolve_rows((layout){"out", {b, hq, lq, p->v_head_dim}, {0}, attend_dtype_size(p->out_dtype)}, &p->out_strides,
+                     true);
+  if (s == ATTEND_OK && p->mask) s = resolve_scores((layout){"mask", {b, hq, lq, lk}, {0}, 1}, &p->mask_strides);
+  if (s == ATTEND_OK && p->bias_dtype)
+    s = resolve_scores((layout){"bias", {b, hq, lq, lk}, {0}, attend_dtype_size(p->bias_dtype)}, &p->bias_strides);
+  if (s == ATTEND_OK && p->kv_lengths == ATTEND_LENGTHS_PER_QUERY)
+    s = check_contiguous((layout){"kv_lengths", {1, 1, b, lq}, {0}, sizeof(int32_t)});
+  if (s == ATTEND_OK && p->lse) s = check_contiguous((layout){"lse", {1, b, hq, lq}, {0}, sizeof(float)});
+  if (s == ATTEND_OK && p->weights) s = check_contiguous((layout){"weights", {b, hq, lq, lk}, {0}, sizeof(float)});
+  return s;
+}
+
+static int64_t position_offset(const attend_problem *p) {
+  if (p->causal == ATTEND_CAUSAL_TOP_LEFT) return 0;
+  if (p->causal == ATTEND_CAUSAL_OFFSET) return p->causal_offset;
+  return p->kv_len - p->q_len;
+}
+
+attend_status attend_resolve(const attend_problem *problem, attend_resolved *resolved) {
+  attend_problem p;
+  attend_status status = attend_read_versioned(&p, sizeof p, FIRST_SIZE, problem, "attend_problem");
+  if (status != ATTEND_OK) return status;
+  /* Fields that are not read may hold anything. */
+  if (p.causal != ATTEND_CAUSAL_OFFSET) p.causal_offset = 0;
+  if (!p.window) p.window_left = p.window_right = 0;
+  if (!p.mask) p.mask_strides = (attend_strides4){0};
+  if (!p.bias_dtype) p.bias_strides = (attend_strides4){0};
+
+  if ((status = check_ranges(&p)) != ATTEND_OK || (status = check_floats(&p)) != ATTEND_OK) return status;
+  if (p.kv_heads == 0) p.kv_heads = p.q_heads;
+  if (p.kv_heads != 0 && p.q_heads % p.kv_heads != 0)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "kv_heads is %" PRId64 ", expected a divisor of q_heads %" PRId64,
+                       p.kv_heads, p.q_heads);
+  if (p.v_head_dim == 0) p.v_head_dim = p.head_dim;
+  if (p.q_dtype == ATTEND_DTYPE_DEFAULT) p.q_dtype = ATTEND_F32;
+  if (p.kv_dtype == ATTEND_DTYPE_DEFAULT) p.kv_dtype = p.q_dtype;
+  if (p.out_dtype == ATTEND_DTYPE_DEFAULT) p.out_dtype = p.q_dtype;
+  if (p.scale == 0) p.scale = (float)(1 / sqrt((double)p.head_dim));
+  if ((status = resolve_layouts(&p)) != ATTEND_OK) return status;
+
+  int64_t group = p.kv_heads ? p.q_heads / p.kv_heads : 0;
+  *resolved = (attend_resolved){.p = p,
+                                .group = group,
+                                .rows = group * p.q_len,
+                                .offset = position_offset(&p),
+                                .causal = p.causal != ATTEND_CAUSAL_NONE};
+  return ATTEND_OK;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** The table of kernels, from the rows in kernels/kernels.def, and what each one can be used for. */
+#include <stdio.h>
+#include <string.h>
+
+#include "dispatch/dispatch.h"
+#include "kernels/size.h"
+
+#define ATTEND_KERNEL(identifier) extern const attend_kernel attend_kernel_##identifier;
+#include "kernels/kernels.def"
+#undef ATTEND_KERNEL
+
+static const attend_kernel *const kernels[] = {
+#define ATTEND_KERNEL(identifier) &attend_kernel_##identifier,
+#include "kernels/kernels.def"
+#undef ATTEND_KERNEL
+};
+
+/* Scores are scratch of a body that holds them; beyond these a problem belongs to a body that does not. */
+#define MOST_HEAD_SCORES ((size_t)512 << 20)
+#define MOST_TILE_SCORES ((size_t)256 << 20)
+
+size_t attend_kernel_count(void) { return sizeof kernels / sizeof *kernels; }
+
+const attend_kernel *attend_kernel_at(size_t index) { return index < attend_kernel_count() ? kernels[index] : NULL; }
+
+const attend_kernel *attend_kernel_find(const char *name) {
+  for (size_t i = 0; i < attend_kernel_count(); i++)
+    if (strcmp(kernels[i]->name, name) == 0) return kernels[i];
+  return NULL;
+}
+
+bool attend_kernel_runnable(const attend_kernel *kernel, attend_isa highest, char *why, size_t why_size) {
+  uint64_t missing = (kernel->cpu | attend_isa_features(kernel->isa)) & ~attend_cpu_get()->usable;
+  if (missing) {
+    attend_cpu_feature feature = (attend_cpu_feature)__builtin_ctzll(missing);
+    if (why)
+      snprintf(why, why_size, "needs %s: %s", attend_cpu_feature_name(feature), attend_cpu_unusable_reason(feature));
+    return false;
+  }
+  if (attend_isa_rank(kernel->isa) > attend_isa_rank(highest)) {
+    if (why) snprintf(why, why_size, "ATTEND_ISA allows %s at most", attend_isa_name(highest));
+    return false;
+  }
+  return true;
+}
+
+static bool takes_dtype(const attend_kernel *kernel, const char *what, attend_dtype dtype, char *why, size_t why_size) {
+  if (kernel->dtypes & ATTEND_DTYPE_BIT(dtype)) return true;
+  if (why) snprintf(why, why_size, "does not take %s of type %s", what, attend_dtype_name(dtype));
+  return false;
+}
+
+/** `rows` rows of scores are no more than `most` bytes. */
+static bool scores_fit(const attend_resolved *r, int64_t rows, const char *of, size_t most, char *why,
+                       size_t why_size) {
+  size_t bytes = size_mul(size_mul((size_t)rows, (size_t)r->p.kv_len), sizeof(float));
+  if (bytes <= most) return true;
+  if (why)
+    snprintf(why, why_size, "scores need %zu MiB a %s, more than %zu", (bytes >> 20) + (bytes % ((size_t)1 << 20) != 0),
+             of, most >> 20);
+  return false;
+}
+
+bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *problem, char *why, size_t why_size) {
+  const attend_problem *p = &problem->p;
+  if (!takes_dtype(kernel, "q", p->q_dtype, why, why_size) ||
+      !takes_dtype(kernel, "k and v", p->kv_dtype, why, why_size) ||
+      !takes_dtype(kernel, "out", p->out_dtype, why, why_size))
+    return false;
+  if (p->weights) {
+    /* Whoever wants the weights has room for all scores, so that the limits below do not matter. */
+    if (kernel->can & ATTEND_CAN_WEIGHTS) return true;
+    if (why) snprintf(why, why_size, "does not write attention weights");
+    return false;
+  }
+  if (kernel->body == ATTEND_BODY_BLOCKED && !scores_fit(problem, p->q_len, "head", MOST_HEAD_SCORES, why, why_size))
+    return false;
+  int64_t tile = problem->rows < kernel->q_rows ? problem->rows : kernel->q_rows;
+  return (kernel->body != ATTEND_BODY_BLOCKED && kernel->body != ATTEND_BODY_TILED) ||
+         scores_fit(problem, tile, "tile", MOST_TILE_SCORES, why, why_size);
+}

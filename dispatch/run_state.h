@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** What a run keeps in its workspace while it is under way. */
+#ifndef ATTEND_DISPATCH_RUN_STATE_H
+#define ATTEND_DISPATCH_RUN_STATE_H
+
+#include <stdatomic.h>
+
+#include "dispatch/plan.h"
+
+/** Slices of a chunk that are done. */
+typedef atomic_int_fast32_t attend_arrivals;
+
+/** The head of a workspace. */
+typedef struct attend_run_state {
+  _Alignas(64) const attend_plan *plan; /**< whose run was begun */
+  attend_tensors tensors;
+  attend_call call;
+  _Alignas(64) atomic_int_fast64_t next; /**< item to hand out, alone on its cache line: every part writes it */
+} attend_run_state;
+
+#endif

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * Chooses the kernel for a problem and how the work is cut up. The kernel and the splitting of keys decide what is
+ * computed, to the bit: they depend on the shape alone, never on the number of threads, and with batch_invariant
+ * neither on the batch nor on kv_len. Where rows are cut changes nothing, so that may follow threads and caches.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "dispatch/dispatch.h"
+
+enum {
+  FEW_QUERIES = 16,      /* up to so many, keys and values are better read in place than packed */
+  DECODE_ROWS = 64,      /* rows of a decode slice, if the group is not larger */
+  LEAST_TILES = 4,       /* register tiles of a slice: fewer do not pay for packing a key block */
+  SLICES_PER_THREAD = 4, /* for balance */
+  SPLIT_ITEMS = 64,      /* keys are split until there is work for so many threads */
+  LEAST_SPLIT_KEYS = 512,
+  INVARIANT_SPLIT_KEYS = 1024,
+  SCORE_BYTES = 64 << 20 /* of a blocked slice */
+};
+
+static int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t divide_up(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+static int64_t round_up(int64_t a, int64_t unit) { return divide_up(a, unit) * unit; }
+static int64_t round_down(int64_t a, int64_t unit) { return a / unit * unit; }
+
+/* ---------------------------------------------------------------------------------------------------------- tiling */
+
+/** Query rows of a slice below which cutting finer costs more than it balances. */
+static int64_t least_rows(const attend_resolved *r, const attend_kernel *kernel) {
+  /* Decode reads every key for each slice: all queries of a group together, or keys are read again. */
+  int64_t rows = kernel->body == ATTEND_BODY_DECODE ? round_up(max(DECODE_ROWS, FEW_QUERIES * r->group), kernel->q_rows)
+                                                    : LEAST_TILES * (int64_t)kernel->q_rows;
+  return min(rows, r->rows);
+}
+
+/** Keys of a slice: all, unless there are too few rows to keep many threads busy. */
+static int64_t choose_split_keys(const attend_resolved *r, const attend_kernel *kernel) {
+  const attend_problem *p = &r->p;
+  const int64_t all = round_up(max(p->kv_len, 1), kernel->k_block);
+  if (!(kernel->can & ATTEND_CAN_SPLIT) || p->weights) return all;
+  int64_t heads = p->kv_heads * (p->batch_invariant ? 1 : p->batch);
+  int64_t units = heads * divide_up(r->rows, least_rows(r, kernel));
+  if (units >= SPLIT_ITEMS) return all;
+  int64_t keys = p->batch_invariant ? INVARIANT_SPLIT_KEYS
+                                    : max(LEAST_SPLIT_KEYS, divide_up(p->kv_len, divide_up(SPLIT_ITEMS, units)));
+  keys = round_up(keys, kernel->k_block);
+  return min(keys, all);
+}
+
+/**
+ * Rows whose queries and results fit half of the L2 cache beside a packed block of keys and values. Where head dims are
+ * large that block alone fills the half: packing it pays only if many rows use it, so they get a quarter at least.
+ */
+static int64_t cached_rows(const attend_resolved *r, const attend_kernel *kernel) {
+  const int64_t cache = (int64_t)attend_topology_get()->l2, element = (int64_t)attend_dtype_size(kernel->compute);
+  const int64_t d = r->p.head_dim, dv = r->p.v_head_dim;
+  int64_t block = kernel->k_block * (d + dv) * element;
+  int64_t row = d * element + dv * (int64_t)sizeof(float);
+  return max(cache / 2 - block, cache / 4) / row;
+}
+
+/** Rows whose scores of all keys fit `bytes`. */
+static int64_t score_rows(const attend_resolved *r, int64_t bytes) {
+  return bytes / (max(r->p.kv_len, 1) * (int64_t)sizeof(float));
+}
+
+static int64_t choose_slice_rows(const attend_resolved *r, const attend_kernel *kernel, int64_t split_keys,
+                                 int threads) {
+  const int64_t tile = kernel->q_rows, least = least_rows(r, kernel);
+  int64_t most = least;
+  if (kernel->body != ATTEND_BODY_DECODE) {
+    int64_t slices = r->p.batch * r->p.kv_heads * divide_up(max(r->p.kv_len, 1), split_keys);
+    int64_t share = divide_up(r->rows, divide_up((int64_t)threads * SLICES_PER_THREAD, slices));
+    most = max(least, min(share, cached_rows(r, kernel)));
+    if (kernel->body == ATTEND_BODY_BLOCKED) most = max(tile, min(max(least, share), score_rows(r, SCORE_BYTES)));
+  }
+  if (most >= r->rows) return r->rows;
+  most = max(tile, round_down(most, tile));
+  int64_t slices = divide_up(r->rows, most); /* of about the same size */
+  return min(r->rows, round_up(divide_up(r->rows, slices), tile));
+}
+
+static int64_t choose_strip_rows(const attend_resolved *r, const attend_kernel *kernel, int64_t slice_rows) {
+  int64_t rows = slice_rows;
+  if (kernel->body == ATTEND_BODY_TILED)
+    rows = min(rows, round_down(score_rows(r, (int64_t)(attend_topology_get()->l2 / 2)), kernel->q_rows));
+  return max(round_up(rows, kernel->q_rows), kernel->q_rows);
+}
+
+static attend_tiling choose_tiling(const attend_resolved *r, const attend_kernel *kernel, int threads) {
+  attend_tiling tiling;
+  tiling.split_keys = choose_split_keys(r, kernel);
+  tiling.slice_rows = choose_slice_rows(r, kernel, tiling.split_keys, threads);
+  tiling.strip_rows = choose_strip_rows(r, kernel, tiling.slice_rows);
+  return tiling;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- kernel */
+
+/** A kernel that was asked for by name is used or refused, never replaced. */
+static attend_status choose_named(const attend_resolved *r, const attend_env *env, const char *name, bool by_caller,
+                                  attend_choice *choice) {
+  const char *asker = by_caller ? "kernel" : "ATTEND_KERNEL";
+  attend_status refused = by_caller ? ATTEND_ERROR_UNSUPPORTED : ATTEND_ERROR_ENVIRONMENT;
+  const attend_kernel *kernel = attend_kernel_find(name);
+  char why[200];
+  if (!kernel)
+    return attend_fail(ATTEND_ERROR_UNKNOWN_KERNEL, "%s is \"%.100s\", which is the name of no kernel", asker, name);
+  if (!attend_kernel_runnable(kernel, env->isa, why, sizeof why))
+    return attend_fail(refused, "%s is \"%s\", which cannot run here: %s", asker, name, why);
+  if (!attend_kernel_can(kernel, r, why, sizeof why))
+    return attend_fail(refused, "%s is \"%s\", which cannot do this problem: %s", asker, name, why);
+  choice->kernel = kernel;
+  snprintf(choice->reason, sizeof choice->reason, "asked for by %s", by_caller ? "the caller" : "ATTEND_KERNEL");
+  return ATTEND_OK;
+}
+
+/** Which body suits a problem best, then the others in the order in which they would do. */
+static const attend_body *rank_bodies(const attend_resolved *r, char *reason, size_t size) {
+  static const attend_body prefill[] = {ATTEND_BODY_STREAMING, ATTEND_BODY_TILED, ATTEND_BODY_BLOCKED,
+                                        ATTEND_BODY_DECODE};
+  static const attend_body decode[] = {ATTEND_BODY_DECODE, ATTEND_BODY_STREAMING, ATTEND_BODY_TILED,
+                                       ATTEND_BODY_BLOCKED};
+  static const attend_body weights[] = {ATTEND_BODY_BLOCKED, ATTEND_BODY_TILED, ATTEND_BODY_STREAMING,
+                                        ATTEND_BODY_DECODE};
+  if (r->p.weights) {
+    snprintf(reason, size, "heuristic: attention weights wanted, so all scores are held");
+    return weights;
+  }
+  if (r->p.q_len <= FEW_QUERIES) {
+    snprintf(reason, size, "heuristic: %" PRId64 " query row%s a key head, keys are read once, in place", r->rows,
+             r->rows == 1 ? "" : "s");
+    return decode;
+  }
+  snprintf(reason, size, "heuristic: %" PRId64 " query rows a key head share packed key blocks", r->rows);
+  return prefill;
+}
+
+/** The place of a body in a ranking, 0 being the best. */
+static int place_of(const attend_body *ranking, attend_body body) {
+  int place = 0;
+  while (ranking[place] != body) place++;
+  return place;
+}
+
+/** The widest instruction set first, then the best body, then the first row of the table. */
+static attend_status choose_by_heuristics(const attend_resolved *r, const attend_env *env, attend_choice *choice) {
+  const attend_body *ranking = rank_bodies(r, choice->reason, sizeof choice->reason);
+  const attend_kernel *best = NULL;
+  char why[200] = "";
+  for (size_t i = 0; i < attend_kernel_count(); i++) {
+    const attend_kernel *kernel = attend_kernel_at(i);
+    if (!attend_kernel_runnable(kernel, env->isa, NULL, 0) || !attend_kernel_can(kernel, r, why, sizeof why)) continue;
+    int wider = best ? attend_isa_rank(kernel->isa) - attend_isa_rank(best->isa) : 1;
+    if (wider > 0 || (wider == 0 && place_of(ranking, kernel->body) < place_of(ranking, best->body))) best = kernel;
+  }
+  if (!best)
+    return attend_fail(ATTEND_ERROR_UNSUPPORTED, "no kernel can do this problem, the last of them because: %s", why);
+  choice->kernel = best;
+  return ATTEND_OK;
+}
+
+attend_status attend_select(const attend_resolved *problem, const attend_env *env, const char *forced, int threads,
+                            attend_choice *choice) {
+  attend_choice c = {0};
+  attend_status status;
+  if (forced && strcmp(forced, "auto") != 0)
+    status = choose_named(problem, env, forced, true, &c);
+  else if (*env->kernel)
+    status = choose_named(problem, env, env->kernel, false, &c);
+  else
+    status = choose_by_heuristics(problem, env, &c);
+  if (status != ATTEND_OK) return status;
+  if (attend_is_empty(problem)) {
+    c.kernel = NULL;
+    snprintf(c.reason, sizeof c.reason, "nothing to compute");
+  } else {
+    c.tiling = choose_tiling(problem, c.kernel, threads);
+  }
+  *choice = c;
+  return ATTEND_OK;
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Checks the addresses of a run. It is part of every run, so it does no more than it must. */
+#include <inttypes.h>
+
+#include "dispatch/dispatch.h"
+
+/* Fields that the first release has. */
+#define FIRST_SIZE (offsetof(attend_tensors, weights) + sizeof(float *))
+
+static attend_status check_lengths(const attend_problem *p, const int32_t *lengths) {
+  int64_t count = p->kv_lengths == ATTEND_LENGTHS_PER_BATCH ? p->batch : p->batch * p->q_len;
+  int bad = 0;
+  for (int64_t i = 0; i < count; i++) bad |= (lengths[i] < 0) | (lengths[i] > p->kv_len);
+  if (!bad) return ATTEND_OK;
+  int64_t i = 0;
+  while (lengths[i] >= 0 && lengths[i] <= p->kv_len) i++;
+  return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
+                     "kv_lengths[%" PRId64 "] is %" PRId32 ", expected 0 to kv_len %" PRId64, i, lengths[i], p->kv_len);
+}
+
+attend_status attend_check_tensors(const attend_resolved *problem, const attend_tensors *tensors,
+                                   attend_tensors *full) {
+  const attend_problem *p = &problem->p;
+  attend_tensors t;
+  attend_status status = attend_read_versioned(&t, sizeof t, FIRST_SIZE, tensors, "attend_tensors");
+  if (status != ATTEND_OK) return status;
+  if (attend_is_empty(problem)) {
+    *full = (attend_tensors)ATTEND_TENSORS_INIT;
+    return ATTEND_OK;
+  }
+
+  const bool keys = p->kv_len > 0;
+  if (!p->kv_lengths) t.kv_lengths = NULL;
+  if (!p->mask) t.mask = NULL;
+  if (!p->bias_dtype) t.bias = NULL;
+  if (!p->alibi) t.alibi_slopes = NULL;
+  if (!p->sinks) t.sinks = NULL;
+  if (!p->lse) t.lse = NULL;
+  if (!p->weights) t.weights = NULL;
+  const struct {
+    const char *name;
+    const void *address;
+    bool needed;
+    size_t alignment;
+  } checks[] = {
+      {"q", t.q, true, attend_dtype_size(p->q_dtype)},
+      {"k", t.k, keys, attend_dtype_size(p->kv_dtype)},
+      {"v", t.v, keys, attend_dtype_size(p->kv_dtype)},
+      {"out", t.out, true, attend_dtype_size(p->out_dtype)},
+      {"kv_lengths", t.kv_lengths, p->kv_lengths != ATTEND_LENGTHS_NONE, sizeof(int32_t)},
+      {"mask", t.mask, p->mask && keys, 1},
+      {"bias", t.bias, p->bias_dtype && keys, p->bias_dtype ? attend_dtype_size(p->bias_dtype) : 1},
+      {"alibi_slopes", t.alibi_slopes, p->alibi, sizeof(float)},
+      {"sinks", t.sinks, p->sinks, sizeof(float)},
+      {"lse", t.lse, p->lse, sizeof(float)},
+      {"weights", t.weights, p->weights && keys, sizeof(float)},
+  };
+  for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
+    if (!checks[i].address && checks[i].needed)
+      return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "%s is NULL, expected a tensor: the problem has one",
+                         checks[i].name);
+    if ((uintptr_t)checks[i].address & (checks[i].alignment - 1))
+      return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "%s is at %p, expected a multiple of its element size %zu",
+                         checks[i].name, checks[i].address, checks[i].alignment);
+  }
+  if (t.kv_lengths && (status = check_lengths(p, t.kv_lengths)) != ATTEND_OK) return status;
+  *full = t;
+  return ATTEND_OK;
+}

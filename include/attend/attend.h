@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file attend.h
+ * attend: CPU attention kernels for inference engines.
+ *
+ *     out = softmax(scale * Q K^T + bias, masked) V
+ *
+ * The library detects the processor at run time and picks, for each shape, the fastest of its kernels that the
+ * processor can run. This is the only public header. It is C11 and can be used from C++.
+ *
+ * INTRODUCTION
+ *
+ * One call, contiguous tensors in (batch, heads, length, dim) order:
+ *
+ *     attend_problem p = ATTEND_PROBLEM_INIT;
+ *     p.batch = 1, p.q_heads = 32, p.kv_heads = 8, p.q_len = 2048, p.kv_len = 2048, p.head_dim = 128;
+ *     p.causal = ATTEND_CAUSAL_BOTTOM_RIGHT;
+ *
+ *     attend_tensors t = ATTEND_TENSORS_INIT;
+ *     t.q = q, t.k = k, t.v = v, t.out = out;
+ *
+ *     attend_status s = attend_forward(&p, &t);
+ *     if (s != ATTEND_OK) fprintf(stderr, "%s: %s\n", attend_status_string(s), attend_error_detail());
+ *
+ * An engine that runs the same shape many times makes a plan once and runs it often; nothing is then chosen, checked
+ * against the environment, or allocated on the way:
+ *
+ *     attend_plan *plan;
+ *     attend_plan_create(&p, NULL, &plan);
+ *     size_t size = attend_plan_workspace_size(plan);
+ *     void *workspace = aligned_alloc(ATTEND_WORKSPACE_ALIGNMENT, size);
+ *     for (;;) attend_plan_run(plan, &t, workspace, size);
+ *     free(workspace);
+ *     attend_plan_destroy(plan);
+ *
+ * An engine with a thread pool of its own calls attend_plan_begin() once and attend_plan_run_part() on each thread.
+ *
+ * CONVENTIONS
+ *
+ * - Dimensions: B batch, Hq query heads, Hkv key/value heads, Lq queries, Lk keys, D query/key head dim, Dv value head
+ *   dim. Hq must be a multiple of Hkv; query head h reads key/value head h / (Hq / Hkv).
+ * - Sizes and strides count elements, workspaces count bytes. 0 means the default.
+ * - Every function that can fail returns an attend_status: 0 for success, a negative error otherwise. After an error
+ *   outputs are as they were.
+ * - The library never aborts, exits or prints (unless ATTEND_VERBOSE asks for it), and touches no memory but the
+ *   buffers it is given.
+ * - Thread safety: every function may be called from several threads at once. A plan never changes after its creation:
+ *   any number of threads may run one plan, each run with a workspace of its own.
+ * - Structs begin with struct_size, set by their _INIT macro. Fields are only ever added at the end: a program compiled
+ *   against an older header keeps working, and a program compiled against a newer one gets ATTEND_ERROR_UNSUPPORTED
+ *   from an older library only if it sets a field that the library does not know.
+ */
+#ifndef ATTEND_ATTEND_H
+#define ATTEND_ATTEND_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ATTEND_VERSION_MAJOR 0
+#define ATTEND_VERSION_MINOR 1
+#define ATTEND_VERSION_PATCH 0
+
+#define ATTEND_API __attribute__((visibility("default")))
+
+/* A struct with every field at its default and struct_size set, as an expression that no compiler warns about. */
+#ifdef __cplusplus
+#define ATTEND_INIT_(type) ([] { type init_{}; init_.struct_size = sizeof(type); return init_; }())
+#else
+#define ATTEND_INIT_(type) {.struct_size = sizeof(type)}
+#endif
+
+/** A workspace must start at a multiple of this many bytes. */
+#define ATTEND_WORKSPACE_ALIGNMENT 64
+
+/** Largest value of any dimension: lengths, heads, head dims and batch (2^31 - 1). */
+#define ATTEND_MAX_EXTENT INT32_MAX
+
+/* ---------------------------------------------------------------------------------------------------------- status */
+
+/** What a function has to say. 0 is success, everything negative is an error. */
+typedef enum attend_status {
+  ATTEND_OK = 0,
+  ATTEND_ERROR_INVALID_ARGUMENT = -1, /**< a null pointer, a size, stride or value out of its bounds */
+  ATTEND_ERROR_OVERFLOW = -2,         /**< a size computed from the arguments does not fit into size_t / ptrdiff_t */
+  ATTEND_ERROR_OUT_OF_MEMORY = -3,    /**< an allocation failed */
+  ATTEND_ERROR_UNSUPPORTED = -4,      /**< valid, but this library, or the kernel asked for, cannot do it */
+  ATTEND_ERROR_WORKSPACE = -5,        /**< workspace null, too small or misaligned */
+  ATTEND_ERROR_ENVIRONMENT = -6,      /**< an ATTEND_* environment variable has a value that cannot be honoured */
+  ATTEND_ERROR_UNKNOWN_KERNEL = -7    /**< no kernel has the name asked for */
+} attend_status;
+
+/** A short English text for a status, never NULL, valid for ever. An unknown value gives "unknown status". */
+ATTEND_API const char *attend_status_string(attend_status status);
+
+/**
+ * Why the last call on this thread that returned an error failed: the field, its value and what was expected, on one
+ * line. Never NULL; empty before any error. Valid until the next call into the library on the same thread.
+ */
+ATTEND_API const char *attend_error_detail(void);
+
+/** "MAJOR.MINOR.PATCH" of the library that is linked, valid for ever. */
+ATTEND_API const char *attend_version(void);
+
+/* --------------------------------------------------------------------------------------------------------- problem */
+
+/** Element types. IEEE binary32, binary16, and bfloat16 (the upper half of a binary32). */
+typedef enum attend_dtype {
+  ATTEND_DTYPE_DEFAULT = 0,
+  ATTEND_F32 = 1,
+  ATTEND_F16 = 2,
+  ATTEND_BF16 = 3
+} attend_dtype;
+
+/**
+ * Causal masks. Query i stands at position p(i) = i + offset among the keys and attends key j only if j <= p(i).
+ */
+typedef enum attend_causal {
+  ATTEND_CAUSAL_NONE = 0,
+  ATTEND_CAUSAL_TOP_LEFT = 1,     /**< offset 0: the first query stands at the first key */
+  ATTEND_CAUSAL_BOTTOM_RIGHT = 2, /**< offset Lk - Lq: the last query stands at the last key */
+  ATTEND_CAUSAL_OFFSET = 3        /**< offset causal_offset, any value */
+} attend_causal;
+
+/** Which shape the kv_lengths tensor has. */
+typedef enum attend_lengths {
+  ATTEND_LENGTHS_NONE = 0,
+  ATTEND_LENGTHS_PER_BATCH = 1, /**< (B): query i of batch b attends keys j < kv_lengths[b] */
+  ATTEND_LENGTHS_PER_QUERY = 2  /**< (B, Lq): query i of batch b attends keys j < kv_lengths[b * Lq + i] */
+} attend_lengths;
+
+/**
+ * Strides of a (B, H, L, D) tensor, in elements; the last dimension is contiguous. All three 0 means contiguous in that
+ * order. Otherwise they are taken as they stand: BSHD is {L * H * D, D, H * D}, and a batch stride of 0 repeats one
+ * batch entry. Inputs may overlap in any way, with negative strides too; rows of an output must not overlap.
+ */
+typedef struct attend_strides {
+  int64_t batch, head, row;
+} attend_strides;
+
+/** Strides of a (B, Hq, Lq, Lk) mask or bias, in elements. A stride of 0 broadcasts along that dimension. */
+typedef struct attend_strides4 {
+  int64_t batch, head, query, key;
+} attend_strides4;
+
+/**
+ * An attention problem: everything about a call but the addresses.
+ *
+ * The score of query i and key j is
+ *
+ *     s = scale * dot(q[i], k[j])
+ *     s = softcap * tanh(s / softcap)               if softcap > 0
+ *     s = s + bias[b, h, i, j]                      if bias_dtype is set
+ *     s = s - alibi_slopes[h] * |p(i) - j|          if alibi is set (Press et al. 2021, https://arxiv.org/abs/2108.12409)
+ *
+ * A key is attended when it passes every mask that is given: causal, window, kv lengths and boolean mask; and a score
+ * of -inf, from a bias for instance, excludes a key just as a mask does. What is in keys and values that are not
+ * attended never reaches the output, NaN and Inf included. The weights are the softmax of the attended scores,
+ *
+ *     w[i, j] = exp(s[i, j]) / (sum over attended j of exp(s[i, j]) + exp(sinks[h]) if sinks is set)
+ *
+ * and a query that attends no key gives a row of zeros. LSE is the natural logarithm of the whole denominator: -inf for
+ * a query that attends no key, or sinks[h].
+ *
+ * p(i) = i + offset is the position of query i: the offset of the causal mask, or that of ATTEND_CAUSAL_BOTTOM_RIGHT
+ * when there is none.
+ */
+typedef struct attend_problem {
+  size_t struct_size; /**< sizeof(attend_problem), set by ATTEND_PROBLEM_INIT */
+
+  int64_t batch;      /**< B >= 0. With B, Lq or Hq of 0 there is nothing to compute, which is no error */
+  int64_t q_heads;    /**< Hq >= 0 */
+  int64_t kv_heads;   /**< Hkv; 0 = Hq. Hq % Hkv must be 0 */
+  int64_t q_len;      /**< Lq >= 0 */
+  int64_t kv_len;     /**< Lk >= 0. With 0 every row attends no key */
+  int64_t head_dim;   /**< D >= 1 */
+  int64_t v_head_dim; /**< Dv >= 1; 0 = D */
+
+  attend_dtype q_dtype;   /**< type of q; default f32 */
+  attend_dtype kv_dtype;  /**< type of k and v; default q_dtype */
+  attend_dtype out_dtype; /**< type of out; default q_dtype */
+
+  attend_strides q_strides, k_strides, v_strides, out_strides;
+
+  float scale;   /**< finite; 0 = 1 / sqrt(D) */
+  float softcap; /**< finite, >= 0; 0 = none */
+
+  attend_causal causal;
+  int64_t causal_offset; /**< with ATTEND_CAUSAL_OFFSET only; magnitude at most 2^31 - 1 */
+
+  int window;           /**< 1 = a sliding window: p(i) - window_left <= j <= p(i) + window_right. 0 = none */
+  int64_t window_left;  /**< -1 = open, else 0 to 2^31 - 1; read with window = 1 only */
+  int64_t window_right; /**< likewise */
+
+  attend_lengths kv_lengths;
+  int mask;                /**< 1 = a boolean mask: one byte an element, nonzero = attend */
+  attend_dtype bias_dtype; /**< set = an additive bias of that type; default: no bias */
+  int alibi;               /**< 1 = ALiBi slopes, f32 (Hq) */
+  int sinks;               /**< 1 = attention sinks, f32 (Hq) */
+  attend_strides4 mask_strides, bias_strides;
+
+  int lse;     /**< 1 = also write LSE, f32 (B, Hq, Lq), contiguous */
+  int weights; /**< 1 = also write the attention weights, f32 (B, Hq, Lq, Lk), contiguous */
+
+  /**
+   * 1 = what is computed for one batch entry does not depend on B, nor on how far kv_len reaches beyond its own kv
+   * length (with a causal offset that does not depend on kv_len): to the bit. Costs some speed at small batches.
+   */
+  int batch_invariant;
+} attend_problem;
+
+#define ATTEND_PROBLEM_INIT ATTEND_INIT_(attend_problem)
+
+/**
+ * The addresses of one run. Tensors lie as the problem says; the caller owns them all. Each must be aligned to its
+ * element size. Inputs that the problem does not have are ignored and may be NULL, and so may every tensor that has no
+ * element. Outputs must not overlap inputs or one another.
+ */
+typedef struct attend_tensors {
+  size_t struct_size; /**< sizeof(attend_tensors), set by ATTEND_TENSORS_INIT */
+
+  const void *q; /**< (B, Hq, Lq, D) */
+  const void *k; /**< (B, Hkv, Lk, D) */
+  const void *v; /**< (B, Hkv, Lk, Dv) */
+  void *out;     /**< (B, Hq, Lq, Dv) */
+
+  const int32_t *kv_lengths; /**< (B) or (B, Lq), each from 0 to Lk */
+  const uint8_t *mask;       /**< by mask_strides */
+  const void *bias;          /**< by bias_strides, of bias_dtype; finite or -inf */
+  const float *alibi_slopes; /**< (Hq) */
+  const float *sinks;        /**< (Hq) */
+
+  float *lse;     /**< (B, Hq, Lq) */
+  float *weights; /**< (B, Hq, Lq, Lk) */
+} attend_tensors;
+
+#define ATTEND_TENSORS_INIT ATTEND_INIT_(attend_tensors)
+
+/* ------------------------------------------------------------------------------------------------------------ plan */
+
+/** How a problem shall be run. */
+typedef struct attend_options {
+  size_t struct_size; /**< sizeof(attend_options), set by ATTEND_OPTIONS_INIT */
+
+  /**
+   * The most threads, or parts, that will work on a run; 1 to 1024. 0 = ATTEND_NUM_THREADS if set, else the number of
+   * cores this process may use (affinity mask and cgroup limit respected). The result is the same, to the bit, for
+   * every number.
+   */
+  int num_threads;
+
+  /**
+   * Name of the kernel to use, as `attend kernels` lists them, or NULL or "auto" for ATTEND_KERNEL if that is set, else
+   * the library's choice. A kernel that cannot run here, or cannot do this problem, is ATTEND_ERROR_UNSUPPORTED.
+   */
+  const char *kernel;
+} attend_options;
+
+#define ATTEND_OPTIONS_INIT ATTEND_INIT_(attend_options)
+
+/** A problem, the kernel chosen for it and how the work is cut up. Opaque and immutable. */
+typedef struct attend_plan attend_plan;
+
+/**
+ * Makes a plan. `options` may be NULL for defaults. Neither struct is kept. On success *plan is to be destroyed with
+ * attend_plan_destroy(); on an error *plan is not touched. Reads the ATTEND_* environment variables.
+ */
+ATTEND_API attend_status attend_plan_create(const attend_problem *problem, const attend_options *options,
+                                            attend_plan **plan);
+
+/** Frees a plan. NULL is allowed. No run of the plan may be under way. */
+ATTEND_API void attend_plan_destroy(attend_plan *plan);
+
+/**
+ * Bytes of workspace that a run of the plan needs, possibly 0. It holds nothing between runs: its content need not be
+ * initialised, and it may be used for anything else in between. NULL gives 0.
+ */
+ATTEND_API size_t attend_plan_workspace_size(const attend_plan *plan);
+
+/**
+ * Runs a plan, on up to the plan's number of OpenMP threads: fewer when the work is too small to share, and the calling
+ * thread alone when called inside a parallel region, or when the library is built without OpenMP. `workspace` has at
+ * least attend_plan_workspace_size() bytes and starts at a multiple of ATTEND_WORKSPACE_ALIGNMENT (NULL if the size is
+ * 0); with NULL and a size of 0 the library allocates one for the duration of the call.
+ */
+ATTEND_API attend_status attend_plan_run(const attend_plan *plan, const attend_tensors *tensors, void *workspace,
+                                         size_t workspace_size);
+
+/**
+ * Running a plan on threads of your own: no allocation, no lock, no OpenMP.
+ *
+ * 1. One thread calls attend_plan_begin(). It checks the tensors and prepares the workspace.
+ * 2. Once it has returned ATTEND_OK, every thread calls attend_plan_run_part() with the same tensors and workspace, and
+ *    a `part` of its own from 0 to `parts` - 1. The parts share the work out among themselves, so that they may start
+ *    at different times and run at different speeds; a part that comes late finds less to do.
+ * 3. When all parts have returned, the outputs are complete.
+ *
+ * `parts` is at most attend_plan_max_parts(). Calls for one run that name different `parts` are not allowed.
+ */
+ATTEND_API attend_status attend_plan_begin(const attend_plan *plan, const attend_tensors *tensors, void *workspace,
+                                           size_t workspace_size);
+ATTEND_API attend_status attend_plan_run_part(const attend_plan *plan, const attend_tensors *tensors, void *workspace,
+                                              size_t workspace_size, int part, int parts);
+
+/** The most parts a run of the plan can be cut into: the plan's number of threads, at least 1. NULL gives 0. */
+ATTEND_API int attend_plan_max_parts(const attend_plan *plan);
+
+/** Name of the kernel the plan runs, valid for ever; "none" for a plan with nothing to compute. NULL gives "none". */
+ATTEND_API const char *attend_plan_kernel(const attend_plan *plan);
+
+/**
+ * Says on one line which kernel was chosen and why, and how the work is cut up. Writes at most `size` bytes with the
+ * terminating zero, and returns the length of the whole text without it, as snprintf does. `buffer` may be NULL if
+ * `size` is 0.
+ */
+ATTEND_API size_t attend_plan_explain(const attend_plan *plan, char *buffer, size_t size);
+
+/** Makes a plan with default options, runs it once and destroys it. For a shape that is run often make a plan. */
+ATTEND_API attend_status attend_forward(const attend_problem *problem, const attend_tensors *tensors);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** AVX-512 (F, BW, DQ, VL): 16 lanes, masks in mask registers. Meanings: kernels/vec_contract.h. */
+#ifndef ATTEND_KERNELS_AVX512_VEC_H
+#define ATTEND_KERNELS_AVX512_VEC_H
+
+#if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512DQ__) || !defined(__AVX512VL__)
+#error "this folder is compiled with -mavx512f -mavx512bw -mavx512dq -mavx512vl"
+#endif
+
+#include <immintrin.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernels/vec_contract.h"
+
+#define ATTEND_ISA_ID ATTEND_ISA_AVX512
+#define ATTEND_ISA_CPU                                                                                                 \
+  (ATTEND_CPU_BIT(AVX512F) | ATTEND_CPU_BIT(AVX512BW) | ATTEND_CPU_BIT(AVX512DQ) | ATTEND_CPU_BIT(AVX512VL) |          \
+   ATTEND_CPU_BIT(AVX2) | ATTEND_CPU_BIT(FMA) | ATTEND_CPU_BIT(F16C))
+#define ATTEND_ROWS "kernels/avx512/rows.def"
+#define LANES 16
+
+typedef __m512 vf;
+typedef __mmask16 vm;
+
+ATTEND_INLINE vm vm_first(int n) { return (vm)((1u << n) - 1); }
+
+ATTEND_INLINE vf vf_zero(void) { return _mm512_setzero_ps(); }
+ATTEND_INLINE vf vf_set1(float x) { return _mm512_set1_ps(x); }
+ATTEND_INLINE vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
+ATTEND_INLINE vf vf_load_n(const float *p, int n) { return _mm512_maskz_loadu_ps(vm_first(n), p); }
+ATTEND_INLINE void vf_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
+ATTEND_INLINE void vf_store_n(float *p, vf v, int n) { _mm512_mask_storeu_ps(p, vm_first(n), v); }
+
+ATTEND_INLINE vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+ATTEND_INLINE vf vf_load_f16_n(const uint16_t *p, int n) {
+  return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vm_first(n), p));
+}
+ATTEND_INLINE void vf_store_f16_n(uint16_t *p, vf v, int n) {
+  _mm256_mask_storeu_epi16(p, vm_first(n), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+ATTEND_INLINE vf vf_from_bf16(__m256i h) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+ATTEND_INLINE vf vf_load_bf16(const uint16_t *p) { return vf_from_bf16(_mm256_loadu_si256((const __m256i *)p)); }
+ATTEND_INLINE vf vf_load_bf16_n(const uint16_t *p, int n) {
+  return vf_from_bf16(_mm256_maskz_loadu_epi16(vm_first(n), p));
+}
+ATTEND_INLINE void vf_store_bf16_n(uint16_t *p, vf v, int n) {
+  __m512i x = _mm512_castps_si512(v);
+  __m512i odd = _mm512_and_si512(_mm512_srli_epi32(x, 16), _mm512_set1_epi32(1));
+  __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(x, _mm512_set1_epi32(0x7fff)), odd);
+  __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+  rounded = _mm512_mask_or_epi32(rounded, nan, x, _mm512_set1_epi32(0x400000));
+  _mm256_mask_storeu_epi16(p, vm_first(n), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+}
+
+ATTEND_INLINE vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+ATTEND_INLINE vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+ATTEND_INLINE vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+ATTEND_INLINE vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+ATTEND_INLINE vf vf_abs(vf a) { return _mm512_abs_ps(a); }
+ATTEND_INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+ATTEND_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+ATTEND_INLINE vf vf_iota(void) { return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
+
+/** vscalefps does what the other ISAs need a clamp and integer arithmetic for: 0 and +inf at the ends, NaN at NaN. */
+ATTEND_INLINE vf vf_exp2(vf x) {
+  vf n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  /* At -inf, x - n is NaN: vreduceps gives 0 there, at the price of one rounding step in one instruction. */
+  vf r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  vf p = _mm512_set1_ps(ATTEND_EXP2_C5);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(ATTEND_EXP2_C4));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(ATTEND_EXP2_C3));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(ATTEND_EXP2_C2));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(ATTEND_EXP2_C1));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+  return _mm512_scalef_ps(p, n);
+}
+
+ATTEND_INLINE float vf_hsum(vf v) { return _mm512_reduce_add_ps(v); }
+ATTEND_INLINE float vf_hmax(vf v) { return _mm512_reduce_max_ps(v); }
+
+/** Halving: each stage adds the halves of two vectors into one; 30 shuffles and 15 additions for 16 sums. */
+ATTEND_INLINE vf vf_sum_each(vf r[LANES]) {
+  ATTEND_UNROLL
+  for (int i = 0; i < 8; i++)
+    r[i] = _mm512_add_ps(_mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]), _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]));
+  ATTEND_UNROLL
+  for (int i = 0; i < 4; i++)
+    r[i] =
+        _mm512_add_ps(_mm512_shuffle_ps(r[2 * i], r[2 * i + 1], 0x44), _mm512_shuffle_ps(r[2 * i], r[2 * i + 1], 0xee));
+  ATTEND_UNROLL
+  for (int i = 0; i < 2; i++)
+    r[i] = _mm512_add_ps(_mm512_shuffle_f32x4(r[2 * i], r[2 * i + 1], 0x88),
+                         _mm512_shuffle_f32x4(r[2 * i], r[2 * i + 1], 0xdd));
+  return _mm512_add_ps(_mm512_shuffle_f32x4(r[0], r[1], 0x88), _mm512_shuffle_f32x4(r[0], r[1], 0xdd));
+}
+
+ATTEND_INLINE void vf_store_groups(float *p, int64_t stride, vf v, const int n) {
+  if (n == 16) {
+    _mm512_storeu_ps(p, v);
+  } else if (n == 8) {
+    _mm256_storeu_ps(p, _mm512_castps512_ps256(v));
+    _mm256_storeu_ps(p + stride, _mm512_extractf32x8_ps(v, 1));
+  } else {
+    _mm_storeu_ps(p, _mm512_castps512_ps128(v));
+    _mm_storeu_ps(p + stride, _mm512_extractf32x4_ps(v, 1));
+    _mm_storeu_ps(p + 2 * stride, _mm512_extractf32x4_ps(v, 2));
+    _mm_storeu_ps(p + 3 * stride, _mm512_extractf32x4_ps(v, 3));
+  }
+}
+
+/** 16 x 16 in four stages of 16: pairs, quads, then 128-bit quarters twice. */
+ATTEND_INLINE void vf_transpose(vf r[LANES]) {
+  vf t[LANES];
+  ATTEND_UNROLL
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+  }
+  ATTEND_UNROLL
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
+    r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
+    r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+    r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+  }
+  ATTEND_UNROLL
+  for (int i = 0; i < 4; i++) {
+    t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
+    t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
+    t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
+    t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
+  }
+  ATTEND_UNROLL
+  for (int i = 0; i < 4; i++) {
+    r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+    r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
+    r[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
+    r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
+  }
+}
+
+ATTEND_INLINE vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }
+ATTEND_INLINE vm vm_range(int64_t lo, int64_t hi) {
+  lo = lo < 0 ? 0 : lo > 16 ? 16 : lo;
+  hi = hi < 0 ? 0 : hi > 16 ? 16 : hi;
+  return (vm)(vm_first((int)hi) & ~vm_first((int)lo));
+}
+ATTEND_INLINE vm vm_bytes_n(const uint8_t *p, int n) {
+  return (vm)(_mm_test_epi8_mask(_mm_maskz_loadu_epi8(vm_first(n), p), _mm_set1_epi8(-1)));
+}
+ATTEND_INLINE vm vm_and(vm a, vm b) { return (vm)(a & b); }
+ATTEND_INLINE vm vm_gt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+ATTEND_INLINE bool vm_any(vm m) { return m != 0; }
+ATTEND_INLINE void vf_prefetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * Expands the rows of one body: included by a body that has just defined its row macro. The other bodies' rows expand
+ * to nothing here. No include guard: a translation unit may hold several bodies.
+ */
+#ifndef ATTEND_DESCRIBE
+#define ATTEND_DESCRIBE(id, body_, can_, rows_, block_)                                                                \
+  const attend_kernel attend_kernel_##id = {.name = #id,                                                               \
+                                            .body = body_,                                                             \
+                                            .isa = ATTEND_ISA_ID,                                                      \
+                                            .cpu = ATTEND_ISA_CPU,                                                     \
+                                            .can = can_,                                                               \
+                                            .compute = ATTEND_F32,                                                     \
+                                            .dtypes = ATTEND_DTYPES_ALL,                                               \
+                                            .q_rows = rows_,                                                           \
+                                            .k_block = block_,                                                         \
+                                            .scratch = id##_scratch,                                                   \
+                                            .run = id##_run};
+#endif
+
+#ifndef ATTEND_BLOCKED
+#define ATTEND_BLOCKED(...)
+#endif
+#ifndef ATTEND_TILED
+#define ATTEND_TILED(...)
+#endif
+#ifndef ATTEND_STREAMING
+#define ATTEND_STREAMING(...)
+#endif
+#ifndef ATTEND_DECODE
+#define ATTEND_DECODE(...)
+#endif
+
+#include ATTEND_ROWS
+
+#undef ATTEND_BLOCKED
+#undef ATTEND_TILED
+#undef ATTEND_STREAMING
+#undef ATTEND_DECODE

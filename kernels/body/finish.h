@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Writing what a slice has computed: final rows with their LSE, or partial results. */
+#ifndef ATTEND_KERNELS_BODY_FINISH_H
+#define ATTEND_KERNELS_BODY_FINISH_H
+
+#include <string.h>
+
+#include "kernels/body/rows.h"
+#include "kernels/row_state.h"
+
+ATTEND_INLINE void store_row_as(void *out, attend_dtype dtype, const float *o, int64_t dim, float factor) {
+  const vf f = vf_set1(factor);
+  for (int64_t c = 0; c < dim; c += LANES) {
+    const int n = (int)min_i64(LANES, dim - c);
+    const vf x = vf_mul(f, vf_load(o + c));
+    if (dtype == ATTEND_F32 && n == LANES)
+      vf_store((float *)out + c, x);
+    else if (dtype == ATTEND_F32)
+      vf_store_n((float *)out + c, x, n);
+    else if (dtype == ATTEND_F16)
+      vf_store_f16_n((uint16_t *)out + c, x, n);
+    else
+      vf_store_bf16_n((uint16_t *)out + c, x, n);
+  }
+}
+
+/** The row's factor (see row_finish()), its LSE written where the problem asks for it. */
+ATTEND_INLINE float finish_row_sum(const attend_call *call, row_place at, float max, float sum) {
+  const attend_problem *p = &call->problem->p;
+  const attend_tensors *t = call->tensors;
+  float *lse = p->lse ? t->lse + (at.batch * p->q_heads + at.head) * p->q_len + at.query : NULL;
+  return row_finish(max, sum, p->sinks, p->sinks ? t->sinks[at.head] : 0.0f, lse);
+}
+
+/**
+ * Finishes row `row` of a slice from the maximum, the sum and the weighted values o (a whole number of vectors), and
+ * returns the factor that makes weights of exp(score - max).
+ */
+ATTEND_OUTLINE float finish_row(const attend_call *call, const attend_slice *slice, int64_t row, float max, float sum,
+                                const float *o) {
+  const attend_problem *p = &call->problem->p;
+  if (slice->partial) {
+    float *partial = slice->partial + (row - slice->row_begin) * attend_partial_stride(p->v_head_dim);
+    partial[0] = max;
+    partial[1] = sum;
+    memcpy(partial + 2, o, (size_t)p->v_head_dim * sizeof *o);
+    return 0.0f;
+  }
+  const row_place at = place_of(call, slice, row);
+  const float factor = finish_row_sum(call, at, max, sum);
+  const attend_strides *s = &p->out_strides;
+  void *out =
+      (void *)element(call->tensors->out, p->out_dtype, at.batch * s->batch + at.head * s->head + at.query * s->row);
+  if (p->out_dtype == ATTEND_F32)
+    store_row_as(out, ATTEND_F32, o, p->v_head_dim, factor);
+  else if (p->out_dtype == ATTEND_F16)
+    store_row_as(out, ATTEND_F16, o, p->v_head_dim, factor);
+  else
+    store_row_as(out, ATTEND_BF16, o, p->v_head_dim, factor);
+  return factor;
+}
+
+#endif

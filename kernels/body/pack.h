@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * Packing: queries, keys and values are converted to f32 and laid out in the order in which the products read them, so
+ * that the inner loops have no conversions, no tails and no strides. Included behind a vec.h.
+ */
+#ifndef ATTEND_KERNELS_BODY_PACK_H
+#define ATTEND_KERNELS_BODY_PACK_H
+
+#include "kernels/kernel.h"
+
+ATTEND_INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+ATTEND_INLINE int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+ATTEND_INLINE int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/** Address of element `index` of a tensor of type `dtype`. */
+ATTEND_INLINE const void *element(const void *base, attend_dtype dtype, int64_t index) {
+  return (const char *)base + index * (dtype == ATTEND_F32 ? 4 : 2);
+}
+
+/** Loads of any element type; `dtype` is a constant wherever these stand in a loop that matters. */
+ATTEND_INLINE vf load_as_f32(const void *p, attend_dtype dtype) {
+  if (dtype == ATTEND_F32) return vf_load((const float *)p);
+  if (dtype == ATTEND_F16) return vf_load_f16((const uint16_t *)p);
+  return vf_load_bf16((const uint16_t *)p);
+}
+ATTEND_INLINE vf load_as_f32_n(const void *p, attend_dtype dtype, int n) {
+  if (dtype == ATTEND_F32) return vf_load_n((const float *)p, n);
+  if (dtype == ATTEND_F16) return vf_load_f16_n((const uint16_t *)p, n);
+  return vf_load_bf16_n((const uint16_t *)p, n);
+}
+
+/**
+ * Transposes up to LANES rows of `dim` elements: out[d * out_stride + lane] = factor * rows[lane][d], 0 where there is
+ * no row. Stores whole vectors, so that out needs LANES floats behind its last column start.
+ */
+ATTEND_INLINE void transpose_rows(const void *const rows[LANES], int count, int64_t dim, attend_dtype dtype,
+                                  float factor, float *out, int64_t out_stride) {
+  const vf f = vf_set1(factor);
+  for (int64_t d = 0; d < dim; d += LANES) {
+    const int n = (int)min_i64(LANES, dim - d);
+    vf r[LANES];
+    if (n == LANES && count == LANES) {
+      ATTEND_UNROLL
+      for (int i = 0; i < LANES; i++) r[i] = vf_mul(f, load_as_f32(element(rows[i], dtype, d), dtype));
+    } else {
+      for (int i = 0; i < LANES; i++)
+        r[i] = i < count ? vf_mul(f, load_as_f32_n(element(rows[i], dtype, d), dtype, n)) : vf_zero();
+    }
+    vf_transpose(r);
+    if (n == LANES) {
+      ATTEND_UNROLL
+      for (int i = 0; i < LANES; i++) vf_store(out + (d + i) * out_stride, r[i]);
+    } else {
+      for (int i = 0; i < n; i++) vf_store(out + (d + i) * out_stride, r[i]);
+    }
+  }
+}
+
+/**
+ * Packs `count` keys, `row_stride` elements apart, into panels of `panel` keys (a multiple of LANES): panel by panel
+ * [dim][panel]. The last panel is filled up with zeros.
+ */
+ATTEND_INLINE void pack_keys_as(const void *k, attend_dtype dtype, int64_t row_stride, int64_t count, int64_t dim,
+                                int panel, float *out) {
+  for (int64_t key = 0; key < round_up(count, panel); key += LANES) {
+    const void *rows[LANES];
+    const int n = (int)max_i64(0, min_i64(LANES, count - key));
+    for (int i = 0; i < n; i++) rows[i] = element(k, dtype, (key + i) * row_stride);
+    transpose_rows(rows, n, dim, dtype, 1.0f, out + key / panel * panel * dim + key % panel, panel);
+  }
+}
+
+ATTEND_OUTLINE void pack_keys(const void *k, attend_dtype dtype, int64_t row_stride, int64_t count, int64_t dim,
+                              int panel, float *out) {
+  if (dtype == ATTEND_F32)
+    pack_keys_as(k, ATTEND_F32, row_stride, count, dim, panel, out);
+  else if (dtype == ATTEND_F16)
+    pack_keys_as(k, ATTEND_F16, row_stride, count, dim, panel, out);
+  else
+    pack_keys_as(k, ATTEND_BF16, row_stride, count, dim, panel, out);
+}
+
+/**
+ * Packs `count` value rows into panels of `panel` columns (a multiple of LANES): panel by panel [count][width], width
+ * being `panel`, or for the last panel what is left of dim rounded up to LANES and filled up with zeros. Panels lie
+ * panel * block floats apart. Returns whether every value is finite.
+ */
+ATTEND_INLINE bool pack_values_as(const void *v, attend_dtype dtype, int64_t row_stride, int64_t count, int64_t dim,
+                                  int panel, int64_t block, float *out) {
+  vf bad = vf_zero(); /* 0 * x is NaN for NaN and Inf, and stays NaN */
+  for (int64_t c = 0; c < dim; c += panel) {
+    const int64_t columns = min_i64(panel, dim - c);
+    const int64_t width = round_up(columns, LANES);
+    float *to = out + c * block;
+    for (int64_t i = 0; i < count; i++, to += width) {
+      const int64_t from = i * row_stride + c;
+      int64_t j = 0;
+      for (; j + LANES <= columns; j += LANES) {
+        const vf x = load_as_f32(element(v, dtype, from + j), dtype);
+        bad = vf_fma(x, vf_zero(), bad);
+        vf_store(to + j, x);
+      }
+      if (j < columns) {
+        const vf x = load_as_f32_n(element(v, dtype, from + j), dtype, (int)(columns - j));
+        bad = vf_fma(x, vf_zero(), bad);
+        vf_store(to + j, x);
+      }
+    }
+  }
+  return vf_hsum(bad) == 0.0f;
+}
+
+ATTEND_OUTLINE bool pack_values(const void *v, attend_dtype dtype, int64_t row_stride, int64_t count, int64_t dim,
+                                int panel, int64_t block, float *out) {
+  if (dtype == ATTEND_F32) return pack_values_as(v, ATTEND_F32, row_stride, count, dim, panel, block, out);
+  if (dtype == ATTEND_F16) return pack_values_as(v, ATTEND_F16, row_stride, count, dim, panel, block, out);
+  return pack_values_as(v, ATTEND_BF16, row_stride, count, dim, panel, block, out);
+}
+
+#endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Query rows of a slice: where they lie, which keys they attend, and what is done to their scores before the softmax.
+ */
+#ifndef ATTEND_KERNELS_BODY_ROWS_H
+#define ATTEND_KERNELS_BODY_ROWS_H
+
+#include <float.h>
+#include <math.h>
+
+#include "kernels/body/pack.h"
+
+/** A row of a key/value head (attend_slice says how rows are numbered). */
+typedef struct row_place {
+  int64_t batch, head, query;
+} row_place;
+
+ATTEND_INLINE row_place place_of(const attend_call *call, const attend_slice *slice, int64_t row) {
+  const int64_t group = call->problem->group;
+  const row_place at = {slice->batch, slice->kv_head * group + row % group, row / group};
+  return at;
+}
+
+ATTEND_INLINE const void *query_at(const attend_call *call, row_place at) {
+  const attend_problem *p = &call->problem->p;
+  const attend_strides *s = &p->q_strides;
+  return element(call->tensors->q, p->q_dtype, at.batch * s->batch + at.head * s->head + at.query * s->row);
+}
+
+ATTEND_INLINE const void *key_at(const attend_call *call, const attend_slice *slice, int64_t key) {
+  const attend_problem *p = &call->problem->p;
+  const attend_strides *s = &p->k_strides;
+  return element(call->tensors->k, p->kv_dtype, slice->batch * s->batch + slice->kv_head * s->head + key * s->row);
+}
+
+ATTEND_INLINE const void *value_at(const attend_call *call, const attend_slice *slice, int64_t key) {
+  const attend_problem *p = &call->problem->p;
+  const attend_strides *s = &p->v_strides;
+  return element(call->tensors->v, p->kv_dtype, slice->batch * s->batch + slice->kv_head * s->head + key * s->row);
+}
+
+/** Keys begin <= j < end: what causal, window and lengths together leave of a slice's keys is always of this form. */
+typedef struct key_range {
+  int32_t begin, end;
+} key_range;
+
+ATTEND_OUTLINE key_range attended_range(const attend_call *call, const attend_slice *slice, row_place at) {
+  const attend_problem *p = &call->problem->p;
+  const int64_t position = at.query + call->problem->offset;
+  int64_t begin = slice->key_begin, end = slice->key_end;
+  if (call->problem->causal) end = min_i64(end, position + 1);
+  if (p->window && p->window_left >= 0) begin = max_i64(begin, position - p->window_left);
+  if (p->window && p->window_right >= 0) end = min_i64(end, position + p->window_right + 1);
+  if (p->kv_lengths == ATTEND_LENGTHS_PER_BATCH) end = min_i64(end, call->tensors->kv_lengths[at.batch]);
+  if (p->kv_lengths == ATTEND_LENGTHS_PER_QUERY)
+    end = min_i64(end, call->tensors->kv_lengths[at.batch * p->q_len + at.query]);
+  if (begin >= end) return (key_range){0, 0};
+  return (key_range){(int32_t)begin, (int32_t)end};
+}
+
+/** The least range that holds those of `count` rows. */
+ATTEND_INLINE key_range range_union(const key_range *ranges, int64_t count) {
+  key_range all = {0, 0};
+  for (int64_t i = 0; i < count; i++) {
+    if (ranges[i].begin >= ranges[i].end) continue;
+    const bool first = all.end == 0;
+    if (first || ranges[i].begin < all.begin) all.begin = ranges[i].begin;
+    if (ranges[i].end > all.end) all.end = ranges[i].end;
+  }
+  return all;
+}
+
+/** Whether every one of `count` rows attends all keys of `block`, as far as ranges say. */
+ATTEND_INLINE bool ranges_cover(const key_range *ranges, int64_t count, int64_t begin, int64_t end) {
+  for (int64_t i = 0; i < count; i++)
+    if (ranges[i].begin > begin || ranges[i].end < end) return false;
+  return true;
+}
+
+ATTEND_INLINE const uint8_t *mask_at(const attend_call *call, row_place at, int64_t key) {
+  const attend_strides4 *s = &call->problem->p.mask_strides;
+  return call->tensors->mask + at.batch * s->batch + at.head * s->head + at.query * s->query + key * s->key;
+}
+
+/** Whether the boolean mask lets a row attend any key of begin to end. */
+ATTEND_OUTLINE bool mask_allows_any(const attend_call *call, row_place at, int64_t begin, int64_t end) {
+  const uint8_t *m = mask_at(call, at, begin);
+  const int64_t stride = call->problem->p.mask_strides.key;
+  if (begin >= end) return false;
+  if (stride == 0) return *m != 0;
+  if (stride != 1) {
+    for (int64_t i = 0; i < end - begin; i++)
+      if (m[i * stride]) return true;
+    return false;
+  }
+  for (int64_t i = 0; i < end - begin; i += LANES)
+    if (vm_any(vm_bytes_n(m + i, (int)min_i64(LANES, end - begin - i)))) return true;
+  return false;
+}
+
+/** What has to be done to scores beyond masking by range. */
+ATTEND_INLINE bool scores_need_work(const attend_problem *p) {
+  return p->softcap > 0.0f || p->bias_dtype != ATTEND_DTYPE_DEFAULT || p->alibi || p->mask;
+}
+
+/**
+ * What the softmax has to multiply scores by: finish_scores() has multiplied the scale in where there is anything to do
+ * behind it; elsewhere it is left to the softmax, which takes scores in any unit > 0. Its sign goes into the queries,
+ * where it costs no rounding.
+ */
+ATTEND_INLINE float score_unit(const attend_problem *p) { return scores_need_work(p) ? 1.0f : fabsf(p->scale); }
+
+/**
+ * tanh to about 2 ulp: an odd polynomial near 0 (minimax, 4.4e-9 relative up to 0.625), 1 - 2 / (e^2x + 1) elsewhere.
+ */
+ATTEND_INLINE vf vf_tanh(vf x) {
+  const vf a = vf_abs(x), y = vf_mul(x, x);
+  vf p = vf_set1(-0.005704987f);
+  p = vf_fma(p, y, vf_set1(0.020639086f));
+  p = vf_fma(p, y, vf_set1(-0.053739715f));
+  p = vf_fma(p, y, vf_set1(0.13331442f));
+  p = vf_fma(p, y, vf_set1(-0.3333328f));
+  const vf near = vf_fma(vf_mul(p, y), x, x);
+  /* Beyond 10, tanh is 1 in f32; e^20 keeps the division in range. Inf must not meet 0 * Inf in the polynomial. */
+  const vf bounded = vf_select(vm_gt(a, vf_set1(10.0f)), vf_set1(10.0f), a);
+  const vf e = vf_exp2(vf_mul(bounded, vf_set1(2.885390082f)));
+  const vf far = vf_sub(vf_set1(1.0f), vf_div(vf_set1(2.0f), vf_add(e, vf_set1(1.0f))));
+  const vf signed_far = vf_select(vm_gt(vf_zero(), x), vf_sub(vf_zero(), far), far);
+  return vf_select(vm_gt(a, vf_set1(0.625f)), signed_far, near);
+}
+
+/** `count` (at most LANES) bias elements of a row that begin at key `key`. */
+ATTEND_INLINE vf load_bias(const attend_call *call, row_place at, int64_t key, int count) {
+  const attend_problem *p = &call->problem->p;
+  const attend_strides4 *b = &p->bias_strides;
+  const int64_t first = at.batch * b->batch + at.head * b->head + at.query * b->query + key * b->key;
+  if (b->key == 1) return load_as_f32_n(element(call->tensors->bias, p->bias_dtype, first), p->bias_dtype, count);
+  float t[LANES] = {0};
+  for (int i = 0; i < count; i++) {
+    float one[LANES];
+    vf_store(one, load_as_f32_n(element(call->tensors->bias, p->bias_dtype, first + i * b->key), p->bias_dtype, 1));
+    t[i] = one[0];
+  }
+  return vf_load(t);
+}
+
+ATTEND_INLINE vm mask_lanes(const attend_call *call, row_place at, int64_t key, int count) {
+  const uint8_t *m = mask_at(call, at, key);
+  const int64_t stride = call->problem->p.mask_strides.key;
+  if (stride == 1) return vm_bytes_n(m, count);
+  uint8_t t[LANES] = {0};
+  for (int i = 0; i < count; i++) t[i] = m[i * stride];
+  return vm_bytes_n(t, LANES);
+}
+
+/** -inf for the vectors of s[begin..end) that lie outside the row's range, whole or in part. */
+ATTEND_INLINE void exclude_outside(key_range range, int64_t block, int64_t begin, int64_t end, float *s) {
+  const vf excluded = vf_set1(-INFINITY);
+  const int64_t from = min_i64(max_i64(range.begin - block, begin), end), to = max_i64(range.end - block, from);
+  int64_t j = begin;
+  for (; j + LANES <= from; j += LANES) vf_store(s + j, excluded);
+  if (j < from) vf_store(s + j, vf_select(vm_range(from - j, to - j), vf_load(s + j), excluded));
+  j = max_i64(j, to / LANES * LANES);
+  for (; j < end; j += LANES) vf_store(s + j, vf_select(vm_range(from - j, to - j), vf_load(s + j), excluded));
+}
+
+/**
+ * Turns raw products s[begin..end) of a row, those of keys block + begin and on, into what the softmax takes: softcap,
+ * bias, ALiBi, and -inf for every key that is not attended. begin and end are multiples of LANES. Only keys that exist
+ * are looked up in mask and bias.
+ */
+ATTEND_OUTLINE void finish_scores(const attend_call *call, row_place at, key_range range, int64_t block, int64_t begin,
+                                  int64_t end, float *s) {
+  const attend_problem *p = &call->problem->p;
+  for (int64_t j = begin; scores_need_work(p) && j < end; j += LANES) {
+    const int64_t key = block + j;
+    const int count = (int)max_i64(0, min_i64(LANES, p->kv_len - key));
+    vf x = vf_mul(vf_load(s + j), vf_set1(fabsf(p->scale)));
+    if (p->softcap > 0.0f) x = vf_mul(vf_set1(p->softcap), vf_tanh(vf_div(x, vf_set1(p->softcap))));
+    if (p->bias_dtype != ATTEND_DTYPE_DEFAULT) {
+      /* -inf selects: added to the NaN of a key that nobody may see, it would give NaN. */
+      const vf bias = load_bias(call, at, key, count);
+      x = vf_select(vm_gt(vf_set1(-FLT_MAX), bias), vf_set1(-INFINITY), vf_add(x, bias));
+    }
+    if (p->alibi) {
+      const vf ahead = vf_set1((float)(at.query + call->problem->offset - key));
+      const vf slope = vf_set1(-call->tensors->alibi_slopes[at.head]);
+      x = vf_fma(slope, vf_abs(vf_sub(ahead, vf_iota())), x);
+    }
+    if (p->mask) x = vf_select(mask_lanes(call, at, key, count), x, vf_set1(-INFINITY));
+    vf_store(s + j, x);
+  }
+  exclude_outside(range, block, begin, end, s);
+}
+
+#endif

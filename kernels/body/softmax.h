@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * The softmax of a register tile's rows: online over key blocks (Milakov & Gimelshein 2018,
+ * https://arxiv.org/abs/1805.02867), or in one go when a row's scores are all there.
+ *
+ * Scores come as raw products, still to be multiplied by `unit`, or finished, with unit 1. exp(unit (s - m)) is
+ * computed as 2^((s - m) (unit log2 e)): the scale costs nothing there, and nothing is rounded for it. The subtraction
+ * comes first, though one multiply-add with m folded in would save an instruction: for scores of 1e4 the rounding of m
+ * log2 e alone would be worth 4e-4.
+ */
+#ifndef ATTEND_KERNELS_BODY_SOFTMAX_H
+#define ATTEND_KERNELS_BODY_SOFTMAX_H
+
+#include <float.h>
+#include <math.h>
+
+#include "kernels/body/pack.h"
+
+/** What (s - m) is multiplied by for exp2: finite, so that the greatest score's 0 stays 0 under any scale. */
+ATTEND_INLINE float exp2_factor(float unit) { return fminf(unit * 1.44269504088896340736f, FLT_MAX); }
+
+/** The greatest of s[begin..end), a whole number of vectors; -inf for none. NaN may be ignored: it shows in the sum. */
+ATTEND_INLINE float row_max(const float *s, int64_t begin, int64_t end) {
+  vf a = vf_set1(-INFINITY), b = a;
+  int64_t j = begin;
+  for (; j + 2 * LANES <= end; j += 2 * LANES) {
+    a = vf_max(a, vf_load(s + j));
+    b = vf_max(b, vf_load(s + j + LANES));
+  }
+  if (j < end) a = vf_max(a, vf_load(s + j));
+  return vf_hmax(vf_max(a, b));
+}
+
+/** s = exp(unit (s - base)) over a whole number of vectors; adds the result to *sum, lane by lane. */
+ATTEND_INLINE void row_exp(float *s, int64_t begin, int64_t end, float base, float unit, vf *sum) {
+  const vf shift = vf_set1(base), factor = vf_set1(exp2_factor(unit));
+  vf total = *sum;
+  for (int64_t j = begin; j < end; j += LANES) {
+    const vf p = vf_exp2(vf_mul(vf_sub(vf_load(s + j), shift), factor));
+    vf_store(s + j, p);
+    total = vf_add(total, p);
+  }
+  *sum = total;
+}
+
+/**
+ * The same for value_selected(): a weight is 0 if and only if its key is excluded. Weights too small for f32 become the
+ * least normal number, so that what must not be stepped over is not.
+ */
+ATTEND_INLINE void row_exp_selected(float *s, int64_t begin, int64_t end, float base, float unit, vf *sum) {
+  for (int64_t j = begin; j < end; j += LANES) {
+    const vf x = vf_load(s + j);
+    const vf p = vf_exp2(vf_mul(vf_sub(x, vf_set1(base)), vf_set1(exp2_factor(unit))));
+    const vm excluded = vm_gt(vf_set1(-FLT_MAX), x);
+    const vf weight = vf_select(excluded, vf_zero(), vf_max(vf_set1(FLT_MIN), p));
+    vf_store(s + j, weight);
+    *sum = vf_add(*sum, weight);
+  }
+}
+
+/** What exp() is taken relative to: the maximum, or 0 for a row that has attended nothing yet. */
+ATTEND_INLINE float exp_base(float max) { return max == -INFINITY ? 0.0f : max; }
+
+/**
+ * One step of the online softmax: rows s[r * ld + begin..end) of a block become weights relative to the new maxima;
+ * max[r] and the lanes of sum[r * LANES] are brought up to date, and alpha[r] is what earlier sums are worth now.
+ */
+ATTEND_OUTLINE void softmax_step(float *s, int ld, int rows, int64_t begin, int64_t end, float unit, bool selected,
+                                 float *max, float *sum, float alpha[16]) {
+  float base[16];
+  for (int r = 0; r < rows; r++) {
+    const float block_max = row_max(s + r * ld, begin, end);
+    const float new_max = block_max > max[r] ? block_max : max[r];
+    base[r] = exp_base(new_max);
+    alpha[r] = max[r];
+    max[r] = new_max;
+  }
+  for (int r = rows; r < 16; r++) base[r] = alpha[r] = 0.0f;
+  for (int r = 0; r < rows; r += LANES) {
+    const vf old = vf_sub(vf_load(alpha + r), vf_load(base + r));
+    vf_store(alpha + r, vf_exp2(vf_mul(old, vf_set1(exp2_factor(unit)))));
+  }
+  for (int r = 0; r < rows; r++) {
+    vf total = vf_mul(vf_load(sum + r * LANES), vf_set1(alpha[r]));
+    if (selected)
+      row_exp_selected(s + r * ld, begin, end, base[r], unit, &total);
+    else
+      row_exp(s + r * ld, begin, end, base[r], unit, &total);
+    vf_store(sum + r * LANES, total);
+  }
+}
+
+#endif

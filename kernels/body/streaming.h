@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * streaming: online softmax over key blocks, as in FlashAttention-2 (Dao 2023, https://arxiv.org/abs/2307.08691).
+ *
+ * A block's keys and values are packed once and serve all rows of the slice; a register tile's scores for one block
+ * stay in the L1 cache; the output rows stay in L2 and are rescaled on the way in, when the next block is added. Memory
+ * does not depend on the number of keys.
+ */
+#ifndef ATTEND_KERNELS_BODY_STREAMING_H
+#define ATTEND_KERNELS_BODY_STREAMING_H
+
+#include "kernels/body/finish.h"
+#include "kernels/body/slice.h"
+#include "kernels/body/softmax.h"
+#include "kernels/body/tile.h"
+#include "kernels/size.h"
+
+/** Where things lie in the scratch, in bytes. */
+typedef struct streaming_layout {
+  size_t q, k, v, s, o, max, sum, range, total;
+} streaming_layout;
+
+ATTEND_INLINE streaming_layout streaming_plan(const attend_resolved *problem, const attend_tiling *tiling,
+                                              const int ROWS, const int BLOCK) {
+  const size_t rows = (size_t)round_up(min_i64(tiling->slice_rows, problem->rows), ROWS);
+  const size_t dim = (size_t)problem->p.head_dim;
+  const size_t width = (size_t)round_up(problem->p.v_head_dim, LANES);
+  streaming_layout at = {0};
+  at.q = size_take(&at.total, size_add(size_mul(rows, dim), LANES), sizeof(float));
+  at.k = size_take(&at.total, size_mul(dim, (size_t)BLOCK), sizeof(float));
+  at.v = size_take(&at.total, size_mul(width, (size_t)BLOCK), sizeof(float));
+  at.s = size_take(&at.total, (size_t)ROWS * (size_t)BLOCK, sizeof(float));
+  at.o = size_take(&at.total, size_mul(rows, width), sizeof(float));
+  at.max = size_take(&at.total, rows, sizeof(float));
+  at.sum = size_take(&at.total, size_mul(rows, LANES), sizeof(float));
+  at.range = size_take(&at.total, rows, sizeof(key_range));
+  return at;
+}
+
+ATTEND_INLINE void streaming_run(const attend_call *call, const attend_slice *slice, char *scratch, const int ROWS,
+                                 const int BLOCK, const int VECS) {
+  const attend_problem *p = &call->problem->p;
+  const int PANEL = VECS * LANES;
+  const streaming_layout at = streaming_plan(call->problem, &call->tiling, ROWS, BLOCK);
+  float *q = (float *)(scratch + at.q), *k = (float *)(scratch + at.k), *v = (float *)(scratch + at.v);
+  float *s = (float *)(scratch + at.s), *o = (float *)(scratch + at.o);
+  float *max = (float *)(scratch + at.max), *sum = (float *)(scratch + at.sum);
+  key_range *ranges = (key_range *)(scratch + at.range);
+  const int64_t rows = slice->row_end - slice->row_begin;
+  const int64_t dim = p->head_dim, width = round_up(p->v_head_dim, LANES);
+
+  for (int64_t i = 0; i < rows; i++) {
+    ranges[i] = attended_range(call, slice, place_of(call, slice, slice->row_begin + i));
+    max[i] = -INFINITY;
+  }
+  memset(sum, 0, (size_t)(rows * LANES) * sizeof *sum);
+  memset(o, 0, (size_t)(round_up(rows, ROWS) * width) * sizeof *o);
+  pack_slice_queries(call, slice, ROWS, q);
+
+  const bool work = scores_need_work(p);
+  const float unit = score_unit(p);
+  const key_range all = range_union(ranges, rows);
+  for (int64_t block = all.begin / BLOCK * BLOCK; block < all.end; block += BLOCK) {
+    const int64_t keys = min_i64(BLOCK, all.end - block);
+    bool packed = false, finite = true;
+    for (int64_t row = 0; row < rows;) {
+      const int tile = tile_rows(rows - row, ROWS);
+      const int count = (int)min_i64(tile, rows - row);
+      const key_range span = range_union(ranges + row, count);
+      const int64_t end = min_i64(keys, span.end - block);
+      const int64_t begin = max_i64(0, span.begin - block) / PANEL * PANEL;
+      if (begin < end && tile_attends(call, slice, slice->row_begin + row, ranges + row, count, block, block + keys)) {
+        if (!packed) {
+          pack_keys(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, keys, dim, PANEL, k);
+          finite = pack_values(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, keys, p->v_head_dim, PANEL,
+                               BLOCK, v);
+          packed = true;
+        }
+        const int64_t vectors_end = round_up(end, LANES);
+        const bool edge = work || vectors_end > end || !ranges_cover(ranges + row, count, block + begin, block + end);
+        const bool selected = edge && !finite;
+        float alpha[16];
+#define TILE(N)                                                                                                        \
+  do {                                                                                                                 \
+    score_panels(q + row * dim, k, dim, begin, end, s, N, VECS, BLOCK);                                                \
+    if (edge)                                                                                                          \
+      for (int r = 0; r < count; r++)                                                                                  \
+        finish_scores(call, place_of(call, slice, slice->row_begin + row + r), ranges[row + r], block, begin,          \
+                      vectors_end, s + r * BLOCK);                                                                     \
+    softmax_step(s, BLOCK, count, begin, vectors_end, unit, selected, max + row, sum + row * LANES, alpha);            \
+    if (!selected) value_panels(s, v, BLOCK, begin, end, width, alpha, o + row * width, N, VECS, BLOCK);               \
+  } while (0)
+        ATTEND_WITH_TILE_ROWS(tile, ROWS, TILE);
+#undef TILE
+        if (selected) value_selected(s, BLOCK, v, BLOCK, begin, end, width, PANEL, alpha, o + row * width, count);
+      }
+      row += tile;
+    }
+  }
+  for (int64_t i = 0; i < rows; i++)
+    finish_row(call, slice, slice->row_begin + i, max[i] * unit, vf_hsum(vf_load(sum + i * LANES)), o + i * width);
+}
+
+#define ATTEND_STREAMING(id, rows, block, vecs)                                                                        \
+  static size_t id##_scratch(const attend_resolved *problem, const attend_tiling *tiling) {                            \
+    return streaming_plan(problem, tiling, rows, block).total;                                                         \
+  }                                                                                                                    \
+  static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
+    streaming_run(call, slice, scratch, rows, block, vecs);                                                            \
+  }                                                                                                                    \
+  ATTEND_DESCRIBE(id, ATTEND_BODY_STREAMING, ATTEND_CAN_SPLIT, rows, block)
+#include "kernels/body/expand.h"
+
+#endif

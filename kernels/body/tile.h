@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * The two products on register tiles: ROWS x VECS accumulators that live in registers, one vector load per column and
+ * one broadcast per row for ROWS * VECS multiply-adds. All sizes in capitals are constants at every call.
+ *
+ * Whatever the tile's size, an element of the result is the same sequence of multiply-adds, so that a row's bits do not
+ * depend on the tile it falls into.
+ */
+#ifndef ATTEND_KERNELS_BODY_TILE_H
+#define ATTEND_KERNELS_BODY_TILE_H
+
+#include "kernels/body/pack.h"
+
+/** Scores of ROWS queries, q[dim][ROWS], and VECS * LANES keys, k[dim][VECS * LANES], to s, rows LD apart. */
+ATTEND_INLINE void score_tile(const float *q, const float *k, int64_t dim, float *s, const int ROWS, const int VECS,
+                              const int LD) {
+  vf acc[16][4];
+  ATTEND_UNROLL
+  for (int r = 0; r < ROWS; r++) {
+    ATTEND_UNROLL
+    for (int c = 0; c < VECS; c++) acc[r][c] = vf_zero();
+  }
+  for (int64_t d = 0; d < dim; d++, q += ROWS, k += VECS * LANES) {
+    vf column[4];
+    ATTEND_UNROLL
+    for (int c = 0; c < VECS; c++) column[c] = vf_load(k + c * LANES);
+    ATTEND_UNROLL
+    for (int r = 0; r < ROWS; r++) {
+      const vf row = vf_set1(q[r]);
+      ATTEND_UNROLL
+      for (int c = 0; c < VECS; c++) acc[r][c] = vf_fma(row, column[c], acc[r][c]);
+    }
+  }
+  ATTEND_UNROLL
+  for (int r = 0; r < ROWS; r++) {
+    ATTEND_UNROLL
+    for (int c = 0; c < VECS; c++) vf_store(s + r * LD + c * LANES, acc[r][c]);
+  }
+}
+
+/**
+ * o = alpha * o + p v for ROWS rows, VECS * LANES columns and `keys` keys: p rows LD apart, v rows v_stride apart, o
+ * rows o_stride apart.
+ */
+ATTEND_INLINE void value_tile(const float *p, const float *v, int64_t v_stride, int64_t keys, const float *alpha,
+                              float *o, int64_t o_stride, const int ROWS, const int VECS, const int LD) {
+  vf acc[16][4];
+  ATTEND_UNROLL
+  for (int r = 0; r < ROWS; r++) {
+    const vf a = vf_set1(alpha[r]);
+    ATTEND_UNROLL
+    for (int c = 0; c < VECS; c++) acc[r][c] = vf_mul(a, vf_load(o + r * o_stride + c * LANES));
+  }
+  for (int64_t j = 0; j < keys; j++, v += v_stride) {
+    vf column[4];
+    ATTEND_UNROLL
+    for (int c = 0; c < VECS; c++) column[c] = vf_load(v + c * LANES);
+    ATTEND_UNROLL
+    for (int r = 0; r < ROWS; r++) {
+      const vf row = vf_set1(p[r * LD + j]);
+      ATTEND_UNROLL
+      for (int c = 0; c < VECS; c++) acc[r][c] = vf_fma(row, column[c], acc[r][c]);
+    }
+  }
+  ATTEND_UNROLL
+  for (int r = 0; r < ROWS; r++) {
+    ATTEND_UNROLL
+    for (int c = 0; c < VECS; c++) vf_store(o + r * o_stride + c * LANES, acc[r][c]);
+  }
+}
+
+/** Scores of a tile's rows and the key panels from key `begin` to `end` of a block (begin a multiple of the panel). */
+ATTEND_INLINE void score_panels(const float *q, const float *k, int64_t dim, int64_t begin, int64_t end, float *s,
+                                const int ROWS, const int VECS, const int LD) {
+  for (int64_t j = begin; j < end; j += VECS * LANES) score_tile(q, k + j * dim, dim, s + j, ROWS, VECS, LD);
+}
+
+/**
+ * o = alpha * o + p v over the keys begin to end of a block of `block` packed keys (pack_values), for `width` columns,
+ * a multiple of LANES.
+ */
+ATTEND_INLINE void value_panels(const float *p, const float *v, int64_t block, int64_t begin, int64_t end,
+                                int64_t width, const float *alpha, float *o, const int ROWS, const int VECS,
+                                const int LD) {
+  const int64_t keys = end - begin;
+  int64_t c = 0;
+  for (; c + VECS * LANES <= width; c += VECS * LANES)
+    value_tile(p + begin, v + c * block + begin * VECS * LANES, VECS * LANES, keys, alpha, o + c, width, ROWS, VECS,
+               LD);
+  const int64_t left = (width - c) / LANES;
+  const float *at = v + c * block + begin * left * LANES;
+  if (VECS > 3 && left == 3) value_tile(p + begin, at, 3 * LANES, keys, alpha, o + c, width, ROWS, 3, LD);
+  if (VECS > 2 && left == 2) value_tile(p + begin, at, 2 * LANES, keys, alpha, o + c, width, ROWS, 2, LD);
+  if (VECS > 1 && left == 1) value_tile(p + begin, at, LANES, keys, alpha, o + c, width, ROWS, 1, LD);
+}
+
+/**
+ * The same where a value is not finite and some row must not see it: a weight of 0 then means "not attended", and is
+ * stepped over instead of multiplied.
+ */
+ATTEND_OUTLINE void value_selected(const float *p, int ld, const float *v, int64_t block, int64_t begin, int64_t end,
+                                   int64_t width, int panel, const float *alpha, float *o, int rows) {
+  for (int r = 0; r < rows; r++) {
+    for (int64_t c = 0; c < width; c += LANES) {
+      const int64_t start = c / panel * panel; /* the panel that holds column c, and its width */
+      const int64_t stride = min_i64(panel, width - start);
+      const float *column = v + start * block + (c - start);
+      vf acc = vf_mul(vf_set1(alpha[r]), vf_load(o + r * width + c));
+      for (int64_t j = begin; j < end; j++) {
+        const float weight = p[r * ld + j];
+        if (weight != 0.0f) acc = vf_fma(vf_set1(weight), vf_load(column + j * stride), acc);
+      }
+      vf_store(o + r * width + c, acc);
+    }
+  }
+}
+
+/**
+ * Rows of the tile that starts where `left` rows remain. A short tile has fewer accumulators, so that it wastes less;
+ * it is filled up with zero rows.
+ */
+ATTEND_INLINE int tile_rows(int64_t left, const int ROWS) {
+  if (left > (ROWS > 8 ? 8 : ROWS > 4 ? 4 : ROWS > 2 ? 2 : 1)) return ROWS;
+  if (ROWS > 8 && left > 4) return 8;
+  if (ROWS > 4 && left > 2) return 4;
+  if (ROWS > 2 && left > 1) return 2;
+  return ROWS > 1 ? (int)left : 1;
+}
+
+/** Calls `action(N)` with the constant N equal to `rows`, one of the sizes that tile_rows() returns. */
+#define ATTEND_WITH_TILE_ROWS(rows, ROWS, action)                                                                      \
+  do {                                                                                                                 \
+    if ((rows) == (ROWS))                                                                                              \
+      action(ROWS);                                                                                                    \
+    else if ((ROWS) > 8 && (rows) == 8)                                                                                \
+      action(8);                                                                                                       \
+    else if ((ROWS) > 4 && (rows) == 4)                                                                                \
+      action(4);                                                                                                       \
+    else if ((ROWS) > 2 && (rows) == 2)                                                                                \
+      action(2);                                                                                                       \
+    else                                                                                                               \
+      action(1);                                                                                                       \
+  } while (0)
+
+#endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * The kernel contract: what a kernel is told, what it must do, and how it describes itself.
+ *
+ * Rules for every kernel:
+ * - A kernel is a leaf. It runs on one thread, keeps no state between calls, allocates nothing, prints nothing and
+ *   knows nothing of OpenMP. Threads live in dispatch/parallel.c.
+ * - It computes one slice: some query rows of one key/value head, over a range of keys.
+ * - It touches only the tensors, and of those only what its slice needs, and its own scratch.
+ * - What it computes for a row does not depend on which other rows share its slice, so that the work can be cut up in
+ *   any way without changing a bit. Key blocks therefore start at multiples of the block from key 0, and a block in
+ *   which a row attends nothing leaves the row's state exactly as it was.
+ * - No key that a row does not attend leaves a trace in the row: masks select, they never multiply or add.
+ */
+#ifndef ATTEND_KERNELS_KERNEL_H
+#define ATTEND_KERNELS_KERNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "attend/attend.h"
+
+/** Instruction sets, each the name of a folder under kernels/. dispatch/cpu.c holds what each one needs and its rank.
+ */
+typedef enum attend_isa {
+  ATTEND_ISA_SCALAR,
+  ATTEND_ISA_AVX2,
+  ATTEND_ISA_AVX512,
+  ATTEND_ISA_AMX,
+  ATTEND_ISA_NEON,
+  ATTEND_ISA_SVE,
+  ATTEND_ISA_COUNT
+} attend_isa;
+
+/** Processor features, as bit numbers of a 64-bit set. dispatch/cpu.c holds their names. */
+typedef enum attend_cpu_feature {
+  ATTEND_CPU_AVX2,
+  ATTEND_CPU_FMA,
+  ATTEND_CPU_F16C,
+  ATTEND_CPU_AVX512F,
+  ATTEND_CPU_AVX512BW,
+  ATTEND_CPU_AVX512DQ,
+  ATTEND_CPU_AVX512VL,
+  ATTEND_CPU_AVX512_BF16,
+  ATTEND_CPU_AVX512_FP16,
+  ATTEND_CPU_AMX_TILE,
+  ATTEND_CPU_AMX_BF16,
+  ATTEND_CPU_AMX_INT8,
+  ATTEND_CPU_NEON,
+  ATTEND_CPU_ARM_FP16,
+  ATTEND_CPU_ARM_FHM,
+  ATTEND_CPU_ARM_BF16,
+  ATTEND_CPU_ARM_I8MM,
+  ATTEND_CPU_ARM_DOTPROD,
+  ATTEND_CPU_SVE,
+  ATTEND_CPU_SVE2,
+  ATTEND_CPU_FEATURE_COUNT
+} attend_cpu_feature;
+
+#define ATTEND_CPU_BIT(feature) (UINT64_C(1) << (ATTEND_CPU_##feature))
+
+/** The families of implementations; docs/kernels.md compares them. */
+typedef enum attend_body {
+  ATTEND_BODY_BLOCKED,   /**< the whole score matrix of the slice: product, softmax, product */
+  ATTEND_BODY_TILED,     /**< the same over a strip of query rows whose scores fit the L2 cache */
+  ATTEND_BODY_STREAMING, /**< online softmax over key blocks */
+  ATTEND_BODY_DECODE,    /**< streaming for few query rows: keys and values are read in place, once */
+  ATTEND_BODY_COUNT
+} attend_body;
+
+/** A problem with every default filled in, and what follows from it. Made by dispatch/problem.c. */
+typedef struct attend_resolved {
+  attend_problem p; /**< no field at its "default" value any more: strides, dtypes, scale, kv_heads, v_head_dim */
+  int64_t group;    /**< query heads per key/value head */
+  int64_t rows;     /**< query rows of one key/value head: group * q_len */
+  int64_t offset;   /**< query i stands at key position i + offset */
+  bool causal;      /**< j <= i + offset is required */
+} attend_resolved;
+
+/** How a plan cuts a problem up for a kernel. Rows are counted in query rows of one key/value head. */
+typedef struct attend_tiling {
+  int64_t slice_rows; /**< query rows per slice, a multiple of the kernel's q_rows unless it covers all rows */
+  int64_t strip_rows; /**< tiled: query rows whose scores are held at once, a multiple of q_rows */
+  int64_t split_keys; /**< keys per slice, a multiple of the kernel's k_block; >= kv_len: not split */
+} attend_tiling;
+
+/** One run: the problem and the addresses. */
+typedef struct attend_call {
+  const attend_resolved *problem;
+  const attend_tensors *tensors;
+  attend_tiling tiling;
+} attend_call;
+
+/**
+ * The part of a run that one kernel call computes.
+ *
+ * Row r of a key/value head is query r / group of query head kv_head * group + r % group: the heads of a group lie side
+ * by side, so that neighbouring rows attend nearly the same keys.
+ */
+typedef struct attend_slice {
+  int64_t batch, kv_head;
+  int64_t row_begin, row_end;
+  int64_t key_begin, key_end; /**< key_begin is a multiple of the kernel's k_block; key_end too, or kv_len */
+
+  /**
+   * NULL: write the final output. Otherwise keys are split: write a partial result per row of the slice, to be merged
+   * by kernels/merge.c, and no output. Row by row, attend_partial_stride(Dv) floats: the maximum of the row's attended
+   * scores (-inf: none), the sum of exp(score - maximum), then Dv floats of the sum of exp(score - maximum) * value.
+   */
+  float *partial;
+} attend_slice;
+
+/** Floats per row of a partial result: a multiple of 16, so that rows start on cache lines. */
+static inline int64_t attend_partial_stride(int64_t v_head_dim) { return (v_head_dim + 2 + 15) / 16 * 16; }
+
+/** What a kernel can do beyond writing the final output. */
+enum {
+  ATTEND_CAN_WEIGHTS = 1 << 0, /**< writes attention weights */
+  ATTEND_CAN_SPLIT = 1 << 1    /**< writes partial results */
+};
+
+#define ATTEND_DTYPE_BIT(dtype) (1u << (dtype))
+#define ATTEND_DTYPES_ALL (ATTEND_DTYPE_BIT(ATTEND_F32) | ATTEND_DTYPE_BIT(ATTEND_F16) | ATTEND_DTYPE_BIT(ATTEND_BF16))
+
+/** A kernel row. */
+typedef struct attend_kernel {
+  const char *name; /**< body_dtype__isa_qROWSkBLOCK, dtype being what it computes in; checked by a test */
+  attend_body body;
+  attend_isa isa;
+  uint64_t cpu;         /**< features it needs, ATTEND_CPU_BIT(...) */
+  unsigned can;         /**< ATTEND_CAN_... */
+  attend_dtype compute; /**< type of the products' operands */
+  unsigned dtypes;      /**< ATTEND_DTYPE_BIT set of element types it takes, for q, k/v and out each */
+  int q_rows;           /**< query rows of a register tile */
+  int k_block;          /**< keys of a block */
+
+  /** Bytes of scratch one slice needs; SIZE_MAX if that overflows. */
+  size_t (*scratch)(const attend_resolved *problem, const attend_tiling *tiling);
+
+  /** Computes a slice. `scratch` is aligned to 64 bytes and not initialised. */
+  void (*run)(const attend_call *call, const attend_slice *slice, void *scratch);
+
+  /** Per-thread state around a thread's slices (AMX tiles); both NULL when there is none. */
+  void (*enter)(void);
+  void (*leave)(void);
+} attend_kernel;
+
+#endif

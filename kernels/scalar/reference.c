@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/scalar/reference.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <tgmath.h>
+
+/* Element types: binary32 = 1 sign, 8 exponent, 23 fraction bits; binary16 = 1, 5, 10; bfloat16 = 1, 8, 7. */
+
+static float float_of_bits(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+static float float_of_f16(uint16_t bits) {
+  const uint32_t sign = (uint32_t)(bits >> 15) << 31, exponent = (bits >> 10) & 31, fraction = bits & 1023;
+  if (exponent == 0) return (sign ? -1.0f : 1.0f) * (float)fraction * 0x1p-24f;
+  if (exponent == 31) return float_of_bits(sign | 0x7f800000u | fraction << 13);
+  return float_of_bits(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+float attend_reference_element(const void *tensor, attend_dtype dtype, int64_t index) {
+  switch (dtype) {
+  case ATTEND_F16: return float_of_f16(((const uint16_t *)tensor)[index]);
+  case ATTEND_BF16: return float_of_bits((uint32_t)((const uint16_t *)tensor)[index] << 16);
+  default: return ((const float *)tensor)[index];
+  }
+}
+
+static int64_t index4(const attend_strides4 *s, int64_t b, int64_t h, int64_t i, int64_t j) {
+  return b * s->batch + h * s->head + i * s->query + j * s->key;
+}
+
+/* What is added to the number of a query to get its position among the keys. */
+static int64_t offset(const attend_problem *p) {
+  switch (p->causal) {
+  case ATTEND_CAUSAL_TOP_LEFT: return 0;
+  case ATTEND_CAUSAL_OFFSET: return p->causal_offset;
+  default: return p->kv_len - p->q_len;
+  }
+}
+
+static int64_t distance(const attend_problem *p, int64_t i, int64_t j) {
+  const int64_t d = i + offset(p) - j;
+  return d < 0 ? -d : d;
+}
+
+bool attend_reference_attends(const attend_problem *p, const attend_tensors *t, int64_t b, int64_t h, int64_t i,
+                              int64_t j) {
+  const int64_t position = i + offset(p);
+  if (p->causal != ATTEND_CAUSAL_NONE && j > position) return false;
+  if (p->window && p->window_left >= 0 && j < position - p->window_left) return false;
+  if (p->window && p->window_right >= 0 && j > position + p->window_right) return false;
+  if (p->kv_lengths == ATTEND_LENGTHS_PER_BATCH && j >= t->kv_lengths[b]) return false;
+  if (p->kv_lengths == ATTEND_LENGTHS_PER_QUERY && j >= t->kv_lengths[b * p->q_len + i]) return false;
+  if (p->mask && !t->mask[index4(&p->mask_strides, b, h, i, j)]) return false;
+  if (p->bias_dtype &&
+      attend_reference_element(t->bias, p->bias_dtype, index4(&p->bias_strides, b, h, i, j)) == -INFINITY)
+    return false;
+  return true;
+}
+
+#define REAL double
+#define THREE_PASSES three_passes_f64
+#include "kernels/scalar/three_pass.inc"
+#undef REAL
+#undef THREE_PASSES
+
+#define REAL float
+#define THREE_PASSES three_passes_f32
+#include "kernels/scalar/three_pass.inc"
+#undef REAL
+#undef THREE_PASSES
+
+/* Scratch for the scores of one query: at least one, for malloc(0) may give NULL. */
+static void *allocate_scores(int64_t kv_len, size_t size) {
+  const uint64_t count = kv_len > 0 ? (uint64_t)kv_len : 1;
+  return count > SIZE_MAX / size ? NULL : malloc((size_t)count * size);
+}
+
+bool attend_reference(const attend_problem *p, const attend_tensors *t, double *out, double *lse, double *weights) {
+  double *scores = allocate_scores(p->kv_len, sizeof *scores);
+  if (!scores) return false;
+  three_passes_f64(p, t, scores, out, lse, weights);
+  free(scores);
+  return true;
+}
+
+bool attend_reference_f32(const attend_problem *p, const attend_tensors *t, float *out, float *lse, float *weights) {
+  float *scores = allocate_scores(p->kv_len, sizeof *scores);
+  if (!scores) return false;
+  three_passes_f32(p, t, scores, out, lse, weights);
+  free(scores);
+  return true;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * The oracle: attention in three plain passes, as the public header defines it and as slowly as that may be. It shares
+ * no code with the kernels, decodes its 16-bit inputs itself and knows nothing of tiles.
+ *
+ * All functions take a problem in which every default is filled in: strides, element types, scale, kv_heads and
+ * v_head_dim (attend_resolved.p is one). Which tensors are read follows from the problem; the outputs of `tensors` are
+ * not touched.
+ */
+#ifndef ATTEND_KERNELS_SCALAR_REFERENCE_H
+#define ATTEND_KERNELS_SCALAR_REFERENCE_H
+
+#include <stdbool.h>
+
+#include "attend/attend.h"
+
+/**
+ * Computes in double: `out` (B, Hq, Lq, Dv), `lse` (B, Hq, Lq) and `weights` (B, Hq, Lq, Lk), all contiguous; `lse` and
+ * `weights` may be NULL. Needs scratch of O(Lk), and returns false, with nothing written, if there is no memory for it.
+ */
+bool attend_reference(const attend_problem *problem, const attend_tensors *tensors, double *out, double *lse,
+                      double *weights);
+
+/** The same passes in plain float, sums taken one by one: the yardstick by which the error of a kernel is judged. */
+bool attend_reference_f32(const attend_problem *problem, const attend_tensors *tensors, float *out, float *lse,
+                          float *weights);
+
+/** The index-th element of a tensor. */
+float attend_reference_element(const void *tensor, attend_dtype dtype, int64_t index);
+
+/**
+ * Whether query i of head h attends key j by every mask given, a bias of -inf included. What is in q, k and v plays no
+ * part. (A score that is -inf for another reason, an Inf in k for instance, excludes a key too.)
+ */
+bool attend_reference_attends(const attend_problem *problem, const attend_tensors *tensors, int64_t b, int64_t h,
+                              int64_t i, int64_t j);
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * The vector operations every ISA supplies in its vec.h, with the same names and the same meaning. The bodies under
+ * kernels/body/ are written on these alone; tests/test_vec.c checks each of them on every ISA.
+ *
+ * This file is documentation and the few things that need no intrinsics. A vec.h defines
+ *
+ *   ATTEND_ISA_ID    the folder's attend_isa
+ *   ATTEND_ISA_CPU   the processor features its code needs, as a set of ATTEND_CPU_BIT()
+ *   ATTEND_ROWS      the folder's rows file, as a string to include
+ *   LANES            floats in a vector, a power of two from 1 to 16
+ *   vf               a vector of LANES floats
+ *   vm               a selection: one truth value per lane
+ *
+ * Loads and stores need no alignment. The _n forms touch the first n lanes only, 0 <= n <= LANES: memory behind them is
+ * neither read nor written, and loaded lanes behind them are 0. f16 and bf16 elements are passed as uint16_t; stores
+ * round to nearest even and keep NaN a NaN.
+ *
+ *   vf_zero()  vf_set1(x)
+ *   vf_load(p)       vf_load_n(p, n)           vf_store(p, v)       vf_store_n(p, v, n)
+ *   vf_load_f16(p)   vf_load_f16_n(p, n)       vf_store_f16_n(p, v, n)
+ *   vf_load_bf16(p)  vf_load_bf16_n(p, n)      vf_store_bf16_n(p, v, n)
+ *   vf_add(a, b)  vf_sub(a, b)  vf_mul(a, b)  vf_div(a, b)  vf_abs(a)
+ *   vf_max(a, b)         the larger; if either is NaN, b
+ *   vf_fma(a, b, c)      a * b + c, with one rounding where the processor has the instruction
+ *   vf_exp2(x)           2^x within 2 ulp for x from -126 to 127; exactly 1 at 0, exactly 0 at -inf and below -150,
+ * +inf from 128 on, NaN at NaN. Results below 2^-126 may be rounded to 0, and above 2^127 to +inf vf_iota() 0, 1, 2,
+ * ... vf_hsum(v)  vf_hmax(v)    over all lanes, always in the same order; vf_hmax ignores or returns NaN vf_sum_each(r)
+ * the sums over all lanes of LANES vectors, as one vector; may overwrite r vf_store_groups(p, stride, v, n)   lanes 0
+ * to n - 1 to p, the next n to p + stride, ...; n a power of two, >= 4 or LANES, and a constant vf_transpose(r)      in
+ * place: r[i] lane j <-> r[j] lane i, of LANES vectors vf_select(m, a, b)   lane by lane: m ? a : b vm_range(lo, hi)
+ * lanes lo <= lane < hi; any int64_t, clamped vm_bytes_n(p, n)     lanes < n with p[lane] != 0, likewise touching n
+ * bytes only vm_and(a, b)  vm_gt(a, b)   vm_gt is false for NaN vm_any(m)            whether any lane is selected, as
+ * bool vf_prefetch(p)       brings a cache line near; any address is allowed
+ */
+#ifndef ATTEND_KERNELS_VEC_CONTRACT_H
+#define ATTEND_KERNELS_VEC_CONTRACT_H
+
+#define ATTEND_INLINE static inline __attribute__((always_inline))
+/** For what is called once per tile or block: inlined into every tile size it would only swell the code. */
+#define ATTEND_OUTLINE static __attribute__((noinline, unused))
+
+/**
+ * In front of a loop whose trip count is a constant once inlined: unroll it fully, so that arrays of vectors live in
+ * registers. Each compiler wants its own pragma: clang takes gcc's too, but then no longer promotes the arrays.
+ */
+#if defined(__clang__)
+#define ATTEND_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define ATTEND_UNROLL _Pragma("GCC unroll 64")
+#endif
+
+/* 2^r on [-1/2, 1/2] as 1 + r (C1 + r (C2 + ...)): minimax in relative error, 9.2e-8 (0.77 ulp) before rounding. */
+#define ATTEND_EXP2_C1 0x1.62e42ap-1f
+#define ATTEND_EXP2_C2 0x1.ebf9bcp-3f
+#define ATTEND_EXP2_C3 0x1.c6b752p-5f
+#define ATTEND_EXP2_C4 0x1.3cea88p-7f
+#define ATTEND_EXP2_C5 0x1.5bba14p-10f
+
+#endif

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+# Shared by the scripts: source it. Messages, what must be installed, building, and counting checks.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+export ROOT
+JOBS=${JOBS:-$(nproc)}
+
+if [ -t 1 ]; then bold=$'\e[1m' red=$'\e[31m' plain=$'\e[0m'; else bold='' red='' plain=''; fi
+say() { printf '%s== %s%s\n' "$bold" "$*" "$plain"; }
+complain() { printf '%s%s%s\n' "$red" "$*" "$plain" >&2; }
+die() {
+  complain "${0##*/}: $*"
+  exit 1
+}
+
+# ------------------------------------------------------------------------------------------------ what must be installed
+
+# present <package>: whether what the scripts use of a Debian package is there, from whatever source.
+present() {
+  case $1 in
+    build-essential) have cc && have gcc && have g++ && have make ;;
+    cmake) cmake_program >/dev/null ;;
+    ninja-build) have ninja ;;
+    pkg-config) have pkg-config ;;
+    python3) have python3 && python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' ;;
+    libcjson-dev) pkg-config --exists libcjson ;;
+    libcriterion-dev) pkg-config --exists criterion ;;
+    libbenchmark-dev) pkg-config --exists benchmark ;;
+    libopenblas-dev) pkg-config --exists openblas ;;
+    clang-19 | clang-format-19) have "$1" ;;
+    libomp-19-dev) [ -e /usr/lib/llvm-19/lib/libomp.so ] ;;
+    libclang-rt-19-dev) have clang-19 && [ -e "$(clang-19 -print-runtime-dir)" ] ;;
+    qemu-user) have qemu-x86_64 ;;
+    valgrind) have valgrind ;;
+    *) die "no proof is known for package $1" ;;
+  esac 2>/dev/null
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Prints a cmake of at least version 3.25. The first on PATH may be a wrapper of a version manager that does not work.
+cmake_program() {
+  local candidate version
+  for candidate in cmake /usr/local/bin/cmake /usr/bin/cmake; do
+    version=$("$candidate" --version 2>/dev/null | sed -n '1s/[^0-9]*\([0-9.]*\).*/\1/p') || continue
+    if [ -n "$version" ] && [ "$(printf '%s\n' 3.25 "$version" | sort -V | head -n 1)" = 3.25 ]; then
+      command -v "$candidate"
+      return 0
+    fi
+  done
+  return 1
+}
+
+# need <package>...: installs the packages that are missing, and only those.
+need() {
+  local package missing=() as_root=()
+  for package in "$@"; do
+    present "$package" || missing+=("$package")
+  done
+  if [ ${#missing[@]} -gt 0 ]; then
+    have apt-get || die "please install the equivalent of these Debian packages: ${missing[*]}"
+    if [ "$(id -u)" -ne 0 ]; then
+      have sudo || die "please install, as root: apt-get install ${missing[*]}"
+      as_root=(sudo)
+    fi
+    say "installing ${missing[*]}"
+    { "${as_root[@]}" apt-get update -q &&
+      "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"; } \
+      </dev/null | progress || die "apt-get could not install ${missing[*]}"
+    for package in "${missing[@]}"; do
+      present "$package" || die "package $package is installed, but what it should bring is not found"
+    done
+  fi
+  CMAKE=$(cmake_program) || true
+}
+
+# Shows the lines of its input one after the other in one place; on no terminal, none. Errors come on stderr.
+progress() {
+  local line
+  while read -r line; do
+    if [ -t 1 ]; then printf '\r\e[K  %.70s' "$line"; fi
+  done
+  if [ -t 1 ]; then printf '\r\e[K'; fi
+}
+
+need_build() { need build-essential cmake ninja-build pkg-config python3 libcjson-dev; }
+need_tests() { need libcriterion-dev; }
+need_bench() { need libbenchmark-dev libopenblas-dev; }
+need_clang() { need clang-19 libomp-19-dev libclang-rt-19-dev; }
+
+# --------------------------------------------------------------------------------------------------------- building
+
+# build <preset> [<cmake option>...]: configures, and builds everything or the targets named in the array `targets`. The
+# log is shown when that fails.
+targets=(all)
+build() {
+  local preset=$1 log result=0
+  shift
+  log=$(mktemp)
+  { (cd "$ROOT" && "$CMAKE" --preset "$preset" "$@") &&
+    "$CMAKE" --build "$(build_dir "$preset")" --target "${targets[@]}" -j "$JOBS"; } >"$log" 2>&1 || result=$?
+  if [ "$result" -ne 0 ] || grep -q 'warning:' "$log"; then cat "$log" >&2; fi
+  rm -f "$log"
+  return "$result"
+}
+
+# build_dir <preset>: where CMakePresets.json puts it.
+build_dir() {
+  if [ "$1" = release ]; then echo "$ROOT/build"; else echo "$ROOT/build-$1"; fi
+}
+
+# --------------------------------------------------------------------------------------------------- counting checks
+
+passed=0 failed=0 skipped=0 failures=()
+
+# check <name> <command>...: one check that passes or fails as a whole.
+check() {
+  local name=$1
+  shift
+  say "$name"
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1)) failures+=("$name")
+  fi
+}
+
+# skip <name> <reason>: a check that cannot be made here.
+skip() {
+  say "$1: SKIPPED: $2"
+  skipped=$((skipped + 1))
+}
+
+# run_tests <preset> [<ctest option>...]: runs the tests of a build and counts each of them.
+run_tests() {
+  local preset=$1 log result=0 line
+  shift
+  log=$(mktemp)
+  say "tests of $preset"
+  (cd "$ROOT" && "$(dirname "$CMAKE")/ctest" --preset "$preset" --no-tests=error "$@") | tee "$log" || result=$?
+  passed=$((passed + $(grep -c '^ *[0-9]*/[0-9]* Test .*[ .]Passed ' "$log" || true)))
+  skipped=$((skipped + $(grep -c '^ *[0-9]*/[0-9]* Test .*\*\*\*Skipped ' "$log" || true)))
+  while read -r line; do
+    failed=$((failed + 1)) failures+=("$preset: $line")
+  done < <(sed -n '/^The following tests FAILED/,$s/^\t *[0-9]* - \([^ ]*\) .*/\1/p' "$log")
+  if [ "$result" -ne 0 ] && ! grep -q '^The following tests FAILED' "$log"; then
+    failed=$((failed + 1)) failures+=("$preset: ctest itself")
+  fi
+  rm -f "$log"
+}
+
+# summary: names what failed, prints the line that machines read, and returns whether all went well.
+summary() {
+  local name
+  for name in "${failures[@]}"; do
+    complain "FAILED: $name"
+  done
+  echo "$passed passed, $failed failed, $skipped skipped"
+  [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}

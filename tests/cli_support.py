@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the program share: running it, .npy files, and a plain attention in Python. Standard library only."""
+
+import itertools
+import math
+import os
+import pathlib
+import random
+import struct
+import subprocess
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(os.environ.get("SOURCE_DIR", pathlib.Path(__file__).resolve().parent.parent))
+ATTEND = os.path.abspath(os.environ.get("ATTEND", ROOT / "build" / "attend"))
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("ATTEND_")}
+
+
+def attend(*arguments, environment=None, **options):
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+    return subprocess.run([ATTEND, *map(str, arguments)], env=ENVIRONMENT | (environment or {}), **options)
+
+
+# ------------------------------------------------------------------------------------------------------------- tensors
+
+FORMATS = {"<f4": "f", "<f2": "e", "<i4": "i", "<i8": "q", "<u2": "H", "|b1": "?", "<f8": "d", ">f4": ">f"}
+
+
+def product(shape):
+    return math.prod(shape)
+
+
+class Tensor:
+    """Numbers in row-major order."""
+
+    def __init__(self, shape, numbers):
+        self.shape, self.numbers = tuple(shape), list(numbers)
+        assert len(self.numbers) == product(self.shape)
+
+    def at(self, *index):
+        """An element, broadcast as in NumPy."""
+        offset = 0
+        for extent, i in zip(self.shape, index[len(index) - len(self.shape) :]):
+            offset = offset * extent + (i if extent > 1 else 0)
+        return self.numbers[offset]
+
+
+def npy(tensor, descr="<f4", version=1, order="False", shape=None, tail=b""):
+    """The bytes of a .npy file."""
+    text = f"{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {tensor.shape if shape is None else shape}, }}"
+    length = 2 if version == 1 else 4
+    text += " " * (-(8 + length + len(text) + 1) % 64) + "\n"
+    code = FORMATS.get(descr, "f")
+    data = b"".join(struct.pack(code if code[0] == ">" else "<" + code, n) for n in tensor.numbers)
+    return b"\x93NUMPY" + bytes([version, 0]) + len(text).to_bytes(length, "little") + text.encode() + data + tail
+
+
+def read_f32(path):
+    data = pathlib.Path(path).read_bytes()
+    assert data[:8] == b"\x93NUMPY\x01\x00"
+    end = 10 + int.from_bytes(data[8:10], "little")
+    assert end % 64 == 0
+    header = eval(data[10:end].decode(), {"__builtins__": {}})
+    assert header["descr"] == "<f4" and header["fortran_order"] is False
+    return Tensor(header["shape"], [n for (n,) in struct.iter_unpack("<f", data[end:])])
+
+
+def randoms(*shape, seed=0):
+    source = random.Random(f"{shape} {seed}")
+    return Tensor(shape, [round(source.gauss(0, 1), 3) for _ in range(product(shape))])
+
+
+def rounded(tensor, code):
+    return Tensor(tensor.shape, [struct.unpack(code, struct.pack(code, n))[0] for n in tensor.numbers])
+
+
+def bf16_bits(tensor):
+    """Upper halves of floats, cut off: any bits will do as input."""
+    return Tensor(tensor.shape, [struct.unpack("<I", struct.pack("<f", n))[0] >> 16 for n in tensor.numbers])
+
+
+def from_bf16(tensor):
+    return Tensor(tensor.shape, [struct.unpack("<f", struct.pack("<I", n << 16))[0] for n in tensor.numbers])
+
+
+def reference(q, k, v, *, scale=None, softcap=0, bias=None, alibi=None, sinks=None, causal=None, window=None,
+              lengths=None, mask=None):
+    """Attention of (B, H, L, D) tensors, one query after the other: out, lse and weights. `causal` is an offset."""
+    B, Hq, Lq, D = q.shape
+    _, Hkv, Lk, Dv = v.shape
+    scale = 1 / math.sqrt(D) if scale is None else scale
+    out, lse, weights = [], [], []
+    for b, h, i in itertools.product(range(B), range(Hq), range(Lq)):
+        g = h // (Hq // Hkv)
+        position = i + (Lk - Lq if causal is None else causal)
+        scores = {}
+        for j in range(Lk):
+            length = Lk if lengths is None else lengths.at(b, i) if len(lengths.shape) == 2 else lengths.at(b)
+            if causal is not None and j > position or j >= length or mask and not mask.at(b, h, i, j):
+                continue
+            if window and (window[0] >= 0 and j < position - window[0] or window[1] >= 0 and j > position + window[1]):
+                continue
+            score = scale * sum(q.at(b, h, i, d) * k.at(b, g, j, d) for d in range(D))
+            if softcap:
+                score = softcap * math.tanh(score / softcap)
+            score += bias.at(b, h, i, j) if bias else 0
+            score -= alibi.at(h) * abs(position - j) if alibi else 0
+            if score != -math.inf:
+                scores[j] = score
+        terms = list(scores.values()) + ([sinks.at(h)] if sinks else [])
+        top = max(terms, default=-math.inf)
+        total = sum(math.exp(term - top) for term in terms)
+        row = [math.exp(scores[j] - top) / total if j in scores else 0.0 for j in range(Lk)]
+        out += [sum(row[j] * v.at(b, g, j, d) for j in scores) for d in range(Dv)]
+        lse.append(top + math.log(total) if terms else -math.inf)
+        weights += row
+    return Tensor((B, Hq, Lq, Dv), out), Tensor((B, Hq, Lq), lse), Tensor((B, Hq, Lq, Lk), weights)
+
+
+class Case(unittest.TestCase):
+    """A directory with q (2, 4, 3, 6), k (2, 2, 5, 6) and v (2, 2, 5, 7) in it."""
+
+    SHAPES = {"q": (2, 4, 3, 6), "k": (2, 2, 5, 6), "v": (2, 2, 5, 7)}
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = pathlib.Path(directory.name)
+        for name, shape in self.SHAPES.items():
+            setattr(self, name, randoms(*shape, seed=name))
+            self.write(name, getattr(self, name))
+
+    def write(self, name, tensor, descr="<f4", **options):
+        self.directory.joinpath(f"{name}.npy").write_bytes(npy(tensor, descr, **options))
+
+    def run_attend(self, *options, **files):
+        """attend run with the usual inputs, or others, or (None) without; out goes to out.npy."""
+        files = {"q": "q.npy", "k": "k.npy", "v": "v.npy", "out": "out.npy"} | files
+        named = [word for name, file in files.items() if file is not None for word in (f"--{name}", file)]
+        return attend("run", *named, *options, cwd=self.directory)
+
+    def output(self, name="out"):
+        return read_f32(self.directory / f"{name}.npy")
+
+    def contents(self):
+        return {path.name: path.read_bytes() for path in self.directory.iterdir() if path.is_file()}

@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** What attend_plan_create() and attend_forward() accept and refuse, field by field, and what they say about it. */
+#include <criterion/criterion.h>
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support.h"
+
+/* A new value for one field of a problem. Enumerations are as wide as int. */
+typedef struct change {
+  const char *field;
+  size_t offset, size;
+  int64_t value;
+  bool is_enum; /* its value may be shown by name or as unsigned */
+} change;
+
+#define LONG(field, value) {#field, offsetof(attend_problem, field), sizeof(int64_t), value, false}
+#define FLAG(field, value) {#field, offsetof(attend_problem, field), sizeof(int), value, false}
+#define ENUM(field, value) {#field, offsetof(attend_problem, field), sizeof(int), value, true}
+_Static_assert(sizeof(attend_dtype) == sizeof(int), "ENUM() needs enumerations as wide as int");
+
+#define MOST ((int64_t)INT32_MAX)
+
+static void apply(attend_problem *problem, const change *c) {
+  const int narrow = (int)c->value;
+  memcpy((char *)problem + c->offset, c->size == sizeof narrow ? (const void *)&narrow : (const void *)&c->value,
+         c->size);
+}
+
+/* Creating a plan and running once at a stroke both refuse, and leave everything as it was. */
+static void expect_refused(const attend_problem *base, const attend_problem *problem, attend_status expected,
+                           const char *field, const char *value, const char *what) {
+  attend_test_refuses(problem, NULL, expected, field, value, what);
+  attend_test_tensors tensors = attend_test_tensors_create(base);
+  attend_test_forget_detail();
+  attend_test_expect_error(attend_forward(problem, &tensors.t), expected, field, value, what);
+  cr_expect(attend_test_untouched(&tensors), "%s: outputs were touched", what);
+  attend_test_tensors_destroy(&tensors);
+}
+
+/* ------------------------------------------------------------------------------------------------ problem: fields */
+
+Test(problem, fields_out_of_bounds_are_refused) {
+  static const change bad[] = {
+      LONG(batch, -1),
+      LONG(batch, MOST + 1),
+      LONG(batch, INT64_MAX),
+      LONG(batch, INT64_MIN),
+      LONG(q_heads, -1),
+      LONG(q_heads, MOST + 1),
+      LONG(q_heads, INT64_MAX),
+      LONG(q_heads, INT64_MIN),
+      LONG(kv_heads, -1),
+      LONG(kv_heads, MOST + 1),
+      LONG(kv_heads, INT64_MAX),
+      LONG(kv_heads, INT64_MIN),
+      LONG(q_len, -1),
+      LONG(q_len, MOST + 1),
+      LONG(q_len, INT64_MAX),
+      LONG(q_len, INT64_MIN),
+      LONG(kv_len, -1),
+      LONG(kv_len, MOST + 1),
+      LONG(kv_len, INT64_MAX),
+      LONG(kv_len, INT64_MIN),
+      LONG(head_dim, -1),
+      LONG(head_dim, MOST + 1),
+      LONG(head_dim, INT64_MAX),
+      LONG(head_dim, INT64_MIN),
+      LONG(v_head_dim, -1),
+      LONG(v_head_dim, MOST + 1),
+      LONG(v_head_dim, INT64_MAX),
+      LONG(v_head_dim, INT64_MIN),
+      LONG(causal_offset, -MOST - 1),
+      LONG(causal_offset, MOST + 1),
+      LONG(causal_offset, INT64_MAX),
+      LONG(causal_offset, INT64_MIN),
+      LONG(window_left, -2),
+      LONG(window_left, MOST + 1),
+      LONG(window_left, INT64_MAX),
+      LONG(window_left, INT64_MIN),
+      LONG(window_right, -2),
+      LONG(window_right, MOST + 1),
+      LONG(window_right, INT64_MAX),
+      LONG(window_right, INT64_MIN),
+      LONG(head_dim, 0),
+      /* 4 query heads: no multiple of these */
+      LONG(kv_heads, 3),
+      LONG(kv_heads, 8),
+      LONG(kv_heads, MOST),
+      FLAG(window, -1),
+      FLAG(window, 2),
+      FLAG(window, INT_MAX),
+      FLAG(window, INT_MIN),
+      FLAG(mask, -1),
+      FLAG(mask, 2),
+      FLAG(mask, INT_MAX),
+      FLAG(mask, INT_MIN),
+      FLAG(alibi, -1),
+      FLAG(alibi, 2),
+      FLAG(alibi, INT_MAX),
+      FLAG(alibi, INT_MIN),
+      FLAG(sinks, -1),
+      FLAG(sinks, 2),
+      FLAG(sinks, INT_MAX),
+      FLAG(sinks, INT_MIN),
+      FLAG(lse, -1),
+      FLAG(lse, 2),
+      FLAG(lse, INT_MAX),
+      FLAG(lse, INT_MIN),
+      FLAG(weights, -1),
+      FLAG(weights, 2),
+      FLAG(weights, INT_MAX),
+      FLAG(weights, INT_MIN),
+      FLAG(batch_invariant, -1),
+      FLAG(batch_invariant, 2),
+      FLAG(batch_invariant, INT_MAX),
+      FLAG(batch_invariant, INT_MIN),
+      ENUM(q_dtype, -1),
+      ENUM(q_dtype, 4),
+      ENUM(q_dtype, 33),
+      ENUM(q_dtype, INT_MIN),
+      ENUM(kv_dtype, -1),
+      ENUM(kv_dtype, 4),
+      ENUM(kv_dtype, 33),
+      ENUM(kv_dtype, INT_MIN),
+      ENUM(out_dtype, -1),
+      ENUM(out_dtype, 4),
+      ENUM(out_dtype, 33),
+      ENUM(out_dtype, INT_MIN),
+      ENUM(bias_dtype, -1),
+      ENUM(bias_dtype, 4),
+      ENUM(bias_dtype, 33),
+      ENUM(bias_dtype, INT_MIN),
+      ENUM(causal, -1),
+      ENUM(causal, 4),
+      ENUM(causal, INT_MAX),
+      ENUM(causal, INT_MIN),
+      ENUM(kv_lengths, -1),
+      ENUM(kv_lengths, 3),
+      ENUM(kv_lengths, INT_MAX),
+      ENUM(kv_lengths, INT_MIN),
+  };
+  const attend_problem base = attend_test_full_problem();
+  for (size_t i = 0; i < COUNT(bad); i++) {
+    char what[80], value[24];
+    snprintf(value, sizeof value, "%lld", (long long)bad[i].value);
+    snprintf(what, sizeof what, "%s = %s", bad[i].field, value);
+    attend_problem problem = base;
+    apply(&problem, &bad[i]);
+    expect_refused(&base, &problem, ATTEND_ERROR_INVALID_ARGUMENT, bad[i].field, bad[i].is_enum ? NULL : value, what);
+  }
+  attend_test_expect_no_leak();
+}
+
+Test(problem, fields_at_their_bounds_are_accepted) {
+  static const change small[] = {
+      LONG(batch, 0),
+      LONG(batch, MOST),
+      LONG(q_heads, 0),
+      LONG(q_heads, MOST),
+      LONG(kv_heads, 0),
+      LONG(q_len, 0),
+      LONG(q_len, MOST),
+      LONG(kv_len, 0),
+      LONG(kv_len, MOST),
+      LONG(head_dim, 1),
+      LONG(head_dim, MOST),
+      LONG(v_head_dim, 0),
+      LONG(v_head_dim, MOST),
+      ENUM(causal, ATTEND_CAUSAL_NONE),
+      ENUM(causal, ATTEND_CAUSAL_TOP_LEFT),
+      ENUM(causal, ATTEND_CAUSAL_BOTTOM_RIGHT),
+      ENUM(causal, ATTEND_CAUSAL_OFFSET),
+      /* read with window = 1 only */
+      LONG(window_left, -2),
+      LONG(window_right, INT64_MIN),
+      /* read with the tensor only */
+      LONG(mask_strides.batch, INT64_MAX),
+      LONG(bias_strides.key, INT64_MIN),
+  };
+  const attend_problem one = attend_test_problem(1, 1, 0, 1, 1, 1);
+  for (size_t i = 0; i < COUNT(small); i++) {
+    char what[80];
+    snprintf(what, sizeof what, "%s = %lld", small[i].field, (long long)small[i].value);
+    attend_problem problem = one;
+    apply(&problem, &small[i]);
+    attend_test_accepts(&problem, NULL, what);
+  }
+
+  static const change full[] = {
+      LONG(kv_heads, 0),
+      LONG(kv_heads, 1),
+      LONG(kv_heads, 2),
+      LONG(kv_heads, 4),
+      LONG(causal_offset, -MOST),
+      LONG(causal_offset, MOST),
+      LONG(window_left, -1),
+      LONG(window_left, 0),
+      LONG(window_left, MOST),
+      LONG(window_right, -1),
+      LONG(window_right, 0),
+      LONG(window_right, MOST),
+      FLAG(window, 0),
+      FLAG(mask, 0),
+      FLAG(alibi, 0),
+      FLAG(sinks, 0),
+      FLAG(lse, 0),
+      FLAG(weights, 0),
+      FLAG(batch_invariant, 0),
+      FLAG(batch_invariant, 1),
+      ENUM(kv_lengths, ATTEND_LENGTHS_NONE),
+      ENUM(kv_lengths, ATTEND_LENGTHS_PER_BATCH),
+      ENUM(kv_lengths, ATTEND_LENGTHS_PER_QUERY),
+      ENUM(bias_dtype, ATTEND_DTYPE_DEFAULT),
+      ENUM(bias_dtype, ATTEND_F32),
+      ENUM(bias_dtype, ATTEND_F16),
+      ENUM(bias_dtype, ATTEND_BF16),
+  };
+  for (size_t i = 0; i < COUNT(full); i++) {
+    char what[80];
+    snprintf(what, sizeof what, "%s = %lld", full[i].field, (long long)full[i].value);
+    attend_problem problem = attend_test_full_problem();
+    apply(&problem, &full[i]);
+    attend_test_accepts(&problem, NULL, what);
+  }
+
+  attend_problem heads = attend_test_problem(1, MOST, MOST, 1, 1, 1);
+  attend_test_accepts(&heads, NULL, "as many key/value heads as can be");
+  heads = attend_test_problem(1, 0, 5, 1, 1, 1);
+  attend_test_accepts(&heads, NULL, "no query heads over 5 key/value heads");
+}
+
+Test(problem, scale_and_softcap_must_be_finite) {
+  const attend_problem base = attend_test_full_problem();
+  const float bad[] = {NAN, -NAN, INFINITY, -INFINITY};
+  for (size_t i = 0; i < COUNT(bad); i++) {
+    char what[40];
+    attend_problem problem = base;
+    problem.scale = bad[i];
+    snprintf(what, sizeof what, "scale = %g", (double)bad[i]);
+    expect_refused(&base, &problem, ATTEND_ERROR_INVALID_ARGUMENT, "scale", NULL, what);
+    problem = base;
+    problem.softcap = bad[i];
+    snprintf(what, sizeof what, "softcap = %g", (double)bad[i]);
+    expect_refused(&base, &problem, ATTEND_ERROR_INVALID_ARGUMENT, "softcap", NULL, what);
+  }
+  const float negative[] = {-FLT_TRUE_MIN, -1, -FLT_MAX};
+  for (size_t i = 0; i < COUNT(negative); i++) {
+    attend_problem problem = base;
+    problem.softcap = negative[i];
+    expect_refused(&base, &problem, ATTEND_ERROR_INVALID_ARGUMENT, "softcap", NULL, "negative softcap");
+    problem = base;
+    problem.scale = negative[i];
+    attend_test_accepts(&problem, NULL, "negative scale");
+  }
+  const float good[] = {0, -0.0f, FLT_TRUE_MIN, FLT_MIN, 1, FLT_MAX};
+  for (size_t i = 0; i < COUNT(good); i++) {
+    attend_problem problem = base;
+    problem.scale = problem.softcap = good[i];
+    attend_test_accepts(&problem, NULL, "finite scale and softcap");
+  }
+}
+
+Test(problem, every_combination_of_dtypes_is_accepted) {
+  for (int q = ATTEND_DTYPE_DEFAULT; q <= ATTEND_BF16; q++) {
+    for (int kv = ATTEND_DTYPE_DEFAULT; kv <= ATTEND_BF16; kv++) {
+      for (int out = ATTEND_DTYPE_DEFAULT; out <= ATTEND_BF16; out++) {
+        attend_problem problem = attend_test_full_problem();
+        problem.q_dtype = (attend_dtype)q, problem.kv_dtype = (attend_dtype)kv, problem.out_dtype = (attend_dtype)out;
+        attend_plan *plan = attend_test_plan(&problem, NULL, 0);
+        attend_test_tensors tensors = attend_test_run(plan, &problem);
+        attend_test_tensors_destroy(&tensors);
+        attend_plan_destroy(plan);
+      }
+    }
+  }
+}
+
+Test(problem, output_rows_must_not_overlap) {
+  /* (2, 2, 3, 4): a row needs 4, a head of rows 4 apart 12, and a batch of such heads 24 */
+  attend_problem problem = attend_test_problem(2, 2, 2, 3, 5, 4);
+  static const attend_strides bad[] = {{24, 12, 3}, {24, 12, -3}, {24, 12, 0},  {24, 11, 4}, {24, -11, 4},
+                                       {24, 0, 4},  {23, 12, 4},  {-23, 12, 4}, {0, 12, 4},  {4, 4, 4},
+                                       {24, 4, 7},  {8, 4, 15},   {1, 1, 1},    {-4, 4, 8},  {4, 24, 7},
+                                       {12, 3, 24}, {0, 0, 4},    {24, 0, 0},   {0, 4, 0},   {36, 12, 12}};
+  for (size_t i = 0; i < COUNT(bad); i++) {
+    char what[80];
+    snprintf(what, sizeof what, "out_strides %lld, %lld, %lld", (long long)bad[i].batch, (long long)bad[i].head,
+             (long long)bad[i].row);
+    attend_problem overlapping = problem;
+    overlapping.out_strides = bad[i];
+    expect_refused(&problem, &overlapping, ATTEND_ERROR_INVALID_ARGUMENT, "out_strides", NULL, what);
+  }
+  static const attend_strides good[] = {{0, 0, 0},   {24, 12, 4}, {24, 4, 8},   {12, 24, 4}, {4, 8, 16},    {4, 24, 8},
+                                        {30, 14, 4}, {99, 50, 7}, {24, 12, -4}, {-24, 4, 8}, {-24, -12, -4}};
+  for (size_t i = 0; i < COUNT(good); i++) {
+    char what[80];
+    snprintf(what, sizeof what, "out_strides %lld, %lld, %lld", (long long)good[i].batch, (long long)good[i].head,
+             (long long)good[i].row);
+    attend_problem apart = problem;
+    apart.out_strides = good[i];
+    attend_test_accepts(&apart, NULL, what);
+  }
+  /* the stride of a dimension with one entry is never used */
+  problem = attend_test_problem(1, 1, 1, 3, 5, 4);
+  problem.out_strides = (attend_strides){0, 1, 4};
+  attend_test_accepts(&problem, NULL, "one batch entry and one head");
+  problem = attend_test_problem(1, 1, 1, 1, 5, 4);
+  problem.out_strides = (attend_strides){1, -1, 1};
+  attend_test_accepts(&problem, NULL, "one row");
+  /* and inputs may overlap as they like */
+  problem = attend_test_problem(2, 2, 2, 3, 5, 4);
+  problem.q_strides = (attend_strides){1, 0, 1}, problem.k_strides = (attend_strides){0, -1, 0};
+  problem.v_strides = (attend_strides){-7, 1, -4};
+  attend_test_accepts(&problem, NULL, "overlapping inputs");
+}
+
+/* ------------------------------------------------------------------------------------------------------- structs */
+
+Test(structs, null_pointers_are_refused) {
+  attend_problem problem = attend_test_problem(1, 1, 1, 2, 3, 4);
+  attend_test_tensors tensors = attend_test_tensors_create(&problem);
+  attend_test_refuses(NULL, NULL, ATTEND_ERROR_INVALID_ARGUMENT, "attend_problem", NULL, "no problem");
+  EXPECT_ERROR(attend_plan_create(&problem, NULL, NULL), ATTEND_ERROR_INVALID_ARGUMENT, "plan", "no plan");
+  EXPECT_ERROR(attend_forward(NULL, &tensors.t), ATTEND_ERROR_INVALID_ARGUMENT, "attend_problem",
+               "forward without problem");
+  EXPECT_ERROR(attend_forward(&problem, NULL), ATTEND_ERROR_INVALID_ARGUMENT, "attend_tensors",
+               "forward without tensors");
+  cr_expect(attend_test_untouched(&tensors));
+  attend_test_tensors_destroy(&tensors);
+  attend_test_expect_no_leak();
+}
+
+Test(structs, without_their_size_are_refused) {
+  attend_problem problem = attend_test_problem(1, 1, 1, 2, 3, 4);
+  const size_t problem_sizes[] = {0, 1, sizeof(size_t), offsetof(attend_problem, scale),
+                                  offsetof(attend_problem, batch_invariant) + sizeof(int) - 1};
+  for (size_t i = 0; i < COUNT(problem_sizes); i++) {
+    attend_problem wrong = problem;
+    wrong.struct_size = problem_sizes[i];
+    char what[60];
+    snprintf(what, sizeof what, "problem.struct_size = %zu", wrong.struct_size);
+    expect_refused(&problem, &wrong, ATTEND_ERROR_INVALID_ARGUMENT, "struct_size", NULL, what);
+  }
+  attend_options options = ATTEND_OPTIONS_INIT;
+  const size_t options_sizes[] = {0, 1, sizeof(size_t), sizeof options - 1};
+  for (size_t i = 0; i < COUNT(options_sizes); i++) {
+    options.struct_size = options_sizes[i];
+    char what[60];
+    snprintf(what, sizeof what, "options.struct_size = %zu", options.struct_size);
+    attend_test_refuses(&problem, &options, ATTEND_ERROR_INVALID_ARGUMENT, "struct_size", NULL, what);
+  }
+}
+
+/* Structs as a caller has them who was compiled against a later version of the header. */
+Test(structs, may_be_longer_if_the_rest_is_zero) {
+  struct {
+    attend_problem known;
+    unsigned char unknown[24];
+  } problem = {.known = attend_test_problem(1, 1, 1, 2, 3, 4)};
+  struct {
+    attend_options known;
+    unsigned char unknown[24];
+  } options = {.known = ATTEND_OPTIONS_INIT};
+  problem.known.struct_size = offsetof(__typeof__(problem), unknown) + sizeof problem.unknown;
+  options.known.struct_size = offsetof(__typeof__(options), unknown) + sizeof options.unknown;
+  attend_test_accepts(&problem.known, &options.known, "unknown fields that are zero");
+  for (size_t i = 0; i < sizeof problem.unknown; i++) {
+    char what[60];
+    snprintf(what, sizeof what, "byte %zu behind the known fields set", i);
+    problem.unknown[i] = 1;
+    attend_test_refuses(&problem.known, NULL, ATTEND_ERROR_UNSUPPORTED, "attend_problem", NULL, what);
+    problem.unknown[i] = 0;
+    options.unknown[i] = 0x80;
+    attend_test_refuses(&problem.known, &options.known, ATTEND_ERROR_UNSUPPORTED, "attend_options", NULL, what);
+    options.unknown[i] = 0;
+  }
+  /* and only the rest that struct_size speaks of is looked at */
+  problem.known.struct_size = sizeof(attend_problem) + 8, options.known.struct_size = sizeof(attend_options) + 8;
+  problem.unknown[8] = options.unknown[8] = 1;
+  attend_test_accepts(&problem.known, &options.known, "fields beyond struct_size");
+}
+
+/* ------------------------------------------------------------------------------------------------------- options */
+
+Test(options, num_threads_has_bounds) {
+  const attend_problem problem = attend_test_problem(2, 8, 8, 64, 64, 16);
+  const int bad[] = {-1, 1025, INT_MAX, INT_MIN}, good[] = {0, 1, 2, 1024};
+  attend_options options = ATTEND_OPTIONS_INIT;
+  for (size_t i = 0; i < COUNT(bad); i++) {
+    char value[24];
+    snprintf(value, sizeof value, "%d", options.num_threads = bad[i]);
+    attend_test_refuses(&problem, &options, ATTEND_ERROR_INVALID_ARGUMENT, "num_threads", value, "num_threads");
+  }
+  for (size_t i = 0; i < COUNT(good); i++) {
+    options.num_threads = good[i];
+    attend_test_accepts(&problem, &options, "num_threads");
+  }
+}
+
+Test(options, unknown_kernels_are_refused) {
+  const attend_problem problem = attend_test_problem(1, 1, 1, 2, 3, 4);
+  static char longest[10000];
+  memset(longest, 'x', sizeof longest - 1);
+  /* the last: what looks like a known one */
+  const attend_kernel *known = attend_kernel_at(0);
+  char longer[128], shorter[128];
+  snprintf(longer, sizeof longer, "%s ", known->name);
+  snprintf(shorter, sizeof shorter, "%s", known->name);
+  shorter[strlen(shorter) - 1] = '\0';
+  const char *const unknown[] = {"", "AUTO", "auto ", "none", "two\nlines", "100%s%n", longest, longer, shorter};
+  for (size_t i = 0; i < COUNT(unknown); i++) {
+    if (attend_kernel_find(unknown[i])) continue; /* a shortened name that is another kernel's */
+    attend_options options = ATTEND_OPTIONS_INIT;
+    options.kernel = unknown[i];
+    attend_test_refuses(&problem, &options, ATTEND_ERROR_UNKNOWN_KERNEL, "kernel", NULL, unknown[i]);
+  }
+  attend_options options = ATTEND_OPTIONS_INIT;
+  options.kernel = "no_such_kernel";
+  attend_test_refuses(&problem, &options, ATTEND_ERROR_UNKNOWN_KERNEL, "no_such_kernel", NULL, "unknown kernel");
+  options.kernel = "auto";
+  attend_test_accepts(&problem, &options, "auto");
+}
+
+Test(options, every_kernel_says_what_it_cannot_do) {
+  const attend_problem weights = attend_test_full_problem();
+  attend_problem plain = attend_test_problem(1, 2, 1, 5, 7, 8);
+  size_t without = 0, with = 0;
+  for (size_t i = 0; i < attend_kernel_count(); i++) {
+    const attend_kernel *kernel = attend_kernel_at(i);
+    attend_options options = ATTEND_OPTIONS_INIT;
+    options.kernel = kernel->name;
+    if (!attend_test_runnable(kernel)) {
+      attend_test_refuses(&plain, &options, ATTEND_ERROR_UNSUPPORTED, kernel->name, NULL, kernel->name);
+    } else if (kernel->can & ATTEND_CAN_WEIGHTS) {
+      attend_test_accepts(&weights, &options, kernel->name);
+      with++;
+    } else {
+      attend_test_refuses(&weights, &options, ATTEND_ERROR_UNSUPPORTED, kernel->name, NULL, kernel->name);
+      attend_test_refuses(&weights, &options, ATTEND_ERROR_UNSUPPORTED, "weights", NULL, kernel->name);
+      attend_test_accepts(&plain, &options, kernel->name);
+      without++;
+    }
+  }
+  cr_expect_gt(with, 0);
+  cr_expect_gt(without, 0);
+  attend_test_expect_no_leak();
+}
+
+/* ------------------------------------------------------------------------------------------------------ the rest */
+
+Test(status, strings_and_version) {
+  for (int status = ATTEND_ERROR_UNKNOWN_KERNEL; status <= ATTEND_OK; status++) {
+    const char *text = attend_status_string((attend_status)status);
+    cr_expect_str_not_empty(text);
+    cr_expect_str_neq(text, "unknown status");
+    for (int other = ATTEND_ERROR_UNKNOWN_KERNEL; other < status; other++) {
+      cr_expect_str_neq(text, attend_status_string((attend_status)other));
+    }
+  }
+  cr_expect_str_eq(attend_status_string((attend_status)1), "unknown status");
+  cr_expect_str_eq(attend_status_string((attend_status)(ATTEND_ERROR_UNKNOWN_KERNEL - 1)), "unknown status");
+  cr_expect_str_eq(attend_status_string((attend_status)INT_MIN), "unknown status");
+
+  char version[40];
+  snprintf(version, sizeof version, "%d.%d.%d", ATTEND_VERSION_MAJOR, ATTEND_VERSION_MINOR, ATTEND_VERSION_PATCH);
+  cr_expect_str_eq(attend_version(), version);
+}
+
+Test(status, detail_is_that_of_the_last_error) {
+  cr_expect_str_eq(attend_error_detail(), "", "a detail before any error");
+  attend_problem problem = attend_test_problem(1, 1, 1, 2, 3, 4);
+  attend_test_accepts(&problem, NULL, "good problem");
+  cr_expect_str_eq(attend_error_detail(), "", "a detail before any error");
+
+  problem.batch = -17;
+  attend_test_refuses(&problem, NULL, ATTEND_ERROR_INVALID_ARGUMENT, "batch", "-17", "batch");
+  problem.batch = 1;
+  attend_test_accepts(&problem, NULL, "good problem");
+  cr_expect(attend_test_has_word(attend_error_detail(), "batch"), "a success took the detail of the last error away");
+  problem.q_len = -18;
+  attend_test_refuses(&problem, NULL, ATTEND_ERROR_INVALID_ARGUMENT, "q_len", "-18", "q_len");
+}

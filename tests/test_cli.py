@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program from outside: every bad input gets one line on stderr, status 2 and no file; info, kernels and the worked
+examples. What `attend run` computes is tested in test_cli_run.py."""
+
+import json
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+import unittest
+
+from cli_support import ATTEND, ENVIRONMENT, ROOT, Case, Tensor, attend, npy, product, randoms
+
+
+
+class BadInput(Case):
+    def refuse(self, expected, *options, result=None, **files):
+        """One line that says `expected`, status 2, and the directory as it was."""
+        before = self.contents()
+        result = result() if result else self.run_attend(*options, **files)
+        self.assertEqual(result.returncode, 2, f"{options} {files}: {result.stderr}")
+        self.assertRegex(result.stderr, r"\Aattend: [^\n]+\n\Z", f"{options} {files}")
+        self.assertIn(expected, result.stderr)
+        self.assertEqual(result.stdout or "", "")
+        self.assertEqual(self.contents(), before)
+
+    def test_commands(self):
+        for arguments, expected in [
+            ([], "no command"),
+            (["walk"], "unknown command 'walk'"),
+            (["--walk"], "unknown command '--walk'"),
+            ([""], "unknown command ''"),
+            (["two\nlines"], "unknown command 'two?lines'"),
+            (["info", "--walk"], "unknown option '--walk'"),
+            (["info", "now"], "unexpected argument 'now'"),
+            (["info", "--json=yes"], "takes no value"),
+            (["kernels", "--json", "--json"], "given twice"),
+            (["kernels", "-j"], "unknown option '-j'"),
+        ]:
+            self.refuse(expected, result=lambda: attend(*arguments, cwd=self.directory))
+
+    def test_environment(self):
+        for command in ["info"], ["kernels"], ["run", "--q", "q.npy", "--k", "k.npy", "--v", "v.npy", "--out", "out.npy"]:
+            for name, value in [("ATTEND_ISA", "mmx"), ("ATTEND_KERNEL", "none"), ("ATTEND_NUM_THREADS", "0"),
+                                ("ATTEND_NUM_THREADS", "two"), ("ATTEND_VERBOSE", "yes"), ("ATTEND_PROFILE", "here")]:
+                self.refuse(name, result=lambda: attend(*command, environment={name: value}, cwd=self.directory))
+
+    def test_missing_and_unknown_options(self):
+        for name in "q", "k", "v", "out":
+            self.refuse(f"'--{name} FILE' is missing", **{name: None})
+            self.refuse("needs a value", f"--{name}", **{name: None})
+            self.refuse(f"'--{name}' is given twice", f"--{name}", "q.npy")
+        self.refuse("unknown option '--querys'", "--querys", "q.npy")
+        self.refuse("unknown option '-xyz'", "-xyz")
+        self.refuse("unexpected argument 'more.npy'", "more.npy")
+        self.refuse("unexpected argument 'top-left'", "--causal", "top-left")
+        self.refuse("takes no value", "--explain=yes")
+        for option in ("lse", "weights", "dtype", "bits", "window", "kv-lengths", "mask", "scale", "softcap", "bias", "alibi",
+                       "sinks", "kernel", "threads", "time"):
+            self.refuse(f"option '--{option}' needs a value", f"--{option}")
+
+    def test_numbers(self):
+        whole = ["", " 1", "1 ", "x", "1x", "1.5", "1e3", "nan", "99999999999999999999", "--"]
+        for text in whole + ["-2", "3000000000"]:
+            self.refuse("--window", f"--window={text},0")
+            self.refuse("--window", f"--window=0,{text}")
+        for text in ["", "3", "1;2", "1,2,3", ",", "1,", ",1", "1" * 100 + ",1"]:
+            self.refuse("--window", f"--window={text}")
+        for text in whole + ["top", "bottom_right", "TOP-LEFT", "-2147483648", "2147483648"]:
+            self.refuse("--causal", f"--causal={text}")
+        for option in "threads", "time":
+            for text in whole + ["0", "-1", "1000001"]:
+                self.refuse(f"--{option}", f"--{option}={text}")
+        self.refuse("--threads", "--threads=1025")
+        for option in "scale", "softcap":
+            for text in ["", "abc", "nan", "-nan", "inf", "-inf", "+infinity", "1e39", "-1e39", "1e-60", " 1", "1 ", "1,5", "1x"]:
+                self.refuse(f"--{option}", f"--{option}={text}")
+        self.refuse("other than 0", "--scale=0")
+        self.refuse("at least 0", "--softcap=-1")
+
+    def test_words(self):
+        self.refuse("expected f32, f16 or bf16", "--dtype=f64")
+        self.refuse("expected f32, f16 or bf16", "--dtype=default")
+        self.refuse("expected f32, f16 or bf16", "--dtype=")
+        self.refuse("--bits 'f16': expected bf16", "--bits=f16")
+        self.refuse("no_such_kernel", "--kernel=no_such_kernel")
+        self.refuse("unknown kernel", "--kernel=")
+
+    def test_files(self):
+        whole = npy(self.q)
+        bad = {
+            "nothing": (None, "cannot open: No such file"),
+            "directory": (None, "cannot read: Is a directory"),
+            "empty": (b"", "not an .npy file"),
+            "text": (b"1 2 3\n", "not an .npy file"),
+            "version": (whole[:6] + b"\x09" + whole[7:], "version is 9.0"),
+            "cut": (whole[:-1], "truncated: the data needs 576 bytes, the file has 575"),
+            "headless": (whole[:60], "truncated: the header"),
+            "length": (whole[:8] + b"\xff\xff" + whole[10:], "truncated: the header needs 65535"),
+            "trailing": (whole + b"\0", "unexpected bytes behind the data"),
+            "twice": (whole + whole, "unexpected bytes behind the data"),
+            "fortran": (npy(self.q, order="True"), "'fortran_order' is True"),
+            "big": (npy(self.q, ">f4"), "big-endian"),
+            "double": (npy(self.q, "<f8"), "astype('float32')"),
+            "object": (npy(self.q, "|O"), "object arrays"),
+            "text_array": (npy(self.q, "<U1"), "'descr' is '<U1'"),
+            "negative": (npy(self.q, shape="(2, 4, -3, 6)"), "negative dimension"),
+            "rank33": (npy(self.q, shape="(" + "1, " * 33 + ")"), "at most 32 dimensions"),
+            "huge": (npy(self.q, shape="(2, 4, 3, 9223372036854775808)"), "beyond 2^63 - 1"),
+            "overflow": (npy(self.q, shape="(4294967296, 4294967296, 3, 6)"), "larger than memory"),
+            "zero_overflow": (npy(self.q, shape="(4294967296, 4294967296, 0, 6)"), "larger than memory"),
+            "enormous": (npy(self.q, shape="(2, 4, 3, 1000000000000)"), "truncated: the data needs"),
+            "line\nbreak": (b"", "line?break.npy: not an .npy file"),
+        }
+        self.directory.joinpath("directory.npy").mkdir()
+        for name, (data, expected) in bad.items():
+            if data is not None:
+                self.directory.joinpath(f"{name}.npy").write_bytes(data)
+            for option in "q", "k", "v":
+                self.refuse(expected, **{option: f"{name}.npy"})
+            for option in "kv-lengths", "mask", "bias", "alibi", "sinks":
+                self.refuse(f"--{option} ", f"--{option}", f"{name}.npy")
+                self.refuse(expected, f"--{option}", f"{name}.npy")
+
+    def test_every_truncation(self):
+        whole = npy(self.q)
+        for size in range(len(whole)):
+            self.directory.joinpath("cut.npy").write_bytes(whole[:size])
+            self.refuse("--q cut.npy: ", q="cut.npy")
+
+    def test_types(self):
+        for descr, name in ("<i4", "int32"), ("<i8", "int64"), ("|b1", "bool"):
+            for option, shape in self.SHAPES.items():
+                self.write("bad", Tensor(shape, [1] * product(shape)), descr)
+                self.refuse(f"field 'descr' is {name}, expected float32", **{option: "bad.npy"})
+            self.write("bad", Tensor((4,), [1] * 4), descr)
+            for option in "bias", "alibi", "sinks":
+                self.refuse(f"field 'descr' is {name}, expected float32", f"--{option}", "bad.npy")
+        self.write("bad", Tensor(self.q.shape, [16256] * product(self.q.shape)), "<u2")
+        self.refuse("uint16, expected float32 or float16; if it holds the bits of bfloat16, add --bits bf16", q="bad.npy")
+        self.write("bad", Tensor((5,), [1] * 5), "<u2")
+        self.refuse("--bits bf16", "--bias", "bad.npy")
+        for descr, name in ("<f4", "float32"), ("<u2", "uint16"), ("|b1", "bool"):
+            self.write("bad", Tensor((2,), [1] * 2), descr)
+            self.refuse(f"is {name}, expected int32 or int64", "--bits=bf16", "--kv-lengths", "bad.npy")
+        for descr, name in ("<f4", "float32"), ("<i4", "int32"), ("<u2", "uint16"):
+            self.write("bad", Tensor((5,), [1] * 5), descr)
+            self.refuse(f"is {name}, expected bool", "--mask", "bad.npy")
+
+    def test_shapes(self):
+        for option, shape, expected in [
+            ("q", (), "is (), expected (B, Hq, Lq, D)"),
+            ("q", (6,), "is (6,), expected (B, Hq, Lq, D)"),
+            ("q", (1, 2, 4, 3, 6), "is (1, 2, 4, 3, 6), expected (B, Hq, Lq, D)"),
+            ("q", (2, 4, 3, 0), "expected a last dimension of at least 1"),
+            ("q", (4, 3, 6), "--k k.npy: field 'shape' is (2, 2, 5, 6), expected (Hkv, Lk, 6)"),
+            ("q", (3, 6), "--k k.npy: field 'shape' is (2, 2, 5, 6), expected (Lk, 6)"),
+            ("q", (2, 3, 3, 6), "--k k.npy: field 'shape' is (2, 2, 5, 6), expected a number of heads that divides that of --q"),
+            ("q", (1, 4, 3, 6), "--k k.npy: field 'shape' is (2, 2, 5, 6), expected (1, Hkv, Lk, 6)"),
+            ("k", (2, 2, 5, 7), "expected (2, Hkv, Lk, 6)"),
+            ("k", (1, 2, 5, 6), "expected (2, Hkv, Lk, 6)"),
+            ("k", (2, 5, 6), "expected (2, Hkv, Lk, 6)"),
+            ("k", (2, 0, 5, 6), "expected a number of heads that divides"),
+            ("k", (2, 3, 5, 6), "expected a number of heads that divides"),
+            ("k", (2, 8, 5, 6), "expected a number of heads that divides"),
+            ("k", (2, 1, 5, 6), "--v v.npy: field 'shape' is (2, 2, 5, 7), expected (2, 1, 5, Dv)"),
+            ("k", (2, 2, 4, 6), "--v v.npy: field 'shape' is (2, 2, 5, 7), expected (2, 2, 4, Dv)"),
+            ("v", (2, 2, 4, 7), "expected (2, 2, 5, Dv)"),
+            ("v", (2, 1, 5, 7), "expected (2, 2, 5, Dv)"),
+            ("v", (1, 2, 5, 7), "expected (2, 2, 5, Dv)"),
+            ("v", (5, 7), "expected (2, 2, 5, Dv)"),
+            ("v", (2, 2, 5, 0), "expected a last dimension of at least 1"),
+        ]:
+            self.write("bad", randoms(*shape))
+            self.refuse(expected, **{option: "bad.npy"})
+        for option, descr, shape, expected in [
+            ("kv-lengths", "<i4", (), "is (), expected (2,)"),
+            ("kv-lengths", "<i4", (3,), "is (3,), expected (2,)"),
+            ("kv-lengths", "<i8", (2, 2), "is (2, 2), expected (2, 3)"),
+            ("kv-lengths", "<i8", (1, 2, 3), "is (1, 2, 3), expected (2,)"),
+            ("mask", "|b1", (), "expected one that broadcasts to (2, 4, 3, 5)"),
+            ("mask", "|b1", (4,), "expected one that broadcasts to (2, 4, 3, 5)"),
+            ("mask", "|b1", (2, 5), "expected one that broadcasts to (2, 4, 3, 5)"),
+            ("mask", "|b1", (2, 2, 3, 5), "expected one that broadcasts to (2, 4, 3, 5)"),
+            ("mask", "|b1", (1, 2, 4, 3, 5), "expected one that broadcasts to (2, 4, 3, 5)"),
+            ("mask", "|b1", (0,), "expected one that broadcasts to (2, 4, 3, 5)"),
+            ("bias", "<f4", (2, 4, 3, 4), "expected one that broadcasts to (2, 4, 3, 5)"),
+            ("bias", "<f4", (), "expected one that broadcasts to (2, 4, 3, 5)"),
+            ("alibi", "<f4", (2,), "expected (4,)"),
+            ("alibi", "<f4", (), "expected (4,)"),
+            ("alibi", "<f4", (1, 4), "expected (4,)"),
+            ("sinks", "<f4", (5,), "expected (4,)"),
+        ]:
+            self.write("bad", Tensor(shape, [1] * product(shape)), descr)
+            self.refuse(expected, f"--{option}", "bad.npy")
+
+    def test_extents_beyond_the_library(self):
+        # No element at all, so that the file can be written; the extents are what is too large.
+        self.write("q", Tensor((0, 1, 3000000000, 2), []))
+        self.write("k", Tensor((0, 1, 1, 2), []))
+        self.write("v", Tensor((0, 1, 1, 2), []))
+        self.refuse("q_len is 3000000000")
+
+    def test_values(self):
+        for numbers, descr in ([2, 6], "<i4"), ([-1, 2], "<i8"), ([2, 2**40], "<i8"), ([2, 2**32 + 1], "<i8"):
+            self.write("bad", Tensor((2,), numbers), descr)
+            self.refuse("expected 0 to 5, the number of keys", "--kv-lengths", "bad.npy")
+        self.write("bad", Tensor((2, 3), [0, 1, 2, 3, 4, 6]), "<i4")
+        self.refuse("element 5 is 6", "--kv-lengths", "bad.npy")
+        for number in math.nan, math.inf:
+            self.write("bad", Tensor((5,), [0, 0, 0, number, 0]))
+            self.refuse(f"element 3 is {number}, expected a finite number or -inf", "--bias", "bad.npy")
+            self.write("bad", Tensor((4,), [0, 0, number, 0]))
+            self.refuse(f"element 2 is {number}, expected a finite number", "--alibi", "bad.npy")
+            self.refuse(f"element 2 is {number}, expected a finite number or -inf", "--sinks", "bad.npy")
+        self.write("bad", Tensor((4,), [-math.inf] * 4))
+        self.refuse("element 0 is -inf, expected a finite number\n", "--alibi", "bad.npy")
+
+    def test_kernel_that_cannot(self):
+        rows = json.loads(attend("kernels", "--json").stdout)["kernels"]
+        cannot = [row["name"] for row in rows if row["runnable"] and not row["writes_weights"]]
+        self.assertTrue(cannot)
+        self.refuse("weights", "--kernel", cannot[0], "--weights", "weights.npy")
+
+    def test_outputs(self):
+        self.directory.joinpath("there").mkdir()
+        self.directory.joinpath("out.npy").write_bytes(b"precious")
+        os.mkfifo(self.directory / "pipe")
+        for name, expected in [("nowhere/x.npy", "No such file"), ("there", "expected a regular file"),
+                               ("there/", "expected a regular file"), ("pipe", "expected a regular file"),
+                               ("/dev/null", "expected a regular file"), ("new/", "expected the name of a file"),
+                               ("", "expected the name of a file"), ("q.npy/x.npy", "Not a directory"),
+                               ("x" * 256, "File name too long"), ("x/" * 3000 + "x", "File name too long"),
+                               ("/proc/self/x.npy", "")]:
+            self.refuse(f"--out {name}: " if expected else "--out", out=name)
+            self.refuse(expected, out=name)
+            self.refuse(expected, "--lse", name)
+            self.refuse(expected, "--weights", name)
+        self.refuse("--out and --lse name the same file", "--lse", "out.npy")
+        self.refuse("--out and --weights name the same file", "--weights", "there/../out.npy")
+        self.refuse("--lse and --weights name the same file", "--lse", "new.npy", "--weights", "./new.npy")
+        os.symlink("out.npy", self.directory / "link.npy")
+        self.refuse("name the same file", "--lse", "link.npy")
+        if os.geteuid() != 0:
+            self.directory.joinpath("there").chmod(0o500)
+            self.refuse("cannot write to its directory", out="there/out.npy")
+            self.directory.joinpath("out.npy").chmod(0o400)
+            self.refuse("Permission denied")
+
+    def test_a_full_disk(self):
+        """Files may grow to 2000 bytes: out can be written, weights cannot."""
+        self.write("k", randoms(2, 2, 50, 6))
+        self.write("v", randoms(2, 2, 50, 7))
+        self.directory.joinpath("weights.npy").write_bytes(b"precious")
+
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+        command = [ATTEND, "run", "--q", "q.npy", "--k", "k.npy", "--v", "v.npy", "--out", "out.npy", "--weights", "weights.npy"]
+        self.refuse("--weights weights.npy: File too large",
+                    result=lambda: subprocess.run(command, cwd=self.directory, preexec_fn=limit, capture_output=True, text=True))
+
+    def test_a_rename_that_fails(self):
+        """weights.npy turns into a directory after the program has looked: what was already renamed is brought back."""
+        self.directory.joinpath("out.npy").write_bytes(b"precious")
+        before = self.contents()
+        os.mkfifo(self.directory / "pipe")
+        command = [ATTEND, "run", "--q", "pipe", "--k", "k.npy", "--v", "v.npy", "--out", "out.npy", "--lse", "lse.npy",
+                   "--weights", "weights.npy"]
+        process = subprocess.Popen(command, cwd=self.directory, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        with open(self.directory / "pipe", "wb") as pipe:  # opens when the program does: outputs were looked at
+            self.directory.joinpath("weights.npy").mkdir()
+            pipe.write(npy(self.q))
+        self.assertEqual(process.communicate()[1], "attend: --weights weights.npy: Is a directory\n")
+        self.assertEqual(process.returncode, 2)
+        self.assertEqual(self.contents(), before)
+
+    def test_standard_output_that_is_full(self):
+        with open("/dev/full", "w") as full:
+            for arguments in ["--help"], ["info"], ["kernels", "--json"], \
+                    ["run", "--q", "q.npy", "--k", "k.npy", "--v", "v.npy", "--out", "out.npy"]:
+                self.refuse("cannot write to standard output",
+                            result=lambda: attend(*arguments, cwd=self.directory, stdout=full))
+
+    def test_a_signal_leaves_all_or_nothing(self):
+        """Whatever it interrupts: reading, computing, or writing 32 MiB of weights."""
+        for name in "qkv":
+            self.write(name, Tensor((8, 1024, 4), [0] * 32768))
+        before = self.contents()
+        command = [ATTEND, "run", "--q", "q.npy", "--k", "k.npy", "--v", "v.npy", "--out", "out.npy", "--weights", "weights.npy"]
+        for milliseconds in 1, 5, 10, 20, 30, 40, 50, 60, 80, 100, 120, 150, 200:
+            process = subprocess.Popen(command, cwd=self.directory, stdout=subprocess.DEVNULL)
+            try:
+                process.wait(milliseconds / 1000)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+            status, new = process.wait(), set(self.contents()) - set(before)
+            self.assertIn(status, (0, -signal.SIGTERM))
+            self.assertIn(new, [{"out.npy", "weights.npy"}] + [set()] * (status != 0))
+            for name in new:
+                self.directory.joinpath(name).unlink()
+
+
+class OtherCommands(unittest.TestCase):
+    def succeed(self, *arguments, **options):
+        result = attend(*arguments, **options)
+        self.assertEqual((result.returncode, result.stderr), (0, ""), arguments)
+        return result.stdout
+
+    def test_help_and_version(self):
+        overview = self.succeed("--help")
+        commands = [line.split()[0] for line in overview.split("says more)\n")[1].split("\n\n")[0].splitlines()]
+        self.assertEqual(commands, ["info", "kernels", "run", "verify"])
+        for command in commands:
+            text = self.succeed(command, "--help")
+            self.assertTrue(text.startswith(f"usage: attend {command}"))
+            self.assertIn("\nexamples\n", text)
+            self.assertLessEqual(max(map(len, text.splitlines())), 120)
+        self.assertRegex(self.succeed("--version"), r"\Aattend \d+\.\d+\.\d+\n\Z")
+
+    def test_info(self):
+        info = json.loads(self.succeed("info", "--json"))
+        self.assertTrue(info["cpu"])
+        self.assertGreaterEqual(info["threads"], 1)
+        self.assertEqual(info["profile"], "none: built-in heuristics")
+        self.assertIn("scalar", info["built_isas"])
+        self.assertTrue(all(info["features"]["unusable"].values()))
+        text = self.succeed("info")
+        for word in [info["cpu"], info["version"], info["compiler"], info["profile"], *info["environment"],
+                     *info["features"]["usable"], *info["features"]["unusable"].values()]:
+            self.assertIn(word, text)
+        environment = {"ATTEND_NUM_THREADS": "3", "ATTEND_ISA": "scalar", "ATTEND_PROFILE": ""}
+        info = json.loads(self.succeed("info", "--json", environment=environment))
+        self.assertEqual((info["threads"], info["highest_isa"]), (3, "scalar"))
+        self.assertEqual(info["environment"]["ATTEND_NUM_THREADS"], "3")
+        self.assertIsNone(info["environment"]["ATTEND_PROFILE"])
+        self.assertRegex(self.succeed("info", environment=environment), r"threads +3 \(ATTEND_NUM_THREADS\)")
+
+    def test_kernels(self):
+        rows = json.loads(self.succeed("kernels", "--json"))["kernels"]
+        lines = self.succeed("kernels").splitlines()
+        self.assertEqual(len(lines), 1 + len(rows))
+        for row, line in zip(rows, lines[1:]):
+            words = line.split(maxsplit=5)
+            runnable = "yes" if row["runnable"] else f"no: {row['reason']}"
+            self.assertEqual(words, [row["name"], row["body"], row["isa"], ",".join(row["dtypes"]), "yes", runnable])
+        self.assertEqual({row["isa"] for row in rows}, set(json.loads(self.succeed("info", "--json"))["built_isas"]))
+        for row in json.loads(self.succeed("kernels", "--json", environment={"ATTEND_ISA": "scalar"}))["kernels"]:
+            self.assertEqual(row["runnable"], row["isa"] == "scalar")
+            self.assertEqual("reason" in row, not row["runnable"])
+
+    def test_examples(self):
+        result = subprocess.run([sys.executable, ROOT / "examples" / "check", ATTEND], capture_output=True, text=True, env=ENVIRONMENT)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertEqual(result.stdout.count("  pass\n"), 6)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every option of `attend run` computes what a plain attention in Python computes."""
+
+import itertools
+import json
+import math
+import os
+import unittest
+
+from cli_support import Case, Tensor, attend, bf16_bits, from_bf16, npy, product, randoms, reference, rounded
+
+
+
+class Run(Case):
+    def compute(self, *options, **files):
+        result = self.run_attend(*options, **files)
+        self.assertEqual((result.returncode, result.stderr), (0, ""), f"{options} {files}")
+        leftovers = [path.name for path in self.directory.iterdir() if path.suffix != ".npy"]
+        self.assertEqual(leftovers, [])
+        return result.stdout
+
+    def compare(self, got, wanted, tolerance=2e-6):
+        self.assertEqual(got.shape, wanted.shape)
+        for a, b in zip(got.numbers, wanted.numbers, strict=True):
+            self.assertTrue(a == b or abs(a - b) <= tolerance * max(1, abs(b)), f"{a} is not {b}")
+
+    def check(self, *options, tolerance=2e-6, q=None, k=None, v=None, **semantics):
+        """out, LSE and weights against the reference."""
+        self.compute(*options, "--lse", "lse.npy", "--weights", "weights.npy")
+        out, lse, weights = reference(q or self.q, k or self.k, v or self.v, **semantics)
+        self.compare(self.output(), out, tolerance)
+        self.compare(self.output("lse"), lse, tolerance)
+        self.compare(self.output("weights"), weights, tolerance)
+
+    def test_plain(self):
+        self.check()
+        self.check("--scale", "0.25", scale=0.25)
+        self.check("--scale=-2", scale=-2)
+        self.check("--softcap", "1.5", softcap=1.5)
+        self.check("--softcap", "0")
+
+    def test_causal_and_window(self):
+        self.check("--causal", causal=2)
+        self.check("--causal=bottom-right", causal=2)
+        self.check("--causal=top-left", causal=0)
+        for offset in -7, -1, 1, 40:
+            self.check(f"--causal={offset}", causal=offset)
+        self.check("--causal=+1", causal=1)
+        for window in (0, 0), (1, -1), (-1, 1), (2, 1), (-1, -1), (2147483647, 2147483647):
+            self.check("--window", f"{window[0]},{window[1]}", window=window)
+            self.check("--window", f"{window[0]},{window[1]}", "--causal=top-left", window=window, causal=0)
+
+    def test_lengths(self):
+        for descr in "<i4", "<i8":
+            lengths = Tensor((2,), [0, 3])
+            self.write("lengths", lengths, descr)
+            self.check("--kv-lengths", "lengths.npy", lengths=lengths)
+            lengths = Tensor((2, 3), [0, 1, 5, 4, 2, 3])
+            self.write("lengths", lengths, descr)
+            self.check("--kv-lengths", "lengths.npy", "--causal", lengths=lengths, causal=2)
+
+    def test_mask_and_bias_are_broadcast(self):
+        for extents in itertools.product((1, 2), (1, 4), (1, 3), (1, 5)):
+            for rank in range(1, 5):
+                shape = extents[4 - rank :]
+                if any(extent > 1 for extent in extents[: 4 - rank]):
+                    continue
+                mask = Tensor(shape, [n > -0.5 for n in randoms(*shape, seed="mask").numbers])
+                bias = Tensor(shape, [n if n < 1 else -math.inf for n in randoms(*shape, seed="bias").numbers])
+                self.write("mask", mask, "|b1")
+                self.write("bias", bias)
+                self.check("--mask", "mask.npy", mask=mask)
+                self.check("--bias", "bias.npy", bias=rounded(bias, "<f"))
+
+    def test_bias_types(self):
+        bias = randoms(3, 5, seed="bias")
+        self.write("bias", bias, "<f2")
+        self.check("--bias", "bias.npy", bias=rounded(bias, "<e"))
+        self.write("bias", bf16_bits(bias), "<u2")
+        self.check("--bias", "bias.npy", "--bits", "bf16", bias=from_bf16(bf16_bits(bias)))
+
+    def test_alibi_and_sinks(self):
+        alibi, sinks = Tensor((4,), [0.5, 0.25, 0.125, 0.0]), Tensor((4,), [-1.0, 0.0, 3.0, -math.inf])
+        self.write("alibi", alibi)
+        self.write("sinks", sinks, "<f2")
+        self.check("--alibi", "alibi.npy", alibi=alibi)
+        self.check("--alibi", "alibi.npy", "--causal=top-left", alibi=alibi, causal=0)
+        self.check("--sinks", "sinks.npy", sinks=sinks)
+        self.write("sinks", bf16_bits(sinks), "<u2")
+        self.check("--sinks", "sinks.npy", "--bits", "bf16", sinks=sinks)
+
+    def test_everything_together(self):
+        lengths, mask = Tensor((2,), [4, 5]), Tensor((3, 5), [True, True, False, True, True] * 3)
+        bias, alibi, sinks = randoms(4, 1, 5), Tensor((4,), [0.5, 0.25, 0.125, 0.0625]), randoms(4)
+        for name, tensor, descr in (("lengths", lengths, "<i4"), ("mask", mask, "|b1"), ("bias", bias, "<f4"),
+                                    ("alibi", alibi, "<f4"), ("sinks", sinks, "<f4")):
+            self.write(name, tensor, descr)
+        self.check("--causal=1", "--window=2,1", "--kv-lengths", "lengths.npy", "--mask", "mask.npy", "--bias", "bias.npy",
+                   "--alibi", "alibi.npy", "--sinks", "sinks.npy", "--softcap=2", "--scale=0.5", causal=1, window=(2, 1),
+                   lengths=lengths, mask=mask, bias=bias, alibi=alibi, sinks=sinks, softcap=2, scale=0.5)
+
+    def test_fewer_dimensions(self):
+        q, k, v = randoms(4, 3, 6), randoms(2, 5, 6), randoms(2, 5, 7)
+        full = [Tensor((1, *t.shape), t.numbers) for t in (q, k, v)]
+        for name, tensor in zip("qkv", (q, k, v)):
+            self.write(name, tensor)
+        self.compute("--lse", "lse.npy", "--weights", "weights.npy")
+        out, lse, weights = reference(*full)
+        for name, tensor in ("out", out), ("lse", lse), ("weights", weights):
+            self.compare(self.output(name), Tensor(tensor.shape[1:], tensor.numbers))
+
+        q, k, v = randoms(3, 6), randoms(5, 6), randoms(5, 7)
+        full = [Tensor((1, 1, *t.shape), t.numbers) for t in (q, k, v)]
+        for name, tensor in zip("qkv", (q, k, v)):
+            self.write(name, tensor)
+        self.compute("--lse", "lse.npy", "--weights", "weights.npy")
+        out, lse, weights = reference(*full)
+        for name, tensor in ("out", out), ("lse", lse), ("weights", weights):
+            self.compare(self.output(name), Tensor(tensor.shape[2:], tensor.numbers))
+
+    def test_nothing_to_compute(self):
+        for q, k, v in (((0, 4, 3, 6), (0, 2, 5, 6), (0, 2, 5, 7)), ((2, 4, 0, 6), (2, 2, 5, 6), (2, 2, 5, 7)),
+                        ((2, 0, 3, 6), (2, 0, 5, 6), (2, 0, 5, 7)), ((2, 4, 3, 6), (2, 2, 0, 6), (2, 2, 0, 7))):
+            self.q, self.k, self.v = randoms(*q), randoms(*k), randoms(*v)
+            for name in "qkv":
+                self.write(name, getattr(self, name))
+            if q[1] == 0:
+                self.compute()
+                self.assertEqual(self.output().shape, (2, 0, 3, 7))
+            else:
+                self.check()
+
+    def test_files_of_every_version_and_type(self):
+        for version in 1, 2, 3:
+            for name in "qkv":
+                self.write(name, getattr(self, name), version=version)
+            self.check()
+        halves = {name: rounded(getattr(self, name), "<e") for name in "qkv"}
+        for name in "qkv":
+            self.write(name, halves[name], "<f2")
+        self.check("--dtype", "f32", **halves)
+        self.check(tolerance=2e-3, **halves)
+        self.assertIn(", f16,", self.compute())
+        self.write("v", self.v)
+        self.assertIn(", f32,", self.compute())
+        self.check(**(halves | {"v": self.v}))
+        bits = {name: bf16_bits(getattr(self, name)) for name in "qkv"}
+        for name in "qkv":
+            self.write(name, bits[name], "<u2")
+        exact = {name: from_bf16(bits[name]) for name in "qkv"}
+        self.check("--bits", "bf16", "--dtype", "f32", **exact)
+        self.check("--bits", "bf16", tolerance=2e-2, **exact)
+        self.assertIn(", bf16,", self.compute("--bits", "bf16"))
+
+    def test_conversion(self):
+        halves = {name: rounded(getattr(self, name), "<e") for name in "qkv"}
+        self.check("--dtype", "f16", tolerance=2e-3, **halves)
+        # What is written is of the type asked for, as float32.
+        self.assertEqual(self.output().numbers, rounded(self.output(), "<e").numbers)
+        self.check("--dtype", "bf16", tolerance=4e-2)
+        self.assertEqual(self.output().numbers, from_bf16(bf16_bits(self.output())).numbers)
+
+    def test_kernels_and_threads(self):
+        rows = [row for row in json.loads(attend("kernels", "--json").stdout)["kernels"] if row["runnable"]]
+        wanted = reference(self.q, self.k, self.v, causal=2)[0]
+        for row in rows:
+            self.assertIn(f"kernel {row['name']};", self.compute("--kernel", row["name"], "--causal"))
+            self.compare(self.output(), wanted)
+        bits = set()
+        for threads in "1", "2", "7", "1024":
+            self.compute("--threads", threads, "--kernel", "auto")
+            bits.add(tuple(self.output().numbers))
+        self.assertEqual(len(bits), 1)
+
+    def test_what_is_printed(self):
+        lines = self.compute("--lse", "lse.npy").splitlines()
+        self.assertEqual(len(lines), 1)
+        self.assertRegex(lines[0], r"^attention: B 2, Hq 4, Hkv 2, Lq 3, Lk 5, D 6, Dv 7, f32, kernel \w+; "
+                                   r"wrote out \(2, 4, 3, 7\) out.npy, lse \(2, 4, 3\) lse.npy$")
+        lines = self.compute("--explain", "--time", "3").splitlines()
+        self.assertEqual(len(lines), 3)
+        self.assertRegex(lines[0], r"^plan: \w+__\w+ .*\(.+\)")
+        self.assertRegex(lines[1], r"^time of 3 runs: min [\d.]+ ms, median [\d.]+ ms, max [\d.]+ ms; [\d.]+ GFLOP/s")
+
+    def test_outputs_replace_what_is_there(self):
+        self.directory.joinpath("real.npy").write_bytes(b"old")
+        os.symlink("real.npy", self.directory / "link.npy")
+        for name in "out", "lse", "weights":
+            self.directory.joinpath(f"{name}.npy").write_bytes(b"old")
+        self.check()
+        self.compute(out="link.npy")
+        self.assertTrue(self.directory.joinpath("link.npy").is_symlink())
+        self.compare(self.output("real"), self.output())
+        self.compute(out="q.npy")
+        self.assertEqual(self.output("q").shape, (2, 4, 3, 7))
+
+    def test_inputs_from_a_pipe(self):
+        reader, writer = os.pipe()
+        with os.fdopen(writer, "wb") as stream:
+            stream.write(npy(self.q))
+        with os.fdopen(reader, "rb") as stream:
+            result = attend("run", "--q", "/dev/stdin", "--k", "k.npy", "--v", "v.npy", "--out", "out.npy", stdin=stream,
+                            cwd=self.directory)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.compare(self.output(), reference(self.q, self.k, self.v)[0])
+
+
+if __name__ == "__main__":
+    unittest.main()

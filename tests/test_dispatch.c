@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Detection, the kernel table, and what a plan's kernel and splitting may depend on. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support.h"
+
+/* ------------------------------------------------------------------------------------------------------ processor */
+
+Test(cpu, features_are_consistent) {
+  const attend_cpu *cpu = attend_cpu_get();
+  cr_expect_str_not_empty(cpu->name);
+  cr_expect_str_not_empty(cpu->signature);
+  cr_expect_null(strpbrk(cpu->name, "\r\n"));
+  cr_expect_null(strpbrk(cpu->signature, "\r\n"));
+  cr_expect_eq(cpu->usable & ~cpu->present, 0, "a feature is usable and not there");
+  cr_expect_eq(cpu->present >> ATTEND_CPU_FEATURE_COUNT, 0, "a feature without a name");
+  for (attend_cpu_feature i = 0; i < ATTEND_CPU_FEATURE_COUNT; i++) {
+    cr_expect_str_not_empty(attend_cpu_feature_name(i));
+    for (attend_cpu_feature j = 0; j < i; j++) {
+      cr_expect_str_neq(attend_cpu_feature_name(i), attend_cpu_feature_name(j));
+    }
+    if (cpu->usable >> i & 1) cr_expect_null(attend_cpu_unusable_reason(i));
+    if ((cpu->present & ~cpu->usable) >> i & 1) cr_expect_str_not_empty(attend_cpu_unusable_reason(i));
+  }
+}
+
+#ifdef __x86_64__
+/* The compiler's run-time asks CPUID and the operating system as well. */
+Test(cpu, agrees_with_the_compiler) {
+  const uint64_t usable = attend_cpu_get()->usable;
+  __builtin_cpu_init();
+#define EXPECT_SAME(feature, name)                                                                                     \
+  cr_expect_eq(!!(usable & ATTEND_CPU_BIT(feature)), !!__builtin_cpu_supports(name), name)
+  EXPECT_SAME(AVX2, "avx2");
+  EXPECT_SAME(FMA, "fma");
+  EXPECT_SAME(AVX512F, "avx512f");
+  EXPECT_SAME(AVX512BW, "avx512bw");
+  EXPECT_SAME(AVX512DQ, "avx512dq");
+  EXPECT_SAME(AVX512VL, "avx512vl");
+  EXPECT_SAME(AVX512_BF16, "avx512bf16");
+#undef EXPECT_SAME
+  cr_expect_eq(usable & (ATTEND_CPU_BIT(NEON) | ATTEND_CPU_BIT(SVE)), 0);
+}
+#endif
+
+Test(cpu, names_of_types_and_bodies) {
+  for (attend_isa i = 0; i < ATTEND_ISA_COUNT; i++) {
+    cr_expect_str_not_empty(attend_isa_name(i));
+    for (attend_isa j = 0; j < i; j++) cr_expect_str_neq(attend_isa_name(i), attend_isa_name(j));
+  }
+  cr_expect_eq(attend_isa_features(ATTEND_ISA_SCALAR), 0);
+  cr_expect_str_eq(attend_isa_name(ATTEND_ISA_SCALAR), "scalar");
+  cr_expect_str_eq(attend_body_name(ATTEND_BODY_BLOCKED), "blocked");
+  cr_expect_str_eq(attend_body_name(ATTEND_BODY_TILED), "tiled");
+  cr_expect_str_eq(attend_body_name(ATTEND_BODY_STREAMING), "streaming");
+  cr_expect_str_eq(attend_body_name(ATTEND_BODY_DECODE), "decode");
+  cr_expect_str_eq(attend_dtype_name(ATTEND_F32), "f32");
+  cr_expect_str_eq(attend_dtype_name(ATTEND_F16), "f16");
+  cr_expect_str_eq(attend_dtype_name(ATTEND_BF16), "bf16");
+  cr_expect_eq(attend_dtype_size(ATTEND_F32), 4);
+  cr_expect_eq(attend_dtype_size(ATTEND_F16), 2);
+  cr_expect_eq(attend_dtype_size(ATTEND_BF16), 2);
+}
+
+Test(topology, is_sane) {
+  const attend_topology *t = attend_topology_get();
+  cr_expect_geq(t->logical, 1);
+  cr_expect_geq(t->cores, 1);
+  cr_expect_leq(t->cores, t->logical);
+  cr_expect_geq(t->allowed, 1);
+  cr_expect_leq(t->allowed, t->cores);
+  cr_expect_geq(t->nodes, 1);
+  cr_expect_leq(t->nodes, t->logical);
+  cr_expect_geq(t->l1d, 4 << 10);
+  cr_expect_geq(t->l2, t->l1d);
+  cr_expect_geq(t->l3, 256 << 10);
+}
+
+/* --------------------------------------------------------------------------------------------------- kernel table */
+
+Test(table, rows_are_well_formed) {
+  cr_assert_gt(attend_kernel_count(), 0);
+  for (size_t i = 0; i < attend_kernel_count(); i++) {
+    const attend_kernel *kernel = attend_kernel_at(i);
+    cr_assert_not_null(kernel);
+    cr_assert_str_not_empty(kernel->name);
+    cr_expect_eq(attend_kernel_find(kernel->name), kernel, "%s: another kernel has the name", kernel->name);
+    cr_assert_lt(kernel->isa, ATTEND_ISA_COUNT, "%s", kernel->name);
+    cr_assert_lt(kernel->body, ATTEND_BODY_COUNT, "%s", kernel->name);
+    cr_expect_eq(attend_isa_features(kernel->isa) & ~kernel->cpu, 0, "%s does not need all of its ISA", kernel->name);
+    cr_expect_eq(kernel->cpu >> ATTEND_CPU_FEATURE_COUNT, 0, "%s", kernel->name);
+    cr_expect_eq(kernel->can & ~(unsigned)(ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT), 0, "%s", kernel->name);
+    cr_expect(kernel->compute >= ATTEND_F32 && kernel->compute <= ATTEND_BF16, "%s", kernel->name);
+    cr_expect_neq(kernel->dtypes, 0, "%s", kernel->name);
+    cr_expect_eq(kernel->dtypes & ~(unsigned)ATTEND_DTYPES_ALL, 0, "%s", kernel->name);
+    cr_expect_gt(kernel->q_rows, 0, "%s", kernel->name);
+    cr_expect_gt(kernel->k_block, 0, "%s", kernel->name);
+    cr_expect_not_null(kernel->scratch, "%s", kernel->name);
+    cr_expect_not_null(kernel->run, "%s", kernel->name);
+    cr_expect_eq(kernel->enter == NULL, kernel->leave == NULL, "%s", kernel->name);
+    if (i == 0) continue;
+    const attend_isa before = attend_kernel_at(i - 1)->isa;
+    cr_expect_leq(attend_isa_rank(kernel->isa), attend_isa_rank(before), "%s: widest ISA first", kernel->name);
+  }
+  cr_expect_eq(attend_kernel_at(attend_kernel_count() - 1)->isa, ATTEND_ISA_SCALAR);
+  cr_expect_null(attend_kernel_find(""));
+  cr_expect_null(attend_kernel_find("no_such_kernel"));
+}
+
+Test(table, scalar_rows_do_everything) {
+  const attend_problem full = attend_test_full_problem();
+  size_t of_body[ATTEND_BODY_COUNT] = {0}, with_weights = 0;
+  for (size_t i = 0; i < attend_kernel_count(); i++) {
+    const attend_kernel *kernel = attend_kernel_at(i);
+    if (kernel->isa != ATTEND_ISA_SCALAR) continue;
+    cr_expect_eq(kernel->cpu, 0, "%s", kernel->name);
+    cr_expect_eq(kernel->dtypes, ATTEND_DTYPES_ALL, "%s", kernel->name);
+    of_body[kernel->body]++;
+    with_weights += attend_test_can(kernel, &full);
+  }
+  for (attend_body body = 0; body < ATTEND_BODY_COUNT; body++) {
+    cr_expect_gt(of_body[body], 0, "no scalar kernel of the %s family", attend_body_name(body));
+  }
+  cr_expect_gt(with_weights, 0);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- masks */
+
+/* What is runnable under a mask: exactly the rows that need none of it, and each of them works. */
+static void expect_only_unmasked(uint64_t mask) {
+  const attend_problem problem = attend_test_problem(1, 4, 2, 20, 37, 12);
+  attend_cpu_set_test_mask(mask);
+  cr_expect_eq(attend_cpu_get()->usable & mask, 0);
+  for (size_t i = 0; i < attend_kernel_count(); i++) {
+    const attend_kernel *kernel = attend_kernel_at(i);
+    const uint64_t missing = kernel->cpu & ~attend_cpu_get()->usable;
+    char why[200] = "";
+    attend_env env;
+    cr_assert_eq(attend_env_read(&env), ATTEND_OK);
+    const bool runnable = attend_kernel_runnable(kernel, env.isa, why, sizeof why);
+    cr_expect_eq(runnable, missing == 0, "%s: %s", kernel->name, why);
+    attend_options options = ATTEND_OPTIONS_INIT;
+    options.kernel = kernel->name;
+    if (runnable) {
+      attend_plan *plan = attend_test_plan(&problem, kernel->name, 1);
+      attend_test_tensors tensors = attend_test_run(plan, &problem);
+      attend_test_tensors_destroy(&tensors);
+      attend_plan_destroy(plan);
+    } else {
+      cr_expect_str_not_empty(why, "%s: no reason", kernel->name);
+      cr_expect_null(strpbrk(why, "\r\n"), "%s", why);
+      attend_test_refuses(&problem, &options, ATTEND_ERROR_UNSUPPORTED, kernel->name, NULL, "masked");
+      char shortened[4] = "xxx";
+      attend_kernel_runnable(kernel, env.isa, shortened, 2);
+      cr_expect_eq(shortened[1], '\0');
+      cr_expect_eq(shortened[2], 'x', "more was written than there is room for");
+      cr_expect_not(attend_kernel_runnable(kernel, env.isa, NULL, 0));
+    }
+  }
+  attend_plan *plan = attend_test_plan(&problem, NULL, 1);
+  const attend_kernel *chosen = attend_kernel_find(attend_plan_kernel(plan));
+  cr_assert_not_null(chosen);
+  cr_expect_eq(chosen->cpu & mask, 0, "%s was chosen under a mask", chosen->name);
+  attend_plan_destroy(plan);
+  attend_cpu_set_test_mask(0);
+}
+
+Test(mask, of_everything_leaves_scalar_kernels) {
+  const uint64_t before = attend_cpu_get()->usable, present = attend_cpu_get()->present;
+  expect_only_unmasked(UINT64_MAX);
+  attend_cpu_set_test_mask(UINT64_MAX);
+  cr_expect_eq(attend_cpu_get()->usable, 0);
+  cr_expect_eq(attend_cpu_get()->present, present, "a mask changes what is usable, not what is there");
+  for (attend_cpu_feature i = 0; i < ATTEND_CPU_FEATURE_COUNT; i++) {
+    if (present >> i & 1) cr_expect_str_not_empty(attend_cpu_unusable_reason(i));
+  }
+  for (size_t i = 0; i < attend_kernel_count(); i++) {
+    const attend_kernel *kernel = attend_kernel_at(i);
+    cr_expect_eq(attend_test_runnable(kernel), kernel->isa == ATTEND_ISA_SCALAR, "%s", kernel->name);
+  }
+  attend_cpu_set_test_mask(0);
+  cr_expect_eq(attend_cpu_get()->usable, before, "the mask stays");
+}
+
+Test(mask, of_each_isa) {
+  for (attend_isa isa = 0; isa < ATTEND_ISA_COUNT; isa++) {
+    /* what it needs beyond the next lower one of its family, and all that it needs */
+    const uint64_t own = attend_isa_features(isa);
+    expect_only_unmasked(own);
+    for (attend_isa lower = 0; lower < ATTEND_ISA_COUNT; lower++) {
+      const uint64_t others = attend_isa_features(lower);
+      if (others != own && (others & ~own) == 0) expect_only_unmasked(own & ~others);
+    }
+  }
+}
+
+Test(mask, of_each_feature) {
+  for (attend_cpu_feature i = 0; i < ATTEND_CPU_FEATURE_COUNT; i++) expect_only_unmasked(UINT64_C(1) << i);
+}
+
+/* -------------------------------------------------------------------------------------------------------- explain */
+
+Test(explain, names_the_kernel_and_the_reason) {
+  const attend_problem problems[] = {attend_test_full_problem(), attend_test_problem(1, 8, 2, 1, 5000, 64),
+                                     attend_test_problem(1, 4, 4, 300, 300, 64), attend_test_problem(0, 1, 1, 1, 1, 1)};
+  for (size_t i = 0; i < COUNT(problems); i++) {
+    attend_plan *plan = attend_test_plan(&problems[i], NULL, 3);
+    attend_env env;
+    attend_resolved resolved;
+    attend_choice choice;
+    cr_assert_eq(attend_env_read(&env), ATTEND_OK);
+    cr_assert_eq(attend_resolve(&problems[i], &resolved), ATTEND_OK);
+    cr_assert_eq(attend_select(&resolved, &env, NULL, 3, &choice), ATTEND_OK);
+    const size_t length = attend_plan_explain(plan, NULL, 0);
+    char *text = malloc(length + 1);
+    cr_assert_not_null(text);
+    cr_expect_eq(attend_plan_explain(plan, text, length + 1), length);
+    cr_expect_eq(strlen(text), length);
+    cr_expect_not_null(strstr(text, attend_plan_kernel(plan)), "no kernel: %s", text);
+    cr_expect_str_not_empty(choice.reason);
+    cr_expect_not_null(strstr(text, choice.reason), "no reason: %s", text);
+    cr_expect_null(strpbrk(text, "\r\n"), "more than one line: %s", text);
+    free(text);
+    attend_plan_destroy(plan);
+  }
+}
+
+Test(explain, truncates_as_snprintf_does) {
+  const attend_problem problem = attend_test_problem(1, 8, 2, 1, 5000, 64);
+  attend_plan *plan = attend_test_plan(&problem, NULL, 3);
+  const size_t length = attend_plan_explain(plan, NULL, 0);
+  char *whole = malloc(length + 1), *part = malloc(length + 8);
+  cr_assert(whole && part);
+  attend_plan_explain(plan, whole, length + 1);
+  for (size_t size = 0; size <= length + 4; size++) {
+    memset(part, '#', length + 8);
+    cr_expect_eq(attend_plan_explain(plan, part, size), length, "size %zu", size);
+    const size_t written = size > length ? length : size ? size - 1 : 0;
+    cr_expect_eq(memcmp(part, whole, written), 0, "size %zu", size);
+    if (size) cr_expect_eq(part[written], '\0', "size %zu", size);
+    for (size_t i = size; i < length + 8; i++) cr_expect_eq(part[i], '#', "size %zu: byte %zu was written", size, i);
+  }
+  free(whole);
+  free(part);
+  attend_plan_destroy(plan);
+}
+
+/* ------------------------------------------------------------------------------------------------------ selection */
+
+static attend_choice select_for(const attend_problem *problem, const char *forced, int threads) {
+  attend_env env;
+  attend_resolved resolved;
+  attend_choice choice;
+  cr_assert_eq(attend_env_read(&env), ATTEND_OK, "%s", attend_error_detail());
+  cr_assert_eq(attend_resolve(problem, &resolved), ATTEND_OK, "%s", attend_error_detail());
+  cr_assert_eq(attend_select(&resolved, &env, forced, threads, &choice), ATTEND_OK, "%s", attend_error_detail());
+  return choice;
+}
+
+/* The bits depend on where keys are split, and splitting behind the last key is not splitting. */
+static int64_t splits(const attend_choice *choice, int64_t kv_len) {
+  return choice->tiling.split_keys < kv_len ? choice->tiling.split_keys : INT64_MAX;
+}
+
+static const attend_problem *some_shapes(size_t *count) {
+  static attend_problem shapes[40];
+  static const int64_t lengths[][2] = {{1, 1},     {1, 300},   {1, 8192},  {8, 8192},   {16, 16},
+                                       {17, 1000}, {128, 128}, {577, 577}, {1024, 4096}};
+  static const int64_t heads[][2] = {{1, 1}, {32, 8}, {12, 12}};
+  *count = 0;
+  for (size_t i = 0; i < COUNT(lengths); i++) {
+    for (size_t j = 0; j < COUNT(heads); j++) {
+      shapes[*count] = attend_test_problem(1, heads[j][0], heads[j][1], lengths[i][0], lengths[i][1], 64);
+      shapes[(*count)++].causal = i % 2 ? ATTEND_CAUSAL_NONE : ATTEND_CAUSAL_BOTTOM_RIGHT;
+    }
+  }
+  return shapes;
+}
+
+/* A choice is made for a shape; the number of threads cuts rows at most. */
+Test(selection, does_not_depend_on_threads) {
+  static const int threads[] = {1, 2, 3, 7, 64, 1024};
+  size_t count;
+  const attend_problem *shapes = some_shapes(&count);
+  for (size_t i = 0; i < count; i++) {
+    for (size_t k = 0; k <= attend_kernel_count(); k++) {
+      const attend_kernel *kernel = k ? attend_kernel_at(k - 1) : NULL;
+      if (kernel && !attend_test_can(kernel, &shapes[i])) continue;
+      const char *forced = kernel ? kernel->name : NULL;
+      const attend_choice one = select_for(&shapes[i], forced, 1);
+      if (kernel) cr_expect_eq(one.kernel, kernel);
+      for (size_t j = 1; j < COUNT(threads); j++) {
+        const attend_choice more = select_for(&shapes[i], forced, threads[j]);
+        cr_expect_eq(more.kernel, one.kernel, "shape %zu: %s for %d threads", i, more.kernel->name, threads[j]);
+        cr_expect_eq(more.tiling.split_keys, one.tiling.split_keys, "shape %zu, %s, %d threads", i, one.kernel->name,
+                     threads[j]);
+      }
+    }
+  }
+}
+
+/* What a kernel's contract asks of a tiling. */
+Test(selection, tiling_suits_the_kernel) {
+  size_t count;
+  const attend_problem *shapes = some_shapes(&count);
+  for (size_t i = 0; i < count; i++) {
+    for (size_t k = 0; k < attend_kernel_count(); k++) {
+      const attend_kernel *kernel = attend_kernel_at(k);
+      if (!attend_test_can(kernel, &shapes[i])) continue;
+      const attend_tiling t = select_for(&shapes[i], kernel->name, 3).tiling;
+      const int64_t rows = shapes[i].q_heads / shapes[i].kv_heads * shapes[i].q_len;
+      cr_expect_gt(t.slice_rows, 0, "%s", kernel->name);
+      cr_expect(t.slice_rows >= rows || t.slice_rows % kernel->q_rows == 0, "%s: %lld rows a slice", kernel->name,
+                (long long)t.slice_rows);
+      cr_expect_gt(t.split_keys, 0, "%s", kernel->name);
+      cr_expect(t.split_keys >= shapes[i].kv_len || t.split_keys % kernel->k_block == 0, "%s: %lld keys a slice",
+                kernel->name, (long long)t.split_keys);
+      cr_expect(t.split_keys >= shapes[i].kv_len || kernel->can & ATTEND_CAN_SPLIT, "%s cannot split", kernel->name);
+      if (kernel->body != ATTEND_BODY_TILED) continue;
+      cr_expect_gt(t.strip_rows, 0, "%s", kernel->name);
+      cr_expect_eq(t.strip_rows % kernel->q_rows, 0, "%s: %lld rows a strip", kernel->name, (long long)t.strip_rows);
+    }
+  }
+}
+
+Test(selection, batch_invariant_does_not_depend_on_batch_or_kv_len) {
+  static const int64_t batches[] = {1, 2, 5, 64, 1000}, kv_lens[] = {1, 31, 512, 513, 1024, 5000, 70000};
+  size_t count;
+  const attend_problem *shapes = some_shapes(&count);
+  for (size_t i = 0; i < count; i++) {
+    for (size_t k = 0; k <= attend_kernel_count(); k++) {
+      const attend_kernel *kernel = k ? attend_kernel_at(k - 1) : NULL;
+      const attend_kernel *chosen = NULL;
+      int64_t split = 0, longest = 0;
+      for (size_t j = 0; j < COUNT(batches) * COUNT(kv_lens); j++) {
+        attend_problem problem = shapes[i];
+        problem.batch_invariant = 1, problem.kv_lengths = ATTEND_LENGTHS_PER_BATCH;
+        problem.causal = ATTEND_CAUSAL_TOP_LEFT;
+        problem.batch = batches[j % COUNT(batches)], problem.kv_len = kv_lens[j / COUNT(batches)];
+        if (kernel && !attend_test_can(kernel, &problem)) continue;
+        const attend_choice choice = select_for(&problem, kernel ? kernel->name : NULL, 3);
+        if (chosen) cr_expect_eq(choice.kernel, chosen, "%s or %s", choice.kernel->name, chosen->name);
+        /* kv_lens ascend: a split seen once is that of all longer ones, and shorter ones have none or the same */
+        const int64_t own = splits(&choice, problem.kv_len);
+        if (chosen && problem.kv_len == longest)
+          cr_expect_eq(own, split, "%s: batch %lld", choice.kernel->name, (long long)problem.batch);
+        if (chosen && split < INT64_MAX)
+          cr_expect_eq(own, split, "%s: kv_len %lld", choice.kernel->name, (long long)problem.kv_len);
+        if (chosen && split == INT64_MAX && own < INT64_MAX) {
+          cr_expect_geq(own, longest, "%s: keys not split at %lld are at %lld", choice.kernel->name, (long long)longest,
+                        (long long)problem.kv_len);
+        }
+        chosen = choice.kernel, split = own, longest = problem.kv_len;
+      }
+    }
+  }
+}
+
+/* The same end to end: a sequence alone, and among others in longer memory, to the bit. */
+Test(selection, batch_invariant_bits) {
+  enum { HEADS = 4, QUERIES = 3, KEYS = 300, LONGER = 5000, DIM = 16, BATCH = 3, AT = 1 };
+  for (size_t k = 0; k <= attend_kernel_count(); k++) {
+    const char *name = k ? attend_kernel_at(k - 1)->name : NULL;
+    attend_problem alone = attend_test_problem(1, HEADS, 1, QUERIES, KEYS, DIM);
+    alone.batch_invariant = 1, alone.kv_lengths = ATTEND_LENGTHS_PER_BATCH, alone.lse = 1;
+    attend_problem among = alone;
+    among.batch = BATCH, among.kv_len = LONGER;
+    if (name &&
+        (!attend_test_can(attend_kernel_at(k - 1), &alone) || !attend_test_can(attend_kernel_at(k - 1), &among)))
+      continue;
+    attend_plan *one = attend_test_plan(&alone, name, 2), *many = attend_test_plan(&among, name, 2);
+    attend_test_tensors a = attend_test_tensors_create(&alone), b = attend_test_tensors_create(&among);
+    /* the middle entry of the batch becomes the one alone */
+    const size_t q = HEADS * QUERIES * DIM, kv = LONGER * DIM;
+    memcpy((float *)b.memory[Q] + AT * q, a.memory[Q], q * sizeof(float));
+    memcpy((float *)b.memory[K] + AT * kv, a.memory[K], a.bytes[K]);
+    memcpy((float *)b.memory[V] + AT * kv, a.memory[V], a.bytes[V]);
+    ((int32_t *)b.memory[KV_LENGTHS])[AT] = KEYS;
+    cr_assert_eq(attend_plan_run(one, &a.t, NULL, 0), ATTEND_OK, "%s", attend_error_detail());
+    cr_assert_eq(attend_plan_run(many, &b.t, NULL, 0), ATTEND_OK, "%s", attend_error_detail());
+    cr_expect_eq(memcmp((float *)b.memory[OUT] + AT * q, a.memory[OUT], a.bytes[OUT]), 0, "%s",
+                 attend_plan_kernel(one));
+    cr_expect_eq(memcmp((float *)b.memory[LSE] + AT * HEADS * QUERIES, a.memory[LSE], a.bytes[LSE]), 0, "%s",
+                 attend_plan_kernel(one));
+    attend_test_tensors_destroy(&a);
+    attend_test_tensors_destroy(&b);
+    attend_plan_destroy(one);
+    attend_plan_destroy(many);
+  }
+}

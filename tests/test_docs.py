@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The documents say what is so: commands, options, tables, names and paths in them are held against the program and
+the tree. `python3 tests/test_docs.py --update` (with ATTEND set to the program) writes the generated sections anew.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(os.environ.get("SOURCE_DIR", pathlib.Path(__file__).resolve().parent.parent))
+ATTEND = os.environ.get("ATTEND", str(ROOT / "build" / "attend"))
+DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")) + sorted(ROOT.glob("examples/*.md"))
+FOLDERS = ("include", "kernels", "dispatch", "verify", "cli", "tests", "bench", "examples", "scripts", "cmake", "docs", ".ci")
+
+
+def attend(*arguments):
+    return subprocess.run([ATTEND, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def text(*path):
+    return ROOT.joinpath(*path).read_text()
+
+
+def sources():
+    """Every file of the tree, generated and ignored ones left out."""
+    files = [path for path in ROOT.iterdir() if path.is_file()]
+    for folder in FOLDERS:
+        files += [path for path in ROOT.joinpath(folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return sorted(files)
+
+
+def shell_lines(document):
+    """The commands of the ```sh blocks of a document, comments removed, as lists of words."""
+    for block in re.findall(r"```sh\n(.*?)```", document.read_text(), re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            for command in line.split("&&"):
+                words = shlex.split(command, comments=True)
+                if words:
+                    yield words
+
+
+def section(help_text, title):
+    """The rows of an indented table below a title in a help text: (first column, rest)."""
+    match = re.search(rf"^{title}[^\n]*\n((?:  [^\n]*\n)+)", help_text, re.M | re.I)
+    if not match:
+        raise AssertionError(f"no section '{title}' in the help text:\n{help_text}")
+    rows = []
+    for line in match.group(1).splitlines():
+        cells = re.split(r"  +", line.strip())
+        if line.startswith("   ") and rows:  # goes on with the row above
+            rows[-1][-1] += " " + " ".join(cells)
+        else:
+            rows.append(cells)
+    return rows
+
+
+# ------------------------------------------------------------------------------------------------- generated sections
+
+
+def generate_example():
+    return "```c\n" + text("tests/consumer/forward.c").split("\n", 1)[1] + "```\n"
+
+
+def generate_environment():
+    rows = ["| variable | values | meaning |", "| --- | --- | --- |"]
+    for name, meaning in section(attend("--help"), "environment"):
+        meaning, values = re.fullmatch(r"(.*) \(([^()]*)\)", meaning).groups()
+        rows.append(f"| `{name}` | {values} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+GENERATORS = {"example": generate_example, "environment": generate_environment}
+GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.S)
+
+
+def regenerate(document):
+    return GENERATED.sub(lambda m: m.group(1) + GENERATORS[m.group(2)]() + m.group(3), document)
+
+
+# --------------------------------------------------------------------------------------------------------------- tests
+
+
+class Documents(unittest.TestCase):
+    def test_generated_sections_are_up_to_date(self):
+        names = set()
+        for document in DOCUMENTS:
+            old = document.read_text()
+            names.update(match[1] for match in GENERATED.findall(old))
+            self.assertTrue(old == regenerate(old), f"{document.name}: run python3 tests/test_docs.py --update")
+        self.assertEqual(names, set(GENERATORS))
+
+    def test_commands_are_those_of_the_program(self):
+        program = {row[0] for row in section(attend("--help"), "commands")}
+        documented = set(re.findall(r"^\| `attend (\w+)` \|", text("README.md"), re.M))
+        self.assertEqual(documented, program)
+        self.assertGreaterEqual(len(program), 4)
+
+    def test_documented_options_exist(self):
+        seen = 0
+        for document in DOCUMENTS:
+            for command, rest in re.findall(r"attend (run|info|kernels|verify)\b([^`\n]*)", document.read_text()):
+                for option in re.findall(r"--[a-z][a-z-]*", rest):
+                    self.assertRegex(attend(command, "--help"), rf"(?m)(^|\W){option}\b", f"{document.name}")
+                    seen += 1
+        self.assertGreaterEqual(seen, 5)
+
+    def test_semantics_of_run_are_documented(self):
+        # What `attend run` can be told about masks and scores has its row in the README's table.
+        table = text("README.md").split("## What it computes")[1].split("\n## ")[0].lower()
+        words = {"causal": "causal", "window": "window", "kv-lengths": "key lengths", "mask": "boolean mask",
+                 "scale": "scale", "softcap": "softcap", "bias": "bias", "alibi": "alibi", "sinks": "sinks",
+                 "lse": "lse", "weights": "weights", "dtype": "element types"}
+        for option, word in words.items():
+            self.assertIn("--" + option, attend("run", "--help"))
+            self.assertIn(word, table)
+
+    def test_run_examples_of_the_readme_work(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in "qkv":
+                subprocess.run([sys.executable, ROOT / "scripts/lib/random_npy.py", f"{folder}/{name}.npy", "1", "2", "5", "8"],
+                               check=True)
+            ran = 0
+            for words in shell_lines(ROOT / "README.md"):
+                if words[:2] == ["build/attend", "run"]:
+                    subprocess.run([ATTEND, *words[1:]], check=True, cwd=folder, capture_output=True)
+                    ran += 1
+            self.assertGreaterEqual(ran, 1)
+            self.assertTrue(pathlib.Path(folder, "out.npy").exists())
+
+    def test_scripts_exist_and_explain_themselves(self):
+        documented = set()
+        for document in DOCUMENTS:
+            documented.update(re.findall(r"\bscripts/([a-z]+)\b(?!/)", document.read_text()))
+        there = {path.name for path in (ROOT / "scripts").iterdir() if path.is_file()}
+        self.assertEqual(documented - there - {"lib"}, set())
+        self.assertLessEqual({"demo", "test", "check", "sanitize", "format"}, there)
+        for name in there:
+            script = ROOT / "scripts" / name
+            self.assertTrue(os.access(script, os.X_OK), f"scripts/{name} cannot be executed")
+            run = subprocess.run([script, "--help"], capture_output=True, text=True)
+            self.assertEqual(run.returncode, 0, run.stderr)
+            self.assertIn(f"usage: scripts/{name}", run.stdout)
+        self.assertIn("/scripts/test", text(".ci/run"))
+        self.assertTrue(os.access(ROOT / ".ci/run", os.X_OK))
+
+    def test_presets_and_options_exist(self):
+        presets = {preset["name"] for preset in json.loads(text("CMakePresets.json"))["configurePresets"]}
+        cmake = text("CMakeLists.txt")
+        for document in DOCUMENTS:
+            contents = document.read_text()
+            self.assertLessEqual(set(re.findall(r"--preset (\w+)", contents)), presets, document.name)
+            for option in re.findall(r"-D(ATTEND_\w+)", contents):
+                self.assertRegex(cmake, rf"(option|set)\({option} ", document.name)
+        documented = re.search(r"builds are presets: (.*?),\n", text("CONTRIBUTING.md"), re.S).group(1)
+        self.assertEqual(set(re.findall(r"\b(?:release|clang|debug|asan|tsan)\b", documented)), presets)
+
+    def test_functions_and_variables_exist(self):
+        header = text("include/attend/attend.h")
+        internal = "".join(path.read_text() for path in sources() if path.suffix == ".h" and path.parts[-2] in ("dispatch", "kernels"))
+        variables = {row[0] for row in section(attend("--help"), "environment")}
+        for document in DOCUMENTS:
+            contents = document.read_text()
+            for function in re.findall(r"\b(attend_\w+)\(\)", contents):
+                self.assertIn(function + "(", header + internal, document.name)
+            for variable in re.findall(r"`(ATTEND_(?:ISA|KERNEL|PROFILE|NUM_THREADS|VERBOSE)\w*)", contents):
+                self.assertIn(variable, variables, document.name)
+
+    def test_kernel_names_follow_the_grammar(self):
+        table = text("docs/naming.md")
+        self.assertIn("`body_dtype__isa_qROWSkBLOCK`", table)
+        bodies = re.findall(r"`(\w+)`", re.search(r"^\| body \| ([^:]*)", table, re.M).group(1))
+        folders = [path.name for path in (ROOT / "kernels").iterdir() if path.is_dir() and path.name != "body"]
+        grammar = re.compile(rf"({'|'.join(bodies)})_(f32|f16|bf16)__({'|'.join(folders)})_q([1-9]\d*)k([1-9]\d*)")
+        listed = json.loads(attend("kernels", "--json"))
+        names = [kernel["name"] for kernel in (listed["kernels"] if isinstance(listed, dict) else listed)]
+        for name in names:
+            self.assertRegex(name, rf"^{grammar.pattern}$")
+        self.assertEqual({name.split("_")[0] for name in names}, set(bodies))
+        self.assertEqual(len(names), len(set(names)))
+        isas = {grammar.fullmatch(name).group(3) for name in names}
+        for document in DOCUMENTS:
+            for match in grammar.finditer(document.read_text()):
+                if match.group(3) in isas:  # another architecture's cannot be looked up here
+                    self.assertIn(match.group(0), names, document.name)
+
+    def test_paths_exist(self):
+        for document in DOCUMENTS:
+            contents = document.read_text()
+            for link in re.findall(r"\]\(([^)#]+)\)", contents):
+                if "://" not in link:
+                    self.assertTrue((document.parent / link).exists(), f"{document.name} links to {link}")
+            for path in re.findall(rf"`(?:\./)?((?:{'|'.join(map(re.escape, FOLDERS))})/[^`\s:]*)`", contents):
+                pattern = re.sub(r"<\w+>|(?<![A-Za-z])X(?![A-Za-z])", "*", path).rstrip("/")
+                self.assertTrue(list(ROOT.glob(pattern)), f"{document.name} names {path}")
+
+    def test_nothing_names_a_machine(self):
+        roots = ["work", "root", "home", "tmp", "Users"]
+        forbidden = re.compile(r"(?<![\w.$}{*-])/(?:" + "|".join(roots) + r")/[\w.-]+")
+        for path in sources():
+            contents = path.read_bytes().decode(errors="replace")
+            self.assertIsNone(forbidden.search(contents), f"{path.relative_to(ROOT)}: {forbidden.search(contents)}")
+
+    def test_conventions(self):
+        readers = []
+        for path in sources():
+            name = str(path.relative_to(ROOT))
+            if path.suffix not in (".c", ".h", ".cpp", ".inc", ".def"):
+                continue
+            contents = path.read_text()
+            if path.name != "rows.def":
+                self.assertIn("SPDX-License-Identifier: Apache-2.0", contents.split("\n", 1)[0], name)
+            self.assertLessEqual(contents.count("\n"), 600, f"{name} is too long")
+            if re.search(r"\bgetenv\(", contents) and name.startswith(("dispatch/", "kernels/", "verify/")):
+                readers.append(name)
+        self.assertEqual(readers, ["dispatch/env.c"], "the library reads the environment in one place")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--update"]:
+        for path in DOCUMENTS:
+            path.write_text(regenerate(path.read_text()))
+    else:
+        unittest.main()

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "dispatch/dispatch.h"
+#include "verify/internal.h"
+
+uint64_t attend_verify_key(const attend_verify_case *c) {
+  uint64_t key = mix(c->seed);
+  for (const char *n = c->name; *n; n++) key = mix(key + (unsigned char)*n);
+  return key;
+}
+
+/* --------------------------------------------------------------------------------------------------------- layouts */
+
+static attend_strides lay_out(attend_verify_layout layout, int64_t heads, int64_t rows, int64_t dim, uint64_t key) {
+  if (layout == ATTEND_VERIFY_BHSD) return (attend_strides){0, 0, 0};
+  if (layout == ATTEND_VERIFY_BSHD) return (attend_strides){rows * heads * dim, dim, heads * dim};
+  attend_strides s = attend_verify_contiguous(heads, rows, dim);
+  if (layout == ATTEND_VERIFY_PADDED || layout == ATTEND_VERIFY_REVERSED) {
+    s.row = dim + 1 + (int64_t)(hash(key, 1) % 4) * 2;
+    s.head = s.row * rows + 1 + (int64_t)(hash(key, 2) % 3) * 2;
+    s.batch = s.head * heads + 1 + (int64_t)(hash(key, 3) % 3) * 2;
+  }
+  if (layout == ATTEND_VERIFY_REVERSED) s.row = -s.row, s.head = -s.head;
+  if (layout == ATTEND_VERIFY_ONE_BATCH) s.batch = 0;
+  if (layout == ATTEND_VERIFY_ONE_HEAD) s.head = 0;
+  if (layout == ATTEND_VERIFY_ONE_ROW) s.row = 0;
+  return s;
+}
+
+static attend_strides4 lay_out4(attend_verify_layout4 layout, unsigned over, const attend_problem *p) {
+  const int64_t heads = over & ATTEND_VERIFY_OVER_HEADS ? 1 : p->q_heads;
+  const int64_t queries = over & ATTEND_VERIFY_OVER_QUERIES ? 1 : p->q_len;
+  const int64_t keys = over & ATTEND_VERIFY_OVER_KEYS ? 1 : p->kv_len;
+  attend_strides4 s = {heads * queries * keys, queries * keys, keys, 1};
+  if (layout == ATTEND_VERIFY_SPREAD)
+    s = (attend_strides4){heads * (queries * (2 * keys + 3) + 1), queries * (2 * keys + 3) + 1, 2 * keys + 3, 2};
+  if (layout == ATTEND_VERIFY_BACKWARD) s.key = -1;
+  if (layout == ATTEND_VERIFY_QUERIES_FIRST) s = (attend_strides4){heads * queries * keys, queries * keys, 1, queries};
+  if (over & ATTEND_VERIFY_OVER_BATCH) s.batch = 0;
+  if (over & ATTEND_VERIFY_OVER_HEADS) s.head = 0;
+  if (over & ATTEND_VERIFY_OVER_QUERIES) s.query = 0;
+  if (over & ATTEND_VERIFY_OVER_KEYS) s.key = 0;
+  return s;
+}
+
+void attend_verify_lay_out(attend_verify_case *c) {
+  attend_problem *p = &c->problem;
+  const uint64_t key = attend_verify_key(c);
+  const int64_t kv_heads = p->kv_heads ? p->kv_heads : p->q_heads;
+  const int64_t v_dim = p->v_head_dim ? p->v_head_dim : p->head_dim;
+  p->q_strides = lay_out(c->q, p->q_heads, p->q_len, p->head_dim, hash(key, 1));
+  p->k_strides = lay_out(c->k, kv_heads, p->kv_len, p->head_dim, hash(key, 2));
+  p->v_strides = lay_out(c->v, kv_heads, p->kv_len, v_dim, hash(key, 3));
+  p->out_strides = lay_out(c->out, p->q_heads, p->q_len, v_dim, hash(key, 4));
+  if (c->packed) {
+    const int64_t row = (p->q_heads + 2 * kv_heads) * p->head_dim;
+    p->q_strides = p->k_strides = p->v_strides = (attend_strides){p->q_len * row, p->head_dim, row};
+  }
+  if (p->mask) p->mask_strides = lay_out4(c->mask, c->mask_over, p);
+  if (p->bias_dtype) p->bias_strides = lay_out4(c->bias, c->bias_over, p);
+}
+
+/* ----------------------------------------------------------------------------------------------------- description */
+
+static const char *const layouts[ATTEND_VERIFY_LAYOUT_COUNT] = {"bhsd",      "bshd",     "padded", "reversed",
+                                                                "one-batch", "one-head", "one-row"};
+static const char *const layouts4[ATTEND_VERIFY_LAYOUT4_COUNT] = {"dense", "spread", "backward", "queries-first"};
+static const char *const patterns[ATTEND_VERIFY_PATTERN_COUNT] = {"some", "nothing", "all", "most", "rows", "blocks"};
+static const char *const values[ATTEND_VERIFY_VALUES_COUNT] = {"normal",  "large", "dominant", "rising",
+                                                               "falling", "equal", "denormal", "denormal-v"};
+static const char *const nonfinite[ATTEND_VERIFY_NONFINITE_COUNT] = {"none", "nan-in-k", "inf-in-k", "nan-in-v",
+                                                                     "inf-in-v"};
+static const char *const causal[] = {"none", "top-left", "bottom-right", "offset"};
+static const char *const lengths[] = {"none", "per-batch", "per-query"};
+
+typedef struct text {
+  char *buffer;
+  size_t size, length;
+} text;
+
+static void add(text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void add(text *t, const char *format, ...) {
+  const bool room = t->length < t->size;
+  va_list arguments;
+  va_start(arguments, format);
+  const int n = vsnprintf(room ? t->buffer + t->length : NULL, room ? t->size - t->length : 0, format, arguments);
+  va_end(arguments);
+  if (n > 0) t->length += (size_t)n;
+}
+
+static void add_strides(text *t, const char *name, attend_verify_layout layout, const attend_strides *s) {
+  add(t, " %s=%s{%" PRId64 ",%" PRId64 ",%" PRId64 "}", name, layouts[layout], s->batch, s->head, s->row);
+}
+
+static void add_strides4(text *t, const char *name, attend_verify_layout4 layout, attend_verify_pattern pattern,
+                         const attend_strides4 *s) {
+  add(t, " %s=%s{%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "} excluding %s", name, layouts4[layout], s->batch,
+      s->head, s->query, s->key, patterns[pattern]);
+}
+
+size_t attend_verify_describe(const attend_verify_case *c, char *buffer, size_t size) {
+  const attend_problem *p = &c->problem;
+  text t = {buffer, size, 0};
+  add(&t, "%s, seed %" PRIu64 ":", c->name, c->seed);
+  add(&t, " B=%" PRId64 " Hq=%" PRId64 " Hkv=%" PRId64 " Lq=%" PRId64 " Lk=%" PRId64 " D=%" PRId64 " Dv=%" PRId64,
+      p->batch, p->q_heads, p->kv_heads, p->q_len, p->kv_len, p->head_dim, p->v_head_dim);
+  add(&t, " types=%s/%s/%s", attend_dtype_name(p->q_dtype), attend_dtype_name(p->kv_dtype ? p->kv_dtype : p->q_dtype),
+      attend_dtype_name(p->out_dtype ? p->out_dtype : p->q_dtype));
+  add(&t, " scale=%.9g softcap=%.9g causal=%s", (double)p->scale, (double)p->softcap, causal[p->causal]);
+  if (p->causal == ATTEND_CAUSAL_OFFSET) add(&t, " %" PRId64, p->causal_offset);
+  if (p->window)
+    add(&t, " window=%" PRId64 ",%" PRId64, p->window_left, p->window_right);
+  else
+    add(&t, " window=none");
+  add(&t, " kv_lengths=%s", lengths[p->kv_lengths]);
+  if (p->mask)
+    add_strides4(&t, "mask", c->mask, c->mask_pattern, &p->mask_strides);
+  else
+    add(&t, " mask=none");
+  if (p->bias_dtype) {
+    add_strides4(&t, "bias", c->bias, c->bias_pattern, &p->bias_strides);
+    add(&t, " of %s", attend_dtype_name(p->bias_dtype));
+  } else {
+    add(&t, " bias=none");
+  }
+  add(&t, " alibi=%d sinks=%d lse=%d weights=%d batch_invariant=%d", p->alibi, p->sinks, p->lse, p->weights,
+      p->batch_invariant);
+  if (c->packed) add(&t, " packed");
+  add_strides(&t, "q", c->q, &p->q_strides);
+  add_strides(&t, "k", c->k, &p->k_strides);
+  add_strides(&t, "v", c->v, &p->v_strides);
+  add_strides(&t, "out", c->out, &p->out_strides);
+  add(&t, " values=%s nonfinite=%s", values[c->values], nonfinite[c->nonfinite]);
+  return t.length;
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <float.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kernels/scalar/reference.h"
+#include "verify/internal.h"
+
+/* ------------------------------------------------------------------------------------------------- what is allowed */
+
+/* The distance of 1 to the next number. */
+static double ulp_of_one(attend_dtype dtype) {
+  return dtype == ATTEND_F16 ? 0x1p-10 : dtype == ATTEND_BF16 ? 0x1p-7 : 0x1p-23;
+}
+
+/* The distance between numbers of a type at x. */
+static double ulp_at(attend_dtype dtype, double x) {
+  const double least = dtype == ATTEND_F16 ? 0x1p-14 : 0x1p-126; /* the least normal number */
+  const double size = fabs(x) > least ? fabs(x) : least;
+  return ldexp(ulp_of_one(dtype), ilogb(size));
+}
+
+/**
+ * The error that is allowed at an element whose true value is `value`, where plain f32 arithmetic is off by `plain` at
+ * worst in the same case. `unit` is what errors are measured by: max |v| for out, 1 for weights and LSE.
+ *
+ *     2 plain + rounding                               any kernel: about as good as plain arithmetic
+ *     + 2 ulp of the compute type, if it has 16 bits   weights are rounded before they meet the values
+ *     + 2 ulp of the output type at `value`, if it has 16 bits
+ *
+ * `rounding` is 4 ulp of f32, or what a score is likely to lose in f32 if that is more: a sum of D terms of either sign
+ * loses about sqrt(D) / 2 of its ulp, and a score of 1e4 loses 5e-4 by being written down. In a case of few rows, such
+ * losses hit plain arithmetic and a kernel by chance, and not the same rows. For scores of ordinary size and D up to 64
+ * it is 4 ulp. A matrix unit takes numbers as 0 that are denormal in f32.
+ */
+static double allowed(const attend_kernel *kernel, attend_dtype output, double plain, double rounding, double unit,
+                      double value) {
+  double error = 2 * plain + rounding;
+  if (kernel->compute != ATTEND_F32) error += 2 * ulp_of_one(kernel->compute) * unit + (double)FLT_MIN;
+  if (output != ATTEND_F32) error += 2 * ulp_at(output, value);
+  return error;
+}
+
+/* What errors of out are measured by: denormal numbers have no relative precision. */
+static double out_unit(const attend_verify_data *data) { return fmax(data->v_max, (double)FLT_MIN); }
+
+/* What errors of LSE are measured by for plain f32: its own magnitude, or 1 if that is larger. */
+static double lse_unit(double lse) { return isfinite(lse) && fabs(lse) > 1 ? fabs(lse) : 1; }
+
+/* The error of a number: infinite where one of the two is finite and the other is not. */
+static double error_of(double value, double expected) {
+  if (!isfinite(value) || !isfinite(expected)) return isfinite(value) == isfinite(expected) ? 0 : INFINITY;
+  return fabs(value - expected);
+}
+
+/* ----------------------------------------------------------------------------------------------- what is expected */
+
+void attend_verify_expected_free(attend_verify_expected *e) {
+  free(e->out);
+  free(e->lse);
+  free(e->weights);
+  *e = (attend_verify_expected){0};
+}
+
+static double worst_error(const float *value, const double *expected, size_t count, double (*unit)(double)) {
+  double worst = 0;
+  for (size_t i = 0; i < count; i++) {
+    const double error = error_of((double)value[i], expected[i]) / (unit ? unit(expected[i]) : 1);
+    if (error > worst) worst = error;
+  }
+  return worst;
+}
+
+bool attend_verify_expect(attend_verify_expected *e, const attend_verify_data *data) {
+  const attend_problem *p = &data->problem;
+  const size_t rows = (size_t)(p->batch * p->q_heads * p->q_len);
+  const size_t outs = rows * (size_t)p->v_head_dim, pairs = rows * (size_t)p->kv_len;
+  attend_verify_expected_free(e);
+  e->out = calloc(outs + 1, sizeof(double));
+  e->lse = calloc(rows + 1, sizeof(double));
+  e->weights = calloc(pairs + 1, sizeof(double));
+  float *plain = malloc((outs + rows + pairs + 1) * sizeof(float));
+  bool ok = e->out && e->lse && e->weights && plain;
+  ok = ok && attend_reference(p, &data->tensors, e->out, e->lse, e->weights);
+  ok = ok && attend_reference_f32(p, &data->tensors, plain, plain + outs, plain + outs + rows);
+  if (ok) {
+    e->plain_out = worst_error(plain, e->out, outs, NULL) / out_unit(data);
+    e->plain_lse = worst_error(plain + outs, e->lse, rows, lse_unit);
+    e->plain_weights = worst_error(plain + outs + rows, e->weights, pairs, NULL);
+    e->score_error = ulp_at(ATTEND_F32, data->score_size) * sqrt((double)p->head_dim) / 2;
+    for (size_t i = 0; i < rows; i++)
+      if (isfinite(e->lse[i])) e->score_error = fmax(e->score_error, ulp_at(ATTEND_F32, e->lse[i]));
+  }
+  free(plain);
+  return ok;
+}
+
+/* ------------------------------------------------------------------------------------------------------ comparison */
+
+/* Raises the worst share of what is allowed, and says what is wrong if this is the first thing that is. */
+static void judge(attend_verify_result *result, bool *ok, double error, double limit, const char *tensor,
+                  const int64_t at[4], int rank, double value, double expected) {
+  const double share = error / limit;
+  if (share > result->share) result->share = share;
+  if (share <= 1 || !*ok) return;
+  *ok = false;
+  char place[128];
+  int length = 0;
+  for (int i = 0; i < rank; i++)
+    length += snprintf(place + length, sizeof place - (size_t)length, "%s%" PRId64, i ? ", " : "", at[i]);
+  snprintf(result->message, sizeof result->message, "%s[%s] is %.9g, expected %.9g: the error of %.3g is over %.3g",
+           tensor, place, value, expected, error, limit);
+}
+
+static bool compare_out(const attend_verify_data *data, const attend_verify_expected *e, const attend_kernel *kernel,
+                        const int64_t at[4], int64_t row, attend_verify_result *result) {
+  const attend_problem *p = &data->problem;
+  const int64_t first = at[0] * p->out_strides.batch + at[1] * p->out_strides.head + at[2] * p->out_strides.row;
+  const double unit = out_unit(data), rounding = fmax(4 * ulp_of_one(ATTEND_F32), e->score_error) * unit;
+  bool ok = true;
+  for (int64_t d = 0; d < p->v_head_dim; d++) {
+    const double expected = e->out[row * p->v_head_dim + d];
+    const double value = (double)attend_reference_element(data->tensors.out, p->out_dtype, first + d);
+    const double error = error_of(value, expected);
+    if (error / unit > result->error) result->error = error / unit;
+    judge(result, &ok, error, allowed(kernel, p->out_dtype, e->plain_out * unit, rounding, unit, expected), "out",
+          (int64_t[]){at[0], at[1], at[2], d}, 4, value, expected);
+  }
+  return ok;
+}
+
+static bool compare_lse(const attend_verify_data *data, const attend_verify_expected *e, const attend_kernel *kernel,
+                        const int64_t at[4], int64_t row, attend_verify_result *result) {
+  const double value = (double)data->tensors.lse[row], expected = e->lse[row];
+  double error = error_of(value, expected);
+  if ((value == -INFINITY) != (expected == -INFINITY)) error = INFINITY;
+  const double unit = lse_unit(expected), rounding = fmax(4 * ulp_of_one(ATTEND_F32) * unit, e->score_error);
+  bool ok = true;
+  judge(result, &ok, error, allowed(kernel, ATTEND_F32, e->plain_lse * unit, rounding, 1, expected), "lse", at, 3,
+        value, expected);
+  return ok;
+}
+
+static bool compare_weights(const attend_verify_data *data, const attend_verify_expected *e,
+                            const attend_kernel *kernel, const int64_t at[4], int64_t row,
+                            attend_verify_result *result) {
+  const attend_problem *p = &data->problem;
+  const double rounding = fmax(4 * ulp_of_one(ATTEND_F32), e->score_error);
+  bool ok = true;
+  for (int64_t j = 0; j < p->kv_len; j++) {
+    const int64_t index = row * p->kv_len + j;
+    const double value = (double)data->tensors.weights[index], expected = e->weights[index];
+    const double error = !data->attended[index] && value != 0 ? INFINITY : error_of(value, expected);
+    judge(result, &ok, error, allowed(kernel, ATTEND_F32, e->plain_weights, rounding, 1, expected), "weights",
+          (int64_t[]){at[0], at[1], at[2], j}, 4, value, expected);
+  }
+  return ok;
+}
+
+/* Whether nothing but the outputs was written. */
+static bool check_gaps(const attend_verify_data *data, attend_verify_result *result) {
+  const size_t size = attend_verify_dtype_size(data->problem.out_dtype);
+  const attend_guarded *out = &data->buffer[ATTEND_VERIFY_OUT];
+  for (size_t i = 0; i < out->size; i++)
+    if (!data->out_owned[i / size] && out->data[i] != ATTEND_VERIFY_FILL) {
+      snprintf(result->message, sizeof result->message, "a gap of out was written to, at byte %zu of the buffer", i);
+      return false;
+    }
+  for (int i = ATTEND_VERIFY_OUT; i < ATTEND_VERIFY_BUFFER_COUNT; i++)
+    if (!attend_guarded_intact(&data->buffer[i], ATTEND_VERIFY_FILL)) {
+      snprintf(result->message, sizeof result->message, "memory around %s was written to",
+               attend_verify_buffer_names[i]);
+      return false;
+    }
+  return true;
+}
+
+bool attend_verify_compare(const attend_verify_data *data, const attend_verify_expected *e, const attend_kernel *kernel,
+                           attend_verify_result *result) {
+  const attend_problem *p = &data->problem;
+  if (!check_gaps(data, result)) return false;
+  if (!isfinite(e->plain_out) || !isfinite(e->plain_lse) || !isfinite(e->plain_weights)) {
+    snprintf(result->message, sizeof result->message, "plain f32 arithmetic overflows: the case proves nothing");
+    return false;
+  }
+  result->plain_error = e->plain_out;
+  int64_t row = 0, at[4] = {0};
+  for (at[0] = 0; at[0] < p->batch; at[0]++)
+    for (at[1] = 0; at[1] < p->q_heads; at[1]++)
+      for (at[2] = 0; at[2] < p->q_len; at[2]++, row++) {
+        if (!compare_out(data, e, kernel, at, row, result)) return false;
+        if (p->lse && !compare_lse(data, e, kernel, at, row, result)) return false;
+        if (p->weights && !compare_weights(data, e, kernel, at, row, result)) return false;
+      }
+  return true;
+}

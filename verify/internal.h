@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** What the parts of verify/ share. */
+#ifndef ATTEND_VERIFY_INTERNAL_H
+#define ATTEND_VERIFY_INTERNAL_H
+
+#include "verify/verify.h"
+
+/* ------------------------------------------------------------------------------------------------- random numbers */
+
+/** The output function of splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014). */
+static inline uint64_t mix(uint64_t x) {
+  x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+  x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+  return x ^ x >> 31;
+}
+
+/** A number that follows from a key and an index, and from nothing else. */
+static inline uint64_t hash(uint64_t key, int64_t index) {
+  return mix(mix(key + UINT64_C(0x9e3779b97f4a7c15)) + (uint64_t)index * UINT64_C(0x9e3779b97f4a7c15));
+}
+
+/** What all tensors of a case follow from: its seed and name. */
+uint64_t attend_verify_key(const attend_verify_case *c);
+
+/* -------------------------------------------------------------------------------------------------------- guard.c */
+
+/** Memory between two pages that cannot be touched. */
+typedef struct attend_guarded {
+  unsigned char *start; /**< behind the first guard page */
+  size_t usable;        /**< bytes up to the second */
+  unsigned char *data;  /**< the buffer in use, and its size */
+  size_t size;
+} attend_guarded;
+
+/**
+ * Makes room for a buffer of `size` bytes and fills it, and what is around it, with `fill`. `gap` bytes lie between it
+ * and a guard page: the one behind it, or with `at_start` the one before it. false: no memory.
+ */
+bool attend_guarded_place(attend_guarded *g, size_t size, size_t gap, bool at_start, unsigned char fill);
+/** Allows nothing but reading until the buffer is placed anew. false: the system refuses. */
+bool attend_guarded_freeze(attend_guarded *g);
+/** Whether all that is around the buffer is still as it was filled. */
+bool attend_guarded_intact(const attend_guarded *g, unsigned char fill);
+/** Whether an address lies in a guard page or around the buffer, and if so, at which byte counted from the buffer. */
+bool attend_guarded_near(const attend_guarded *g, const void *address, ptrdiff_t *at);
+void attend_guarded_free(attend_guarded *g);
+
+/* ------------------------------------------------------------------------------------------------------ tensors.c */
+
+enum {
+  ATTEND_VERIFY_Q,
+  ATTEND_VERIFY_K,
+  ATTEND_VERIFY_V,
+  ATTEND_VERIFY_LENGTHS,
+  ATTEND_VERIFY_MASK,
+  ATTEND_VERIFY_BIAS,
+  ATTEND_VERIFY_ALIBI,
+  ATTEND_VERIFY_SINKS,
+  ATTEND_VERIFY_OUT,
+  ATTEND_VERIFY_LSE,
+  ATTEND_VERIFY_WEIGHTS,
+  ATTEND_VERIFY_WORKSPACE,
+  ATTEND_VERIFY_BUFFER_COUNT
+};
+
+/** What outputs are filled with before a run: a finite number in every element type, and no likely result. */
+#define ATTEND_VERIFY_FILL 0x5a
+
+/** The tensors of a case, where they lie, and which keys are attended. */
+typedef struct attend_verify_data {
+  attend_problem problem; /**< of the case, with every default filled in */
+  attend_tensors tensors;
+  attend_guarded buffer[ATTEND_VERIFY_BUFFER_COUNT];
+  uint8_t *attended;  /**< (B, Hq, Lq, Lk) */
+  uint8_t *out_owned; /**< for every element of the out buffer, whether it belongs to out */
+  double v_max;       /**< the largest magnitude of the finite values that are attended */
+  double score_size;  /**< size of the scores: |scale| times the largest norms of q and k, by sqrt(D) */
+} attend_verify_data;
+
+extern const char *const attend_verify_buffer_names[ATTEND_VERIFY_BUFFER_COUNT];
+
+/** Makes the tensors of a case. false: no memory. */
+bool attend_verify_fill(attend_verify_data *data, const attend_verify_case *c);
+/** Fills the outputs anew before a run. */
+void attend_verify_clear_outputs(attend_verify_data *data);
+void attend_verify_data_free(attend_verify_data *data);
+
+static inline size_t attend_verify_dtype_size(attend_dtype dtype) { return dtype == ATTEND_F32 ? 4 : 2; }
+
+/** The strides of a (B, H, L, D) tensor that come out of 0, 0, 0. */
+static inline attend_strides attend_verify_contiguous(int64_t heads, int64_t rows, int64_t dim) {
+  return (attend_strides){heads * rows * dim, rows * dim, dim};
+}
+
+/* ------------------------------------------------------------------------------------------------------ compare.c */
+
+/** What the reference, and plain f32 arithmetic, make of a case. */
+typedef struct attend_verify_expected {
+  double *out, *lse, *weights;                /**< of the reference */
+  double plain_out, plain_lse, plain_weights; /**< worst errors of plain f32, in units of what they are measured by */
+  double score_error;                         /**< what a score is likely to lose in f32 */
+} attend_verify_expected;
+
+/** Computes it. false: no memory. */
+bool attend_verify_expect(attend_verify_expected *expected, const attend_verify_data *data);
+void attend_verify_expected_free(attend_verify_expected *expected);
+
+/**
+ * Compares the outputs of a run with what is expected, and raises the errors in `result` where they are worse. Returns
+ * false, with the first thing wrong in result->message, if an error is larger than allowed.
+ */
+bool attend_verify_compare(const attend_verify_data *data, const attend_verify_expected *expected,
+                           const attend_kernel *kernel, attend_verify_result *result);
+
+#endif

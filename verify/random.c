@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "verify/internal.h"
+
+/* The sequence of numbers of a case: splitmix64, from its seed on. */
+typedef struct stream {
+  uint64_t state;
+} stream;
+
+static uint64_t next(stream *s) { return mix(s->state += UINT64_C(0x9e3779b97f4a7c15)); }
+
+static int64_t below(stream *s, int64_t bound) { return (int64_t)(next(s) % (uint64_t)bound); }
+
+static bool chance(stream *s, int percent) { return below(s, 100) < percent; }
+
+static int64_t pick(stream *s, const int16_t *list, int64_t count) { return list[below(s, count)]; }
+#define PICK(s, list) pick(s, list, (int64_t)(sizeof(list) / sizeof *(list)))
+
+static const int16_t lengths[] = {1, 2, 3, 15, 16, 17, 31, 33, 63, 65, 127};
+static const int16_t long_lengths[] = {129, 191, 200, 257, 320, 511, 700, 1025};
+static const int16_t dims[] = {1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 80, 96, 127, 128};
+static const int16_t long_dims[] = {129, 160, 192, 256, 257, 576};
+
+/* As many multiplications as the reference does in a few milliseconds. */
+enum { WORK = 400000 };
+
+static int64_t work(const attend_problem *p) {
+  return p->batch * p->q_heads * p->q_len * p->kv_len * (p->head_dim + p->v_head_dim);
+}
+
+static void choose_shape(stream *s, attend_problem *p) {
+  p->batch = 1 + below(s, 3);
+  p->kv_heads = 1 + below(s, 3);
+  p->q_heads = p->kv_heads * (chance(s, 50) ? 1 : 1 + below(s, 5));
+  p->q_len = chance(s, 30) ? 1 + below(s, 4) : PICK(s, lengths);
+  p->kv_len = chance(s, 30) ? PICK(s, long_lengths) : chance(s, 25) ? p->q_len : PICK(s, lengths);
+  p->head_dim = chance(s, 6) ? PICK(s, long_dims) : PICK(s, dims);
+  p->v_head_dim = chance(s, 60) ? p->head_dim : PICK(s, dims);
+  if (chance(s, 2)) p->kv_len = 0;
+  /* Too much: fewer batches and heads, then smaller dimensions, whichever chance hits. */
+  while (work(p) > WORK) {
+    const int64_t what = below(s, 5);
+    if (what == 0) p->batch = 1;
+    if (what == 1 && p->kv_heads > 1) p->q_heads = p->q_heads / p->kv_heads * (p->kv_heads - 1), p->kv_heads--;
+    if (what == 2) p->q_len = PICK(s, lengths);
+    if (what == 3) p->head_dim = PICK(s, dims), p->v_head_dim = chance(s, 60) ? p->head_dim : PICK(s, dims);
+    if (what == 4 && p->kv_len > 127 && chance(s, 30)) p->kv_len = PICK(s, lengths);
+  }
+}
+
+static attend_dtype choose_dtype(stream *s) { return (attend_dtype)(ATTEND_F32 + below(s, 3)); }
+
+static void choose_dtypes(stream *s, attend_dtype dtype, attend_problem *p) {
+  if (dtype == ATTEND_DTYPE_DEFAULT && chance(s, 25)) {
+    p->q_dtype = choose_dtype(s), p->kv_dtype = choose_dtype(s), p->out_dtype = choose_dtype(s);
+    return;
+  }
+  if (dtype == ATTEND_DTYPE_DEFAULT) dtype = chance(s, 50) ? ATTEND_F32 : choose_dtype(s);
+  p->q_dtype = p->kv_dtype = p->out_dtype = dtype;
+}
+
+static void choose_masks(stream *s, attend_verify_case *c) {
+  attend_problem *p = &c->problem;
+  if (chance(s, 50)) {
+    p->causal = (attend_causal)(1 + below(s, 3));
+    if (p->causal == ATTEND_CAUSAL_OFFSET)
+      p->causal_offset = chance(s, 5) ? (chance(s, 50) ? 1 : -1) * (int64_t)INT32_MAX
+                                      : below(s, p->kv_len + p->q_len + 3) - p->q_len - 1;
+  }
+  if (chance(s, 25)) {
+    p->window = 1;
+    p->window_left = chance(s, 25) ? -1 : chance(s, 50) ? below(s, 8) : below(s, p->kv_len + 2);
+    p->window_right = chance(s, 40) ? -1 : chance(s, 50) ? below(s, 8) : below(s, p->kv_len + 2);
+  }
+  if (chance(s, 35)) p->kv_lengths = (attend_lengths)(1 + below(s, 2));
+  if (chance(s, 25)) {
+    p->mask = 1;
+    c->mask = (attend_verify_layout4)below(s, chance(s, 40) ? ATTEND_VERIFY_LAYOUT4_COUNT : 1);
+    c->mask_over = (unsigned)(below(s, 8) | (chance(s, 10) ? ATTEND_VERIFY_OVER_KEYS : 0));
+    c->mask_pattern = (attend_verify_pattern)below(s, ATTEND_VERIFY_PATTERN_COUNT);
+  }
+}
+
+static void choose_scores(stream *s, attend_verify_case *c) {
+  attend_problem *p = &c->problem;
+  if (chance(s, 25)) {
+    p->bias_dtype = choose_dtype(s);
+    c->bias = (attend_verify_layout4)below(s, chance(s, 40) ? ATTEND_VERIFY_LAYOUT4_COUNT : 1);
+    c->bias_over = (unsigned)(below(s, 8) | (chance(s, 10) ? ATTEND_VERIFY_OVER_KEYS : 0));
+    c->bias_pattern =
+        (attend_verify_pattern)(chance(s, 50) ? ATTEND_VERIFY_NOTHING : below(s, ATTEND_VERIFY_PATTERN_COUNT));
+  }
+  p->alibi = chance(s, 15);
+  p->sinks = chance(s, 20);
+  if (chance(s, 15)) p->softcap = chance(s, 50) ? 30.0f : 1.5f;
+  if (chance(s, 20)) p->scale = chance(s, 50) ? 1.0f : (float)(below(s, 400) - 200) / 100.0f;
+  if (chance(s, 40)) c->values = (attend_verify_values)below(s, ATTEND_VERIFY_VALUES_COUNT);
+  if (chance(s, 20) && c->values < ATTEND_VERIFY_DENORMAL)
+    c->nonfinite = (attend_verify_nonfinite)(1 + below(s, ATTEND_VERIFY_NONFINITE_COUNT - 1));
+}
+
+static void choose_layouts(stream *s, attend_verify_case *c) {
+  attend_problem *p = &c->problem;
+  if (chance(s, 10) && p->q_len == p->kv_len && p->q_dtype == p->kv_dtype && p->head_dim == p->v_head_dim) {
+    c->packed = true;
+  } else if (chance(s, 50)) {
+    c->q = (attend_verify_layout)below(s, ATTEND_VERIFY_LAYOUT_COUNT);
+    c->k = (attend_verify_layout)below(s, ATTEND_VERIFY_LAYOUT_COUNT);
+    c->v = (attend_verify_layout)below(s, ATTEND_VERIFY_LAYOUT_COUNT);
+  }
+  if (chance(s, 40)) c->out = (attend_verify_layout)below(s, ATTEND_VERIFY_REVERSED);
+}
+
+void attend_verify_random_case(uint64_t seed, attend_dtype dtype, attend_verify_case *c) {
+  stream s = {mix(seed)};
+  *c = (attend_verify_case){.name = "random", .seed = seed, .dtype = dtype, .problem = ATTEND_PROBLEM_INIT};
+  attend_problem *p = &c->problem;
+  choose_shape(&s, p);
+  choose_dtypes(&s, dtype, p);
+  choose_masks(&s, c);
+  choose_scores(&s, c);
+  choose_layouts(&s, c);
+  p->lse = chance(&s, 60);
+  p->weights = chance(&s, 10);
+  p->batch_invariant = chance(&s, 15);
+  attend_verify_lay_out(c);
+}

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dispatch/dispatch.h"
+#include "verify/internal.h"
+
+struct attend_verify {
+  attend_isa highest;
+  attend_verify_case c;
+  attend_verify_data data;
+  attend_verify_expected expected;
+  unsigned char *before[3]; /**< out, LSE and weights of an earlier run, to compare bits with */
+};
+
+attend_verify *attend_verify_open(attend_isa highest) {
+  attend_verify *v = calloc(1, sizeof *v);
+  if (v) v->highest = highest;
+  return v;
+}
+
+static void forget_before(attend_verify *v) {
+  for (int i = 0; i < 3; i++) {
+    free(v->before[i]);
+    v->before[i] = NULL;
+  }
+}
+
+void attend_verify_close(attend_verify *v) {
+  if (!v) return;
+  forget_before(v);
+  attend_verify_expected_free(&v->expected);
+  attend_verify_data_free(&v->data);
+  free(v);
+}
+
+bool attend_verify_prepare(attend_verify *v, const attend_verify_case *c) {
+  v->c = *c;
+  forget_before(v);
+  if (!attend_verify_fill(&v->data, c) || !attend_verify_expect(&v->expected, &v->data)) return false;
+  for (int i = 0; i < 3; i++) {
+    v->before[i] = malloc(v->data.buffer[ATTEND_VERIFY_OUT + i].size + 1);
+    if (!v->before[i]) return false;
+  }
+  return true;
+}
+
+/* ------------------------------------------------------------------------------------------------- going astray */
+
+static sigjmp_buf astray;
+static volatile sig_atomic_t signal_caught;
+static void *volatile fault_address;
+
+static void catch_signal(int number, siginfo_t *info, void *context) {
+  (void)context;
+  signal_caught = number;
+  fault_address = info->si_addr;
+  siglongjmp(astray, 1);
+}
+
+static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+enum { SIGNALS = sizeof signals / sizeof *signals };
+
+static void catch_signals(struct sigaction before[SIGNALS]) {
+  struct sigaction action = {.sa_sigaction = catch_signal, .sa_flags = SA_SIGINFO};
+  sigemptyset(&action.sa_mask);
+  for (int i = 0; i < SIGNALS; i++) sigaction(signals[i], &action, &before[i]);
+}
+
+static void restore_signals(const struct sigaction before[SIGNALS]) {
+  for (int i = 0; i < SIGNALS; i++) sigaction(signals[i], &before[i], NULL);
+}
+
+static void say(attend_verify_result *result, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(attend_verify_result *result, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(result->message, sizeof result->message, format, arguments);
+  va_end(arguments);
+}
+
+static void describe_signal(const attend_verify *v, attend_verify_result *result) {
+  for (int i = 0; i < ATTEND_VERIFY_BUFFER_COUNT; i++) {
+    ptrdiff_t at;
+    if ((signal_caught == SIGSEGV || signal_caught == SIGBUS) &&
+        attend_guarded_near(&v->data.buffer[i], fault_address, &at)) {
+      const size_t size = v->data.buffer[i].size;
+      say(result,
+          at >= 0 && (size_t)at < size ? "%s is an input and was written to, at byte %td of its %zu"
+                                       : "%s: byte %td of a buffer of %zu bytes was touched",
+          attend_verify_buffer_names[i], at, size);
+      return;
+    }
+  }
+  say(result, "stopped by signal %d (%s)", (int)signal_caught, strsignal(signal_caught));
+}
+
+/* ----------------------------------------------------------------------------------------------------------- runs */
+
+/* One way to run the case. */
+typedef struct way {
+  const char *what;
+  int threads;                 /* of the plan */
+  bool parts;                  /* as many parts, run by this thread in odd order, instead of attend_plan_run() */
+  const attend_tiling *tiling; /* NULL: the library's choice */
+  unsigned char garbage;       /* what the workspace is filled with */
+} way;
+
+static attend_status create_plan(const attend_verify *v, const attend_kernel *kernel, const way *w,
+                                 attend_plan **plan) {
+  attend_options options = ATTEND_OPTIONS_INIT;
+  options.kernel = kernel->name;
+  options.num_threads = w->threads;
+  return w->tiling ? attend_plan_create_tiled(&v->c.problem, &options, w->tiling, plan)
+                   : attend_plan_create(&v->c.problem, &options, plan);
+}
+
+/* Runs the last part first, then the rest in order. */
+static attend_status run_parts(const attend_plan *plan, const attend_tensors *t, void *workspace, size_t size) {
+  const int parts = attend_plan_max_parts(plan);
+  attend_status status = attend_plan_begin(plan, t, workspace, size);
+  for (int i = 0; i < parts && !status; i++)
+    status = attend_plan_run_part(plan, t, workspace, size, (i + parts - 1) % parts, parts);
+  return status;
+}
+
+/* The workspace begins at a multiple of its alignment and ends as close to the guard page as that allows. */
+static void *place_workspace(attend_verify *v, size_t size, unsigned char garbage) {
+  attend_guarded *buffer = &v->data.buffer[ATTEND_VERIFY_WORKSPACE];
+  const size_t gap =
+      size % ATTEND_WORKSPACE_ALIGNMENT ? ATTEND_WORKSPACE_ALIGNMENT - size % ATTEND_WORKSPACE_ALIGNMENT : 0;
+  if (!attend_guarded_place(buffer, size, gap, false, ATTEND_VERIFY_FILL)) return NULL;
+  memset(buffer->data, garbage, size);
+  return buffer->data;
+}
+
+/* Runs the case one way, and leaves the outputs where they are. */
+static bool run_way(attend_verify *v, const attend_kernel *kernel, const way *w, attend_verify_result *result) {
+  struct sigaction before[SIGNALS];
+  attend_plan *volatile plan = NULL;
+  volatile attend_status status = ATTEND_OK;
+  attend_verify_clear_outputs(&v->data);
+  catch_signals(before);
+  if (sigsetjmp(astray, 1) == 0) {
+    attend_plan *made = NULL;
+    status = create_plan(v, kernel, w, &made);
+    plan = made;
+    if (!status) {
+      const size_t size = attend_plan_workspace_size(plan);
+      void *workspace = place_workspace(v, size, w->garbage);
+      if (!workspace)
+        status = ATTEND_ERROR_OUT_OF_MEMORY;
+      else if (w->parts)
+        status = run_parts(plan, &v->data.tensors, workspace, size);
+      else
+        status = attend_plan_run(plan, &v->data.tensors, workspace, size);
+    }
+  } else {
+    describe_signal(v, result);
+  }
+  restore_signals(before);
+  attend_plan_destroy(plan);
+  if (status) say(result, "%s: %s", attend_status_string(status), attend_error_detail());
+  return !status && !result->message[0];
+}
+
+static void keep_outputs(attend_verify *v) {
+  for (int i = 0; i < 3; i++)
+    if (v->data.buffer[ATTEND_VERIFY_OUT + i].size)
+      memcpy(v->before[i], v->data.buffer[ATTEND_VERIFY_OUT + i].data, v->data.buffer[ATTEND_VERIFY_OUT + i].size);
+}
+
+/* The element at a place of a buffer, every NaN being one number. */
+static uint32_t bits_at(const unsigned char *buffer, size_t index, attend_dtype dtype) {
+  uint32_t bits = 0;
+  memcpy(&bits, buffer + index * attend_verify_dtype_size(dtype), attend_verify_dtype_size(dtype));
+  const uint32_t infinity = dtype == ATTEND_F32 ? 0x7f800000 : dtype == ATTEND_F16 ? 0x7c00 : 0x7f80;
+  const uint32_t magnitude = bits & (dtype == ATTEND_F32 ? 0x7fffffff : 0x7fff);
+  return magnitude > infinity ? infinity + 1 : bits;
+}
+
+static bool same_bits(const attend_verify *v, attend_verify_result *result) {
+  for (int i = 0; i < 3; i++) {
+    const attend_guarded *g = &v->data.buffer[ATTEND_VERIFY_OUT + i];
+    const attend_dtype dtype = i == 0 ? v->data.problem.out_dtype : ATTEND_F32;
+    for (size_t e = 0; e < g->size / attend_verify_dtype_size(dtype); e++)
+      if (bits_at(g->data, e, dtype) != bits_at(v->before[i], e, dtype)) {
+        say(result, "other bits in %s than before, at element %zu of the buffer: %08" PRIx32 ", before %08" PRIx32,
+            attend_verify_buffer_names[ATTEND_VERIFY_OUT + i], e, bits_at(g->data, e, dtype),
+            bits_at(v->before[i], e, dtype));
+        return false;
+      }
+  }
+  return true;
+}
+
+/* Runs the case two ways that must give the same bits, and compares with the reference. */
+static bool run_pair(attend_verify *v, const attend_kernel *kernel, const way ways[2], attend_verify_result *result) {
+  for (int i = 0; i < 2; i++) {
+    const bool ok = run_way(v, kernel, &ways[i], result) &&
+                    (i == 0 ? attend_verify_compare(&v->data, &v->expected, kernel, result) : same_bits(v, result));
+    if (!ok) {
+      char wrong[512];
+      snprintf(wrong, sizeof wrong, "%.*s", (int)sizeof wrong - 1, result->message);
+      say(result, "%s (%s)", wrong, ways[i].what);
+      return false;
+    }
+    if (i == 0) keep_outputs(v);
+  }
+  return true;
+}
+
+static int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+/* The ways: what the library chooses, and tilings small and large, with keys in one piece and split. */
+static bool run_all(attend_verify *v, const attend_kernel *kernel, const attend_resolved *r,
+                    attend_verify_result *result) {
+  const way chosen[2] = {{"3 parts in odd order", 3, true, NULL, 0xff}, {"1 thread", 1, false, NULL, 0x3f}};
+  if (!run_pair(v, kernel, chosen, result)) return false;
+
+  const int64_t some = 1 + (int64_t)(hash(v->c.seed, 1) % 3), all = round_up(r->rows > 0 ? r->rows : 1, kernel->q_rows);
+  const int64_t keys = round_up(r->p.kv_len > 0 ? r->p.kv_len : 1, kernel->k_block);
+  const attend_tiling one_slice = {all, all, keys}, slices = {some * kernel->q_rows, kernel->q_rows, keys};
+  const way whole[2] = {{"few rows in a slice", 2, true, &slices, 0xff},
+                        {"one slice per head", 1, true, &one_slice, 0}};
+  if (!run_pair(v, kernel, whole, result)) return false;
+
+  const int64_t split = (1 + (int64_t)(hash(v->c.seed, 2) % 2)) * kernel->k_block;
+  if (!(kernel->can & ATTEND_CAN_SPLIT) || r->p.weights || split >= r->p.kv_len) return true;
+  const attend_tiling split_one = {all, all, split}, split_slices = {some * kernel->q_rows, kernel->q_rows, split};
+  const way splits[2] = {{"keys split, few rows in a slice", 4, true, &split_slices, 0x3f},
+                         {"keys split, one slice per head", 1, true, &split_one, 0xff}};
+  return run_pair(v, kernel, splits, result);
+}
+
+/* ----------------------------------------------------------------------------------------------------- one kernel */
+
+static void fail(const attend_verify *v, const attend_kernel *kernel, attend_verify_result *result) {
+  char wrong[1024], fields[2048];
+  snprintf(wrong, sizeof wrong, "%.*s", (int)sizeof wrong - 1, result->message);
+  attend_verify_describe(&v->c, fields, sizeof fields);
+  result->status = ATTEND_VERIFY_FAILED;
+  say(result, "%s: %s\n  case %s\n  again: attend verify --kernel '%s' --case %s --seed %" PRIu64 " --cases 1%s%s",
+      kernel->name, wrong, fields, kernel->name, v->c.name, v->c.seed, v->c.dtype ? " --dtype " : "",
+      v->c.dtype ? attend_dtype_name(v->c.dtype) : "");
+}
+
+void attend_verify_run(attend_verify *v, const attend_kernel *kernel, attend_verify_result *result) {
+  *result = (attend_verify_result){.status = ATTEND_VERIFY_PASSED};
+  attend_resolved resolved;
+  const attend_status status = attend_resolve(&v->c.problem, &resolved);
+  if (status) {
+    say(result, "%s: %s", attend_status_string(status), attend_error_detail());
+    fail(v, kernel, result);
+    return;
+  }
+  if (!attend_kernel_runnable(kernel, v->highest, result->message, sizeof result->message) ||
+      !attend_kernel_can(kernel, &resolved, result->message, sizeof result->message)) {
+    result->status = ATTEND_VERIFY_SKIPPED;
+    return;
+  }
+  result->message[0] = '\0';
+  if (!run_all(v, kernel, &resolved, result)) fail(v, kernel, result);
+}
