@@ -6,6 +6,5 @@
 #define PIN(x) __asm__ volatile("" : "+x"(x))
 #include "bench/peak_body.h"
 
-extern const attend_peak attend_peak_avx2;
 const attend_peak attend_peak_avx2 = {
     .isa = ATTEND_ISA_AVX2, .f32 = peak_f32, .exp = peak_exp, .read = peak_read, .softmax = softmax};

@@ -30,7 +30,6 @@ BF16 static double peak_bf16(size_t rounds) {
   return (double)rounds * FMA_REPEATS * PEAK_ACCUMULATORS * 2 * 32;
 }
 
-extern const attend_peak attend_peak_avx512;
 const attend_peak attend_peak_avx512 = {.isa = ATTEND_ISA_AVX512,
                                         .f32 = peak_f32,
                                         .bf16 = peak_bf16,

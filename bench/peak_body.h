@@ -5,7 +5,7 @@
  *   PEAK_ACCUMULATORS   sums that are kept in registers, enough to hide the latency of a multiply-add
  *   PIN(x)              makes the compiler hold x in a vector register and forget what it knows of its value
  *
- * and then this. tests/test_hot_loops.py checks that nothing lands on the stack.
+ * and then this. tests/test_hot_loops.py checks that no sum lands on the stack.
  */
 #ifndef ATTEND_BENCH_PEAK_BODY_H
 #define ATTEND_BENCH_PEAK_BODY_H

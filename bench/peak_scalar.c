@@ -60,6 +60,5 @@ ATTEND_INLINE vf vf_exp2(vf x) {
 #endif
 #include "bench/peak_body.h"
 
-extern const attend_peak attend_peak_scalar;
 const attend_peak attend_peak_scalar = {
     .isa = ATTEND_ISA_SCALAR, .f32 = peak_f32, .exp = peak_exp, .read = peak_read, .softmax = softmax};

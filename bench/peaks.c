@@ -4,8 +4,6 @@
 #include <omp.h>
 #include <time.h>
 
-extern const attend_peak attend_peak_scalar, attend_peak_avx2, attend_peak_avx512;
-
 /* Widest first. */
 static const attend_peak *const peaks[] = {
 #ifdef ATTEND_BUILD_AVX512

@@ -27,6 +27,8 @@ typedef struct attend_peak {
   void (*softmax)(float *scores, int64_t n);
 } attend_peak;
 
+extern const attend_peak attend_peak_scalar, attend_peak_avx2, attend_peak_avx512;
+
 /** The loops for an ISA, or NULL if none are built or this processor cannot run them. */
 const attend_peak *attend_peak_for(attend_isa isa);
 

@@ -15,7 +15,7 @@
 #include "dispatch/dispatch.h"
 
 /* As many as it takes to pass 2,000 with the scalar kernels alone, named cases included, a few times over. */
-#define DEFAULT_CASES 400
+#define DEFAULT_CASES 1000
 #define TEXT_OF(number) #number
 #define TEXT(number) TEXT_OF(number)
 

@@ -7,7 +7,7 @@
 #include "dispatch/dispatch.h"
 
 /* Fields that the first release has. */
-#define FIRST_SIZE (offsetof(attend_problem, batch_invariant) + sizeof(int))
+#define FIRST_SIZE (offsetof(attend_problem, reserved) + sizeof(int))
 
 enum { RANK = 4 };
 
@@ -52,6 +52,7 @@ static attend_status check_ranges(const attend_problem *p) {
       {"lse", p->lse, 0, 1},
       {"weights", p->weights, 0, 1},
       {"batch_invariant", p->batch_invariant, 0, 1},
+      {"reserved", p->reserved, 0, 0},
   };
   for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
     attend_status status = check_range(ranges[i].field, ranges[i].value, ranges[i].low, ranges[i].high);

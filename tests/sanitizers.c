@@ -7,11 +7,15 @@
 #ifndef __has_feature
 #define __has_feature(feature) 0
 #endif
+
+/* Found by the runtime libraries, and not hidden like everything else. */
+#define FOUND __attribute__((visibility("default")))
+
 #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
 #include <sanitizer/lsan_interface.h>
 
 /* An allocation too large for the machine is an error that the library reports, not one of the test. */
-const char *__asan_default_options(void);
+FOUND const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "allocator_may_return_null=1"; }
 
 void attend_test_expect_no_leak(void) { cr_expect_eq(__lsan_do_recoverable_leak_check(), 0, "memory was lost"); }
@@ -23,9 +27,8 @@ void attend_test_expect_no_leak(void) {}
 #endif
 #if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
 
-/* Criterion does not look at the exit status of a test that has returned: a race must end the test where it is found.
- */
-const char *__tsan_default_options(void);
+/* Criterion does not look at the exit status of a test that has returned: a race must end the test where it is. */
+FOUND const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) { return "allocator_may_return_null=1:halt_on_error=1"; }
 
 /*
@@ -34,7 +37,7 @@ const char *__tsan_default_options(void) { return "allocator_may_return_null=1:h
  * that it does, below where the program itself can lie.
  */
 #ifdef __x86_64__
-int rand_r(unsigned *seed);
+FOUND int rand_r(unsigned *seed);
 int rand_r(unsigned *seed) { return 0x350000 + (int)(++*seed % 0x5000); }
 #endif
 

@@ -28,7 +28,7 @@ Test(allocation, that_fails_in_plan_create) {
     for (long nth = 1; nth <= made; nth++) {
       attend_options options = ATTEND_OPTIONS_INIT;
       options.num_threads = 3;
-      char what[60];
+      char what[100];
       snprintf(what, sizeof what, "problem %d, allocation %ld of %ld", which, nth, made);
       attend_fail_allocation(nth);
       attend_test_refuses(&problem, &options, ATTEND_ERROR_OUT_OF_MEMORY, NULL, NULL, what);
@@ -77,7 +77,7 @@ Test(allocation, that_fails_in_forward) {
     const long made = attend_fail_allocation(0);
     cr_assert_gt(made, 0, "forward without an allocation");
     for (long nth = 1; nth <= made; nth++) {
-      char what[60];
+      char what[100];
       snprintf(what, sizeof what, "problem %d, allocation %ld of %ld", which, nth, made);
       attend_test_reset(&tensors);
       attend_test_forget_detail();

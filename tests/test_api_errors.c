@@ -119,6 +119,10 @@ Test(problem, fields_out_of_bounds_are_refused) {
       FLAG(batch_invariant, 2),
       FLAG(batch_invariant, INT_MAX),
       FLAG(batch_invariant, INT_MIN),
+      FLAG(reserved, -1),
+      FLAG(reserved, 1),
+      FLAG(reserved, INT_MAX),
+      FLAG(reserved, INT_MIN),
       ENUM(q_dtype, -1),
       ENUM(q_dtype, 4),
       ENUM(q_dtype, 33),
@@ -337,8 +341,7 @@ Test(structs, null_pointers_are_refused) {
 
 Test(structs, without_their_size_are_refused) {
   attend_problem problem = attend_test_problem(1, 1, 1, 2, 3, 4);
-  const size_t problem_sizes[] = {0, 1, sizeof(size_t), offsetof(attend_problem, scale),
-                                  offsetof(attend_problem, batch_invariant) + sizeof(int) - 1};
+  const size_t problem_sizes[] = {0, 1, sizeof(size_t), offsetof(attend_problem, scale), sizeof problem - 1, SIZE_MAX};
   for (size_t i = 0; i < COUNT(problem_sizes); i++) {
     attend_problem wrong = problem;
     wrong.struct_size = problem_sizes[i];
@@ -347,7 +350,7 @@ Test(structs, without_their_size_are_refused) {
     expect_refused(&problem, &wrong, ATTEND_ERROR_INVALID_ARGUMENT, "struct_size", NULL, what);
   }
   attend_options options = ATTEND_OPTIONS_INIT;
-  const size_t options_sizes[] = {0, 1, sizeof(size_t), sizeof options - 1};
+  const size_t options_sizes[] = {0, 1, sizeof(size_t), sizeof options - 1, SIZE_MAX};
   for (size_t i = 0; i < COUNT(options_sizes); i++) {
     options.struct_size = options_sizes[i];
     char what[60];

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** Detection, the kernel table, and what a plan's kernel and splitting may depend on. */
+#define _GNU_SOURCE /* for the affinity mask */
 #include <criterion/criterion.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,6 +79,24 @@ Test(topology, is_sane) {
   cr_expect_geq(t->l1d, 4 << 10);
   cr_expect_geq(t->l2, t->l1d);
   cr_expect_geq(t->l3, 256 << 10);
+}
+
+/* The default number of threads is that of the cores which this process may use. */
+Test(topology, respects_the_affinity_mask) {
+  unsetenv("ATTEND_NUM_THREADS");
+  unsetenv("OMP_PROC_BIND");
+  cpu_set_t all, one;
+  cr_assert_eq(sched_getaffinity(0, sizeof all, &all), 0);
+  CPU_ZERO(&one);
+  for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; cpu++) {
+    if (CPU_ISSET(cpu, &all)) CPU_SET(cpu, &one);
+  }
+  cr_assert_eq(sched_setaffinity(0, sizeof one, &one), 0);
+  cr_expect_eq(attend_topology_get()->allowed, 1);
+  const attend_problem problem = attend_test_problem(4, 8, 8, 256, 256, 64);
+  attend_plan *plan = attend_test_plan(&problem, NULL, 0);
+  cr_expect_eq(attend_plan_max_parts(plan), 1);
+  attend_plan_destroy(plan);
 }
 
 /* --------------------------------------------------------------------------------------------------- kernel table */
@@ -324,6 +344,48 @@ Test(selection, tiling_suits_the_kernel) {
       cr_expect_eq(t.strip_rows % kernel->q_rows, 0, "%s: %lld rows a strip", kernel->name, (long long)t.strip_rows);
     }
   }
+}
+
+/* A tiling that does not suit the kernel is refused like any other argument. */
+Test(selection, bad_tilings_are_refused) {
+  const attend_problem problem = attend_test_problem(1, 8, 1, 40, 3000, 16);
+  attend_problem weights = problem;
+  weights.weights = 1;
+  size_t checked = 0;
+  for (size_t k = 0; k < attend_kernel_count(); k++) {
+    const attend_kernel *kernel = attend_kernel_at(k);
+    if (!attend_test_can(kernel, &problem)) continue;
+    const int64_t tile = kernel->q_rows, block = kernel->k_block;
+    const struct {
+      const char *field;
+      attend_tiling tiling;
+    } bad[] = {
+        {"slice_rows", {0, tile, 4096}},         {"slice_rows", {-tile, tile, 4096}},
+        {"slice_rows", {tile + 1, tile, 4096}},  {"strip_rows", {tile, 0, 4096}},
+        {"strip_rows", {tile, tile + 1, 4096}},  {"strip_rows", {tile, INT64_MIN, 4096}},
+        {"split_keys", {tile, tile, 0}},         {"split_keys", {tile, tile, -block}},
+        {"split_keys", {tile, tile, block + 1}},
+    };
+    attend_options options = ATTEND_OPTIONS_INIT;
+    options.kernel = kernel->name;
+    attend_plan *plan = NULL;
+    for (size_t i = tile > 1 ? 0 : 3; i < COUNT(bad); i++) {
+      EXPECT_ERROR(attend_plan_create_tiled(&problem, &options, &bad[i].tiling, &plan), ATTEND_ERROR_INVALID_ARGUMENT,
+                   bad[i].field, "%s, %s", kernel->name, bad[i].field);
+    }
+    const attend_tiling split = {tile, tile, block};
+    if (!(kernel->can & ATTEND_CAN_SPLIT)) {
+      EXPECT_ERROR(attend_plan_create_tiled(&problem, &options, &split, &plan), ATTEND_ERROR_UNSUPPORTED, "split_keys",
+                   "%s", kernel->name);
+    }
+    if (kernel->can & ATTEND_CAN_WEIGHTS) {
+      EXPECT_ERROR(attend_plan_create_tiled(&weights, &options, &split, &plan), ATTEND_ERROR_UNSUPPORTED, "split_keys",
+                   "%s", kernel->name);
+    }
+    cr_expect_null(plan);
+    checked++;
+  }
+  cr_expect_gt(checked, 0);
 }
 
 Test(selection, batch_invariant_does_not_depend_on_batch_or_kv_len) {

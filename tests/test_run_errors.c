@@ -155,11 +155,11 @@ Test(tensors, without_keys_give_zeros) {
 
 Test(tensors, struct_size) {
   running r = start(attend_test_full_problem());
-  const size_t sizes[] = {0, 1, sizeof(size_t), sizeof(attend_tensors) - 1};
+  const size_t sizes[] = {0, 1, sizeof(size_t), sizeof(attend_tensors) - 1, SIZE_MAX};
   for (size_t i = 0; i < COUNT(sizes); i++) {
     attend_tensors wrong = r.tensors.t;
     wrong.struct_size = sizes[i];
-    expect_refused(&r, &wrong, ATTEND_ERROR_INVALID_ARGUMENT, "struct_size", "too small");
+    expect_refused(&r, &wrong, ATTEND_ERROR_INVALID_ARGUMENT, "struct_size", "wrong size");
   }
   struct {
     attend_tensors known;

@@ -94,6 +94,43 @@ Test(bits, do_not_depend_on_threads_prefill) { expect_same_bits(PREFILL); }
 Test(bits, do_not_depend_on_threads_decode) { expect_same_bits(DECODE); }
 Test(bits, do_not_depend_on_threads_padded) { expect_same_bits(PADDED); }
 
+/* Where rows are cut changes no bit, and where keys are split is up to who says so. */
+Test(bits, do_not_depend_on_slices) {
+  for (int which = 0; which < PROBLEMS; which++) {
+    const attend_problem problem = problem_at(which);
+    const int64_t rows = problem.q_heads / problem.kv_heads * problem.q_len;
+    for (size_t k = 0; k < attend_kernel_count(); k++) {
+      const attend_kernel *kernel = attend_kernel_at(k);
+      if (!attend_test_can(kernel, &problem)) continue;
+      attend_options options = ATTEND_OPTIONS_INIT;
+      options.kernel = kernel->name, options.num_threads = 2;
+      const int64_t tile = kernel->q_rows, block = kernel->k_block;
+      for (int64_t split = 0; split < 2; split++) {
+        if (split && (!(kernel->can & ATTEND_CAN_SPLIT) || problem.weights)) continue;
+        attend_test_tensors expected = {0};
+        for (int64_t slice_tiles = 1; slice_tiles <= 5; slice_tiles++) {
+          attend_tiling tiling = {.slice_rows = slice_tiles < 5 ? slice_tiles * tile : rows, .strip_rows = tile};
+          tiling.strip_rows = (1 + slice_tiles % 2) * tile;
+          tiling.split_keys = split ? 2 * block : (problem.kv_len + block) / block * block;
+          attend_plan *plan = NULL;
+          cr_assert_eq(attend_plan_create_tiled(&problem, &options, &tiling, &plan), ATTEND_OK, "%s",
+                       attend_error_detail());
+          attend_test_tensors tensors = attend_test_run(plan, &problem);
+          if (slice_tiles == 1) {
+            expected = tensors;
+          } else {
+            cr_expect(attend_test_same(&tensors, &expected), "%s, %s: %lld rows", kernel->name, names[which],
+                      (long long)tiling.slice_rows);
+            attend_test_tensors_destroy(&tensors);
+          }
+          attend_plan_destroy(plan);
+        }
+        attend_test_tensors_destroy(&expected);
+      }
+    }
+  }
+}
+
 /* ---------------------------------------------------------------------------------------------------------- parts */
 
 /* One thread can run the parts one after another, in any order: no part waits for another. */

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -15,11 +14,11 @@ static double ulp_of_one(attend_dtype dtype) {
   return dtype == ATTEND_F16 ? 0x1p-10 : dtype == ATTEND_BF16 ? 0x1p-7 : 0x1p-23;
 }
 
+static double least_normal(attend_dtype dtype) { return dtype == ATTEND_F16 ? 0x1p-14 : 0x1p-126; }
+
 /* The distance between numbers of a type at x. */
 static double ulp_at(attend_dtype dtype, double x) {
-  const double least = dtype == ATTEND_F16 ? 0x1p-14 : 0x1p-126; /* the least normal number */
-  const double size = fabs(x) > least ? fabs(x) : least;
-  return ldexp(ulp_of_one(dtype), ilogb(size));
+  return ldexp(ulp_of_one(dtype), ilogb(fmax(fabs(x), least_normal(dtype))));
 }
 
 /**
@@ -30,24 +29,30 @@ static double ulp_at(attend_dtype dtype, double x) {
  *     + 2 ulp of the compute type, if it has 16 bits   weights are rounded before they meet the values
  *     + 2 ulp of the output type at `value`, if it has 16 bits
  *
- * `rounding` is 4 ulp of f32, or what a score is likely to lose in f32 if that is more: a sum of D terms of either sign
- * loses about sqrt(D) / 2 of its ulp, and a score of 1e4 loses 5e-4 by being written down. In a case of few rows, such
- * losses hit plain arithmetic and a kernel by chance, and not the same rows. For scores of ordinary size and D up to 64
- * it is 4 ulp. A matrix unit takes numbers as 0 that are denormal in f32.
+ * `rounding` is 4 ulp of f32, or what a score may well lose in f32 if that is more: a sum of D terms of either sign
+ * loses up to about sqrt(D) of its ulp, and a score of 1e4 loses 5e-4 by being written down. Such losses hit plain
+ * arithmetic and a kernel by chance, not in the same rows, and a case may have few; and plain sums of 16-bit products
+ * are nearly exact until the scale is folded in. With scores of ordinary size and D = 64 it is 8 ulp. A matrix unit
+ * takes numbers as 0 that are denormal in f32.
  */
 static double allowed(const attend_kernel *kernel, attend_dtype output, double plain, double rounding, double unit,
                       double value) {
   double error = 2 * plain + rounding;
-  if (kernel->compute != ATTEND_F32) error += 2 * ulp_of_one(kernel->compute) * unit + (double)FLT_MIN;
+  if (kernel->compute != ATTEND_F32) error += 2 * ulp_of_one(kernel->compute) * unit + least_normal(ATTEND_F32);
   if (output != ATTEND_F32) error += 2 * ulp_at(output, value);
   return error;
 }
 
 /* What errors of out are measured by: denormal numbers have no relative precision. */
-static double out_unit(const attend_verify_data *data) { return fmax(data->v_max, (double)FLT_MIN); }
+static double out_unit(const attend_verify_data *data) {
+  return fmax(data->v_max, least_normal(data->problem.out_dtype));
+}
 
-/* What errors of LSE are measured by for plain f32: its own magnitude, or 1 if that is larger. */
-static double lse_unit(double lse) { return isfinite(lse) && fabs(lse) > 1 ? fabs(lse) : 1; }
+/* What errors of LSE are measured by for plain f32: the size of the numbers it is the sum of, the maximum of the scores
+ * and the logarithm of a sum of up to Lk ones. */
+static double lse_unit(const attend_verify_data *data, double lse) {
+  return 1 + log1p((double)data->problem.kv_len) + (isfinite(lse) ? fabs(lse) : 0);
+}
 
 /* The error of a number: infinite where one of the two is finite and the other is not. */
 static double error_of(double value, double expected) {
@@ -64,12 +69,17 @@ void attend_verify_expected_free(attend_verify_expected *e) {
   *e = (attend_verify_expected){0};
 }
 
-static double worst_error(const float *value, const double *expected, size_t count, double (*unit)(double)) {
+static double worst_error(const float *value, const double *expected, size_t count) {
   double worst = 0;
-  for (size_t i = 0; i < count; i++) {
-    const double error = error_of((double)value[i], expected[i]) / (unit ? unit(expected[i]) : 1);
-    if (error > worst) worst = error;
-  }
+  for (size_t i = 0; i < count; i++) worst = fmax(worst, error_of((double)value[i], expected[i]));
+  return worst;
+}
+
+static double worst_lse_error(const attend_verify_data *data, const float *value, const double *expected,
+                              size_t count) {
+  double worst = 0;
+  for (size_t i = 0; i < count; i++)
+    worst = fmax(worst, error_of((double)value[i], expected[i]) / lse_unit(data, expected[i]));
   return worst;
 }
 
@@ -86,10 +96,10 @@ bool attend_verify_expect(attend_verify_expected *e, const attend_verify_data *d
   ok = ok && attend_reference(p, &data->tensors, e->out, e->lse, e->weights);
   ok = ok && attend_reference_f32(p, &data->tensors, plain, plain + outs, plain + outs + rows);
   if (ok) {
-    e->plain_out = worst_error(plain, e->out, outs, NULL) / out_unit(data);
-    e->plain_lse = worst_error(plain + outs, e->lse, rows, lse_unit);
-    e->plain_weights = worst_error(plain + outs + rows, e->weights, pairs, NULL);
-    e->score_error = ulp_at(ATTEND_F32, data->score_size) * sqrt((double)p->head_dim) / 2;
+    e->plain_out = worst_error(plain, e->out, outs) / out_unit(data);
+    e->plain_lse = worst_lse_error(data, plain + outs, e->lse, rows);
+    e->plain_weights = worst_error(plain + outs + rows, e->weights, pairs);
+    e->score_error = ulp_at(ATTEND_F32, data->score_size) * sqrt((double)p->head_dim);
     for (size_t i = 0; i < rows; i++)
       if (isfinite(e->lse[i])) e->score_error = fmax(e->score_error, ulp_at(ATTEND_F32, e->lse[i]));
   }
@@ -136,7 +146,7 @@ static bool compare_lse(const attend_verify_data *data, const attend_verify_expe
   const double value = (double)data->tensors.lse[row], expected = e->lse[row];
   double error = error_of(value, expected);
   if ((value == -INFINITY) != (expected == -INFINITY)) error = INFINITY;
-  const double unit = lse_unit(expected), rounding = fmax(4 * ulp_of_one(ATTEND_F32) * unit, e->score_error);
+  const double unit = lse_unit(data, expected), rounding = fmax(4 * ulp_of_one(ATTEND_F32) * unit, e->score_error);
   bool ok = true;
   judge(result, &ok, error, allowed(kernel, ATTEND_F32, e->plain_lse * unit, rounding, 1, expected), "lse", at, 3,
         value, expected);

@@ -98,7 +98,7 @@ static inline attend_strides attend_verify_contiguous(int64_t heads, int64_t row
 typedef struct attend_verify_expected {
   double *out, *lse, *weights;                /**< of the reference */
   double plain_out, plain_lse, plain_weights; /**< worst errors of plain f32, in units of what they are measured by */
-  double score_error;                         /**< what a score is likely to lose in f32 */
+  double score_error;                         /**< what a score may well lose in f32 */
 } attend_verify_expected;
 
 /** Computes it. false: no memory. */

@@ -89,7 +89,8 @@ static void choose_scores(stream *s, attend_verify_case *c) {
     c->bias_pattern =
         (attend_verify_pattern)(chance(s, 50) ? ATTEND_VERIFY_NOTHING : below(s, ATTEND_VERIFY_PATTERN_COUNT));
   }
-  p->alibi = chance(s, 15);
+  /* A distance of 2^31 would leave nothing of the scores in f32. */
+  p->alibi = chance(s, 15) && p->causal_offset != INT32_MAX && p->causal_offset != -INT32_MAX;
   p->sinks = chance(s, 20);
   if (chance(s, 15)) p->softcap = chance(s, 50) ? 30.0f : 1.5f;
   if (chance(s, 20)) p->scale = chance(s, 50) ? 1.0f : (float)(below(s, 400) - 200) / 100.0f;

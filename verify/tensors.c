@@ -182,7 +182,7 @@ static float number(const attend_verify_case *c, const attend_problem *p, int wh
   case ATTEND_VERIFY_FALLING:
     if (!score || d > 0) return x;
     return query ? sqrtf((float)p->head_dim) : (c->values == ATTEND_VERIFY_RISING ? 0.5f : -0.5f) * (float)row;
-  case ATTEND_VERIFY_EQUAL: return which == ATTEND_VERIFY_K ? normal(key, d) : x;
+  case ATTEND_VERIFY_EQUAL: return which == ATTEND_VERIFY_K ? normal(key + 3, d) : x;
   case ATTEND_VERIFY_DENORMAL: return below(key + 7, index, 2) ? denormal * x : x;
   case ATTEND_VERIFY_DENORMAL_V: return which == ATTEND_VERIFY_V ? denormal * x : x;
   default: return x;

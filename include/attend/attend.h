@@ -135,7 +135,8 @@ typedef enum attend_lengths {
 /**
  * Strides of a (B, H, L, D) tensor, in elements; the last dimension is contiguous. All three 0 means contiguous in that
  * order. Otherwise they are taken as they stand: BSHD is {L * H * D, D, H * D}, and a batch stride of 0 repeats one
- * batch entry. Inputs may overlap in any way, with negative strides too; rows of an output must not overlap.
+ * batch entry. Inputs may overlap in any way, with negative strides too; rows of an output must neither
+ * overlap nor interleave.
  */
 typedef struct attend_strides {
   int64_t batch, head, row;
@@ -210,6 +211,8 @@ typedef struct attend_problem {
    * length (with a causal offset that does not depend on kv_len): to the bit. Costs some speed at small batches.
    */
   int batch_invariant;
+
+  int reserved; /**< 0. Fills the struct up, so that fields added behind it are never in a byte an old caller left unset */
 } attend_problem;
 
 #define ATTEND_PROBLEM_INIT ATTEND_INIT_(attend_problem)

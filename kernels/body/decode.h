@@ -47,98 +47,131 @@ ATTEND_OUTLINE void copy_queries(const attend_call *call, const attend_slice *sl
   }
 }
 
+/**
+ * Rows of keys or values that are asked for ahead of the one at hand: about 8 KiB. Zen 5 drops prefetches that find all
+ * miss buffers taken, so they must come evenly, and in the order of addresses: half rows of values, asked for in two
+ * passes, reached 31 GB/s where whole rows reach 43.
+ */
+ATTEND_INLINE int64_t rows_ahead(int64_t row_bytes) { return max_i64(1, 8192 / row_bytes); }
+
 /** Asks for the cache lines of `rows` rows of `bytes` bytes, `stride` bytes apart. */
 ATTEND_INLINE void prefetch_rows(const char *p, int64_t stride, int rows, int64_t bytes) {
   for (int i = 0; i < rows; i++, p += stride)
     for (int64_t at = 0; at < bytes; at += 64) vf_prefetch(p + at);
 }
 
+/** Consecutive keys or values of a head as they lie in memory. */
+typedef struct kv_rows {
+  const char *at;
+  int64_t stride; /**< bytes from row to row */
+  int64_t dim;    /**< elements of a row */
+  int64_t bytes;  /**< of a row */
+  int64_t count;
+  int64_t ahead; /**< bytes from a row to the one to ask for meanwhile; 0 = none */
+} kv_rows;
+
+/** Rows of a score group: four, as far as LANES sums leave four keys a row. */
+enum { SCORE_ROWS = LANES >= 16 ? 4 : LANES >= 8 ? 2 : 1 };
+
 /**
- * Scores of ROWS query rows, q_stride apart, with LANES / ROWS keys, `stride` bytes apart, to s, rows LD apart. Every
- * key element that is loaded serves all ROWS rows. `tail` elements are left over behind the `whole` ones of a key.
+ * Scores of ROWS query rows, q_stride apart, with LANES / ROWS keys, `stride` bytes apart, to s, rows ld apart. Every
+ * key element that is loaded serves all ROWS rows. Four keys at a time: more pointers than that do not fit registers.
  */
-ATTEND_INLINE void score_group(const float *q, int64_t q_stride, const char *k, int64_t stride, int64_t whole, int tail,
-                               float *s, const int ROWS, const int LD, const attend_dtype DTYPE) {
-  const int KEYS = LANES / ROWS;
+ATTEND_INLINE void score_group(const float *q, int64_t q_stride, const char *k, int64_t stride, int64_t dim, float *s,
+                               int64_t ld, const int ROWS, const attend_dtype DTYPE) {
+  const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4;
+  const int64_t whole = dim / LANES * LANES;
   vf acc[LANES];
   ATTEND_UNROLL
   for (int i = 0; i < LANES; i++) acc[i] = vf_zero();
-  for (int64_t d = 0; d < whole; d += LANES) {
-    vf key[LANES];
-    ATTEND_UNROLL
-    for (int i = 0; i < KEYS; i++) key[i] = load_as_f32(element(k + i * stride, DTYPE, d), DTYPE);
-    ATTEND_UNROLL
-    for (int r = 0; r < ROWS; r++) {
-      const vf row = vf_load(q + r * q_stride + d);
+  ATTEND_UNROLL
+  for (int i = 0; i < KEYS; i += QUAD) {
+    for (int64_t d = 0; d < whole; d += LANES) {
+      vf key[4];
       ATTEND_UNROLL
-      for (int i = 0; i < KEYS; i++) acc[r * KEYS + i] = vf_fma(row, key[i], acc[r * KEYS + i]);
-    }
-  }
-  if (tail) {
-    for (int r = 0; r < ROWS; r++) {
-      const vf row = vf_load(q + r * q_stride + whole);
+      for (int j = 0; j < QUAD; j++) key[j] = load_as_f32(element(k + j * stride, DTYPE, d), DTYPE);
       ATTEND_UNROLL
-      for (int i = 0; i < KEYS; i++)
-        acc[r * KEYS + i] =
-            vf_fma(row, load_as_f32_n(element(k + i * stride, DTYPE, whole), DTYPE, tail), acc[r * KEYS + i]);
+      for (int r = 0; r < ROWS; r++) {
+        const vf row = vf_load(q + r * q_stride + d);
+        ATTEND_UNROLL
+        for (int j = 0; j < QUAD; j++) acc[r * KEYS + i + j] = vf_fma(row, key[j], acc[r * KEYS + i + j]);
+      }
     }
+    if (whole < dim) {
+      ATTEND_UNROLL
+      for (int j = 0; j < QUAD; j++) {
+        const vf key = load_as_f32_n(element(k + j * stride, DTYPE, whole), DTYPE, (int)(dim - whole));
+        ATTEND_UNROLL
+        for (int r = 0; r < ROWS; r++)
+          acc[r * KEYS + i + j] = vf_fma(vf_load(q + r * q_stride + whole), key, acc[r * KEYS + i + j]);
+      }
+    }
+    k += QUAD * stride;
   }
-  vf_store_groups(s, LD, vf_sum_each(acc), KEYS);
+  vf_store_groups(s, ld, vf_sum_each(acc), KEYS);
 }
 
-/** Scores of ROWS rows with all `count` keys of a block; asks for the lines `ahead` bytes on, if that is not 0. */
-ATTEND_INLINE void score_rows(const float *q, int64_t dim, const char *k, int64_t stride, int64_t count, int64_t ahead,
-                              float *s, const int ROWS, const int LD, const attend_dtype DTYPE) {
-  const int KEYS = LANES / ROWS;
-  const int64_t whole = dim / LANES * LANES, q_stride = round_up(dim, LANES);
-  const int tail = (int)(dim - whole);
-  const int64_t bytes = dim * (DTYPE == ATTEND_F32 ? 4 : 2);
-  if (count < KEYS) { /* fewer keys than a group holds: one at a time, as a group of copies */
+#define DEFINE_SCORE_GROUP(name, rows, dtype)                                                                          \
+  ATTEND_OUTLINE void name(const float *q, int64_t q_stride, const char *k, int64_t stride, int64_t dim, float *s,     \
+                           int64_t ld) {                                                                               \
+    score_group(q, q_stride, k, stride, dim, s, ld, rows, dtype);                                                      \
+  }
+DEFINE_SCORE_GROUP(score_group_f32, SCORE_ROWS, ATTEND_F32)
+DEFINE_SCORE_GROUP(score_group_f16, SCORE_ROWS, ATTEND_F16)
+DEFINE_SCORE_GROUP(score_group_bf16, SCORE_ROWS, ATTEND_BF16)
+DEFINE_SCORE_GROUP(score_group_one_f32, 1, ATTEND_F32)
+DEFINE_SCORE_GROUP(score_group_one_f16, 1, ATTEND_F16)
+DEFINE_SCORE_GROUP(score_group_one_bf16, 1, ATTEND_BF16)
+
+/** score_group() for one number of rows and one element type. */
+typedef void score_group_fn(const float *q, int64_t q_stride, const char *k, int64_t stride, int64_t dim, float *s,
+                            int64_t ld);
+
+/** Scores of `rows` rows, as many as `group` takes, with all keys of a block, to s, rows ld apart. */
+ATTEND_OUTLINE void score_rows(const float *q, const kv_rows *k, float *s, int64_t ld, int rows,
+                               score_group_fn *group) {
+  const int64_t q_stride = round_up(k->dim, LANES);
+  const int keys = LANES / rows;
+  if (k->count < keys) { /* fewer keys than a group holds: one at a time, as a group of copies */
     float one[LANES];
-    for (int64_t j = 0; j < count; j++) {
-      score_group(q, q_stride, k + j * stride, 0, whole, tail, one, ROWS, KEYS, DTYPE);
-      for (int r = 0; r < ROWS; r++) s[r * LD + j] = one[r * KEYS];
+    for (int64_t j = 0; j < k->count; j++) {
+      group(q, q_stride, k->at + j * k->stride, 0, k->dim, one, keys);
+      for (int r = 0; r < rows; r++) s[r * ld + j] = one[r * keys];
     }
     return;
   }
-  for (int64_t j = 0; j < count; j += KEYS) {
-    const int64_t at = min_i64(j, count - KEYS); /* the last group may overlap the one before: same bits again */
-    if (ahead) prefetch_rows(k + at * stride + ahead, stride, KEYS, bytes);
-    score_group(q, q_stride, k + at * stride, stride, whole, tail, s + at, ROWS, LD, DTYPE);
+  for (int64_t j = 0; j < k->count; j += keys) {
+    const int64_t first = min_i64(j, k->count - keys); /* the last group may overlap the one before: same bits again */
+    const char *at = k->at + first * k->stride;
+    if (k->ahead) prefetch_rows(at + k->ahead, k->stride, keys, k->bytes);
+    group(q, q_stride, at, k->stride, k->dim, s + first, ld);
   }
 }
 
-/** Scores of all rows with `count` keys at k, to s, BLOCK floats apart. */
-ATTEND_INLINE void decode_scores(const float *q, int64_t rows, int64_t dim, const char *k, int64_t stride,
-                                 int64_t count, float *s, const int ROWS, const int BLOCK, const attend_dtype DTYPE) {
-  const int64_t q_stride = round_up(dim, LANES), ahead = BLOCK * stride;
-  int64_t r = 0;
-  for (; r + ROWS <= rows; r += ROWS)
-    score_rows(q + r * q_stride, dim, k, stride, count, r ? 0 : ahead, s + r * BLOCK, ROWS, BLOCK, DTYPE);
-  for (; r < rows; r++)
-    score_rows(q + r * q_stride, dim, k, stride, count, r ? 0 : ahead, s + r * BLOCK, 1, BLOCK, DTYPE);
-}
-
-/** o = alpha * o + p v for ROWS rows and VECS vectors of columns of values that lie `stride` bytes apart. */
-ATTEND_INLINE void decode_value_tile(const float *s, const char *v, int64_t stride, int64_t count, const float *alpha,
-                                     float *o, int64_t width, int tail, int64_t ahead, const int ROWS, const int VECS,
-                                     const int BLOCK, const attend_dtype DTYPE) {
+/**
+ * o = alpha * o + s v for ROWS rows and VECS vectors of columns, the last of which has `tail` elements if that is not
+ * 0. With `ahead` the whole rows of values further on are asked for.
+ */
+ATTEND_INLINE void decode_value_tile(const float *s, const char *at, const kv_rows *v, const float *alpha, float *o,
+                                     int64_t width, int tail, int64_t ahead, const int ROWS, const int VECS,
+                                     const int LD, const attend_dtype DTYPE) {
+  const int64_t stride = v->stride, count = v->count;
   vf acc[4][8];
   ATTEND_UNROLL
   for (int r = 0; r < ROWS; r++) {
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++) acc[r][c] = vf_mul(vf_set1(alpha[r]), vf_load(o + r * width + c * LANES));
   }
-  for (int64_t j = 0; j < count; j++, v += stride) {
+  for (int64_t j = 0; j < count; j++, at += stride) {
     vf column[8];
-    if (ahead) prefetch_rows(v + ahead, 0, 1, VECS * LANES * (DTYPE == ATTEND_F32 ? 4 : 2));
+    if (ahead) prefetch_rows(at + ahead, 0, 1, v->bytes);
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++)
-      column[c] = tail ? load_as_f32_n(element(v, DTYPE, c * LANES), DTYPE, tail)
-                       : load_as_f32(element(v, DTYPE, c * LANES), DTYPE);
+      column[c] = tail ? load_as_f32_n(element(at, DTYPE, c * LANES), DTYPE, tail)
+                       : load_as_f32(element(at, DTYPE, c * LANES), DTYPE);
     ATTEND_UNROLL
     for (int r = 0; r < ROWS; r++) {
-      const vf weight = vf_set1(s[r * BLOCK + j]);
+      const vf weight = vf_set1(s[r * LD + j]);
       ATTEND_UNROLL
       for (int c = 0; c < VECS; c++) acc[r][c] = vf_fma(weight, column[c], acc[r][c]);
     }
@@ -151,59 +184,75 @@ ATTEND_INLINE void decode_value_tile(const float *s, const char *v, int64_t stri
 }
 
 /** The same for all columns. */
-ATTEND_INLINE void decode_values(const float *s, const char *v, int64_t stride, int64_t count, const float *alpha,
-                                 float *o, int64_t dim, int64_t ahead, const int ROWS, const int VECS, const int BLOCK,
-                                 const attend_dtype DTYPE) {
-  const int64_t width = round_up(dim, LANES);
-  int64_t c = 0;
-  for (; c + VECS * LANES <= dim; c += VECS * LANES)
-    decode_value_tile(s, element(v, DTYPE, c), stride, count, alpha, o + c, width, 0, ahead, ROWS, VECS, BLOCK, DTYPE);
-  for (; c + LANES <= dim; c += LANES)
-    decode_value_tile(s, element(v, DTYPE, c), stride, count, alpha, o + c, width, 0, ahead, ROWS, 1, BLOCK, DTYPE);
-  if (c < dim)
-    decode_value_tile(s, element(v, DTYPE, c), stride, count, alpha, o + c, width, (int)(dim - c), ahead, ROWS, 1,
-                      BLOCK, DTYPE);
+ATTEND_INLINE void decode_values(const float *s, const kv_rows *v, const float *alpha, float *o, const int ROWS,
+                                 const int VECS, const int LD, const attend_dtype DTYPE) {
+  const int64_t width = round_up(v->dim, LANES);
+  int64_t c = 0, ahead = v->ahead;
+  for (; c + VECS * LANES <= v->dim; c += VECS * LANES, ahead = 0)
+    decode_value_tile(s, element(v->at, DTYPE, c), v, alpha, o + c, width, 0, ahead, ROWS, VECS, LD, DTYPE);
+  for (; c + LANES <= v->dim; c += LANES, ahead = 0)
+    decode_value_tile(s, element(v->at, DTYPE, c), v, alpha, o + c, width, 0, ahead, ROWS, 1, LD, DTYPE);
+  if (c < v->dim)
+    decode_value_tile(s, element(v->at, DTYPE, c), v, alpha, o + c, width, (int)(v->dim - c), ahead, ROWS, 1, LD,
+                      DTYPE);
 }
 
-/** Whether all values of `count` keys are finite. */
-ATTEND_OUTLINE bool values_finite(const attend_call *call, const attend_slice *slice, int64_t key, int64_t count) {
-  const attend_problem *p = &call->problem->p;
+/**
+ * The two products of a kernel row for one element type: over a full tile of rows, and over a single one. Functions of
+ * their own, so that their loops have the registers to themselves.
+ */
+typedef struct decode_products {
+  score_group_fn *scores, *scores_one;
+  void (*values)(const float *s, const kv_rows *v, const float *alpha, float *o);
+  void (*values_one)(const float *s, const kv_rows *v, const float *alpha, float *o);
+} decode_products;
+
+/** Whether all values of a block are finite. */
+ATTEND_OUTLINE bool values_finite(const kv_rows *v, attend_dtype dtype) {
   vf bad = vf_zero();
-  for (int64_t i = 0; i < count; i++) {
-    const char *v = value_at(call, slice, key + i);
-    for (int64_t d = 0; d < p->v_head_dim; d += LANES)
-      bad = vf_fma(vf_zero(),
-                   load_as_f32_n(element(v, p->kv_dtype, d), p->kv_dtype, (int)min_i64(LANES, p->v_head_dim - d)), bad);
-  }
+  for (int64_t i = 0; i < v->count; i++)
+    for (int64_t d = 0; d < v->dim; d += LANES)
+      bad =
+          vf_fma(vf_zero(),
+                 load_as_f32_n(element(v->at + i * v->stride, dtype, d), dtype, (int)min_i64(LANES, v->dim - d)), bad);
   return vf_hsum(bad) == 0.0f;
 }
 
-/** As value_selected() of the packed bodies: a weight of 0 means "not attended", and its value is not read. */
-ATTEND_OUTLINE void decode_values_selected(const attend_call *call, const attend_slice *slice, const float *s,
-                                           int64_t key, int64_t count, float alpha, float *o) {
-  const attend_problem *p = &call->problem->p;
-  for (int64_t d = 0; d < p->v_head_dim; d += LANES) {
+/** As value_selected() of the packed bodies: a weight of 0 means "not attended", and its value is stepped over. */
+ATTEND_OUTLINE void decode_values_selected(const float *s, const kv_rows *v, attend_dtype dtype, float alpha,
+                                           float *o) {
+  for (int64_t d = 0; d < v->dim; d += LANES) {
+    const int n = (int)min_i64(LANES, v->dim - d);
     vf acc = vf_mul(vf_set1(alpha), vf_load(o + d));
-    for (int64_t j = 0; j < count; j++) {
-      const void *v = element(value_at(call, slice, key + j), p->kv_dtype, d);
-      const int n = (int)min_i64(LANES, p->v_head_dim - d);
-      if (s[j] != 0.0f) acc = vf_fma(vf_set1(s[j]), load_as_f32_n(v, p->kv_dtype, n), acc);
-    }
+    for (int64_t j = 0; j < v->count; j++)
+      if (s[j] != 0.0f)
+        acc = vf_fma(vf_set1(s[j]), load_as_f32_n(element(v->at + j * v->stride, dtype, d), dtype, n), acc);
     vf_store(o + d, acc);
   }
 }
 
-ATTEND_INLINE void decode_run(const attend_call *call, const attend_slice *slice, char *scratch, const int ROWS,
-                              const int BLOCK, const int VECS, const attend_dtype DTYPE) {
+/** Whether the boolean mask lets any row of the slice attend any of `count` keys. */
+ATTEND_OUTLINE bool slice_attends(const attend_call *call, const attend_slice *slice, const key_range *ranges,
+                                  int64_t key, int64_t count) {
+  for (int64_t r = 0; r < slice->row_end - slice->row_begin; r++)
+    if (mask_allows_any(call, place_of(call, slice, slice->row_begin + r), max_i64(key, ranges[r].begin),
+                        min_i64(key + count, ranges[r].end)))
+      return true;
+  return false;
+}
+
+ATTEND_OUTLINE void decode_run(const attend_call *call, const attend_slice *slice, char *scratch, int ROWS, int BLOCK,
+                               const decode_products *products) {
   const attend_problem *p = &call->problem->p;
   const decode_layout at = decode_plan(call->problem, &call->tiling, ROWS, BLOCK);
   float *q = (float *)(scratch + at.q), *s = (float *)(scratch + at.s), *o = (float *)(scratch + at.o);
   float *max = (float *)(scratch + at.max), *sum = (float *)(scratch + at.sum);
   key_range *ranges = (key_range *)(scratch + at.range);
   const int64_t rows = slice->row_end - slice->row_begin;
-  const int64_t width = round_up(p->v_head_dim, LANES), size = DTYPE == ATTEND_F32 ? 4 : 2;
-  /* Rows of a score group: four, as far as LANES sums leave four keys a row. */
-  const int SCORE_ROWS = LANES >= 16 ? 4 : LANES >= 8 ? 2 : 1;
+  const int64_t q_stride = round_up(p->head_dim, LANES), width = round_up(p->v_head_dim, LANES);
+  const int64_t size = p->kv_dtype == ATTEND_F32 ? 4 : 2;
+  kv_rows k = {.stride = p->k_strides.row * size, .dim = p->head_dim, .bytes = p->head_dim * size};
+  kv_rows v = {.stride = p->v_strides.row * size, .dim = p->v_head_dim, .bytes = p->v_head_dim * size};
 
   for (int64_t i = 0; i < rows; i++) {
     ranges[i] = attended_range(call, slice, place_of(call, slice, slice->row_begin + i));
@@ -211,7 +260,7 @@ ATTEND_INLINE void decode_run(const attend_call *call, const attend_slice *slice
   }
   memset(sum, 0, (size_t)(rows * LANES) * sizeof *sum);
   memset(o, 0, (size_t)(rows * width) * sizeof *o);
-  copy_queries(call, slice, round_up(p->head_dim, LANES), q);
+  copy_queries(call, slice, q_stride, q);
 
   const bool work = scores_need_work(p);
   const float unit = score_unit(p);
@@ -219,59 +268,66 @@ ATTEND_INLINE void decode_run(const attend_call *call, const attend_slice *slice
   for (int64_t block = all.begin / BLOCK * BLOCK; block < all.end; block += BLOCK) {
     /* Keys count from a multiple of LANES, so that a row's lanes do not depend on the slice's other rows. */
     const int64_t begin = max_i64(0, all.begin - block) / LANES * LANES;
-    const int64_t count = min_i64(BLOCK, all.end - block) - begin, vectors = round_up(count, LANES);
-    const int64_t key = block + begin;
-    bool edge = work || vectors > count || !ranges_cover(ranges, rows, key, key + count);
-    if (p->mask) {
-      bool any = false;
-      for (int64_t r = 0; r < rows && !any; r++)
-        any = mask_allows_any(call, place_of(call, slice, slice->row_begin + r), max_i64(key, ranges[r].begin),
-                              min_i64(key + count, ranges[r].end));
-      if (!any) continue;
+    const int64_t key = block + begin, count = min_i64(block + BLOCK, all.end) - key, vectors = round_up(count, LANES);
+    if (p->mask && !slice_attends(call, slice, ranges, key, count)) continue;
+    k.count = v.count = count;
+    k.at = key_at(call, slice, key);
+    v.at = value_at(call, slice, key);
+    k.ahead = rows_ahead(k.bytes) * k.stride;
+    for (int64_t r = 0; r < rows; k.ahead = 0) {
+      const bool full = r + SCORE_ROWS <= rows;
+      const int n = full ? SCORE_ROWS : 1;
+      score_rows(q + r * q_stride, &k, s + r * BLOCK, BLOCK, n, full ? products->scores : products->scores_one);
+      r += n;
     }
-    const char *k = key_at(call, slice, key), *v = value_at(call, slice, key);
-    decode_scores(q, rows, p->head_dim, k, p->k_strides.row * size, count, s, SCORE_ROWS, BLOCK, DTYPE);
-    if (edge)
-      for (int64_t r = 0; r < rows; r++)
-        finish_scores(call, place_of(call, slice, slice->row_begin + r), ranges[r], key, 0, vectors, s + r * BLOCK);
-    const bool selected = edge && !values_finite(call, slice, key, count);
+    const bool edge = work || vectors > count || !ranges_cover(ranges, rows, key, key + count);
+    for (int64_t r = 0; edge && r < rows; r++)
+      finish_scores(call, place_of(call, slice, slice->row_begin + r), ranges[r], key, 0, vectors, s + r * BLOCK);
+    const bool selected = edge && !values_finite(&v, p->kv_dtype);
+    v.ahead = rows_ahead(v.bytes) * v.stride;
     for (int64_t r = 0; r < rows; r += ROWS) {
       const int n = (int)min_i64(ROWS, rows - r);
       float alpha[16];
       softmax_step(s + r * BLOCK, BLOCK, n, 0, vectors, unit, selected, max + r, sum + r * LANES, alpha);
-      if (selected) {
-        for (int i = 0; i < n; i++)
-          decode_values_selected(call, slice, s + (r + i) * BLOCK, key, count, alpha[i], o + (r + i) * width);
+      if (n == ROWS && !selected) {
+        products->values(s + r * BLOCK, &v, alpha, o + r * width);
+        v.ahead = 0;
         continue;
       }
-      const int64_t stride = p->v_strides.row * size;
-      const float *weights = s + r * BLOCK;
-      float *to = o + r * width;
-      const int64_t ahead = r ? 0 : BLOCK * stride;
-      if (n == ROWS)
-        decode_values(weights, v, stride, count, alpha, to, p->v_head_dim, ahead, ROWS, VECS, BLOCK, DTYPE);
-      else
-        for (int i = 0; i < n; i++)
-          decode_values(weights + i * BLOCK, v, stride, count, alpha + i, to + i * width, p->v_head_dim, i ? 0 : ahead,
-                        1, VECS, BLOCK, DTYPE);
+      for (int i = 0; i < n; i++, v.ahead = 0) {
+        const float *weights = s + (r + i) * BLOCK;
+        if (selected)
+          decode_values_selected(weights, &v, p->kv_dtype, alpha[i], o + (r + i) * width);
+        else
+          products->values_one(weights, &v, alpha + i, o + (r + i) * width);
+      }
     }
   }
   for (int64_t i = 0; i < rows; i++)
     finish_row(call, slice, slice->row_begin + i, max[i] * unit, vf_hsum(vf_load(sum + i * LANES)), o + i * width);
 }
 
+#define ATTEND_DECODE_PRODUCTS(id, suffix, dtype, rows, block, vecs)                                                   \
+  ATTEND_OUTLINE void id##_values_##suffix(const float *s, const kv_rows *v, const float *alpha, float *o) {           \
+    decode_values(s, v, alpha, o, rows, vecs, block, dtype);                                                           \
+  }                                                                                                                    \
+  ATTEND_OUTLINE void id##_values_one_##suffix(const float *s, const kv_rows *v, const float *alpha, float *o) {       \
+    decode_values(s, v, alpha, o, 1, vecs, block, dtype);                                                              \
+  }                                                                                                                    \
+  static const decode_products id##_products_##suffix = {score_group_##suffix, score_group_one_##suffix,               \
+                                                         id##_values_##suffix, id##_values_one_##suffix};
+
 #define ATTEND_DECODE(id, rows, block, vecs)                                                                           \
+  ATTEND_DECODE_PRODUCTS(id, f32, ATTEND_F32, rows, block, vecs)                                                       \
+  ATTEND_DECODE_PRODUCTS(id, f16, ATTEND_F16, rows, block, vecs)                                                       \
+  ATTEND_DECODE_PRODUCTS(id, bf16, ATTEND_BF16, rows, block, vecs)                                                     \
   static size_t id##_scratch(const attend_resolved *problem, const attend_tiling *tiling) {                            \
     return decode_plan(problem, tiling, rows, block).total;                                                            \
   }                                                                                                                    \
   static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
-    const attend_dtype dtype = call->problem->p.kv_dtype;                                                              \
-    if (dtype == ATTEND_F32)                                                                                           \
-      decode_run(call, slice, scratch, rows, block, vecs, ATTEND_F32);                                                 \
-    else if (dtype == ATTEND_F16)                                                                                      \
-      decode_run(call, slice, scratch, rows, block, vecs, ATTEND_F16);                                                 \
-    else                                                                                                               \
-      decode_run(call, slice, scratch, rows, block, vecs, ATTEND_BF16);                                                \
+    static const decode_products *const products[] = {                                                                 \
+        [ATTEND_F32] = &id##_products_f32, [ATTEND_F16] = &id##_products_f16, [ATTEND_BF16] = &id##_products_bf16};    \
+    decode_run(call, slice, scratch, rows, block, products[call->problem->p.kv_dtype]);                                \
   }                                                                                                                    \
   ATTEND_DESCRIBE(id, ATTEND_BODY_DECODE, ATTEND_CAN_SPLIT, rows, block)
 

@@ -30,7 +30,7 @@ present() {
     libopenblas-dev) pkg-config --exists openblas ;;
     clang-19 | clang-format-19) have "$1" ;;
     libomp-19-dev) [ -e /usr/lib/llvm-19/lib/libomp.so ] ;;
-    libclang-rt-19-dev) have clang-19 && [ -e "$(clang-19 -print-runtime-dir)" ] ;;
+    libclang-rt-19-dev) echo 'int main(void) { return 0; }' | clang-19 -fsanitize=thread -x c - -o /dev/null ;;
     qemu-user) have qemu-x86_64 ;;
     valgrind) have valgrind ;;
     *) die "no proof is known for package $1" ;;
@@ -84,10 +84,10 @@ progress() {
   if [ -t 1 ]; then printf '\r\e[K'; fi
 }
 
-need_build() { need build-essential cmake ninja-build pkg-config python3 libcjson-dev; }
-need_tests() { need libcriterion-dev; }
-need_bench() { need libbenchmark-dev libopenblas-dev; }
-need_clang() { need clang-19 libomp-19-dev libclang-rt-19-dev; }
+for_build=(build-essential cmake ninja-build pkg-config python3 libcjson-dev)
+for_tests=(libcriterion-dev)
+for_bench=(libbenchmark-dev libopenblas-dev)
+for_clang=(clang-19 libomp-19-dev libclang-rt-19-dev)
 
 # --------------------------------------------------------------------------------------------------------- building
 

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""attend-bench: names, counters, context and errors. No figure is judged but those that follow from the shapes."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+BENCH = os.path.join(os.environ["BUILD_DIR"], "attend-bench")
+SHAPES = ("tiny minilm bert-base gpt2-prefill vit-large whisper-cross diffusion-self phi2-prefill llama-prefill dense-128 "
+          "gemma-prefill long-prefill speculative llama-decode batch-decode").split()
+
+
+def bench(*arguments, status=0):
+    done = subprocess.run([BENCH, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == status, (arguments, done.returncode, done.stderr)
+    return done
+
+
+def measured(*arguments):
+    return json.loads(bench("--benchmark_format=json", "--benchmark_min_time=0.001", *arguments).stdout)
+
+
+def close(a, b):
+    return abs(a - b) <= 1e-9 * abs(b)
+
+
+def test_names():
+    names = bench("--benchmark_list_tests", "--threads", "1,2").stdout.split()
+    assert len(names) == len(set(names))
+    for limit in ("f32_fma", "exp", "read_l2", "read_l3", "read_memory"):
+        assert f"peak/{limit}" in names and f"peak/{limit}/threads:2" in names
+    for shape in SHAPES:
+        for dtype in ("f32", "f16", "bf16", "f32+f16", "f32+bf16"):
+            for threads in (1, 2):
+                assert f"auto/{shape}/{dtype}/threads:{threads}" in names
+        assert (f"baseline_openblas/{shape}/f32/threads:1" in names) == (shape != "long-prefill")
+    kernels = {name.split("/")[0] for name in names} - {"auto", "baseline_openblas", "peak"}
+    assert any("__scalar_" in kernel for kernel in kernels)
+    quick = bench("--benchmark_list_tests", "--quick").stdout.split()
+    assert {name.split("/")[0] for name in quick} == {"auto", "baseline_openblas", "peak"}
+    assert all("/f32/" in name or name.startswith("peak/") for name in quick)
+
+
+def test_counters():
+    runs = measured("--shapes", "tiny", "--dtypes", "f32,bf16", "--threads", "1")["benchmarks"]
+    assert len(runs) > 4
+    for run in runs:
+        assert "error_occurred" not in run, run
+        if not run["name"].startswith("peak/"):
+            assert run["flops"] > 0 and run["bytes"] > 0 and run["peak_bytes"] > 0
+            expected = max(run["flops"] / run["peak_flops"], run["bytes"] / run["peak_bytes"])
+            assert close(run["of_peak"], expected), run
+
+
+def test_useful_work():
+    """FLOP per byte, which no clock changes, from the definition of each shape."""
+    keys = sum(range(4, 129, 4))
+    pairs = 32 * sum(range(8185, 8193))
+    expected = {
+        "tiny": 16 * 16 * 2 * 128 / (4 * 4 * 16 * 64),
+        "minilm": 12 * 128 * keys * 2 * 64 / (4 * 32 * 2 * 12 * (32 * 128 + keys)),
+        "speculative": pairs * 2 * 256 / (4 * 128 * 2 * (32 * 8 + 8 * 8192)),
+    }
+    for run in measured("--shapes", ",".join(expected), "--dtypes", "f32", "--kernels", "auto")["benchmarks"]:
+        assert close(run["flops"] / run["bytes"], expected[run["name"].split("/")[1]]), run
+
+
+def test_context():
+    context = measured("--shapes", "tiny,long-prefill", "--dtypes", "f32", "--threads", "1", "--kernels",
+                       "baseline_openblas")["context"]
+    for key in ("cpu", "cpu_features", "isa", "compiler", "attend_version", "cores", "threads", "openblas_core",
+                "peak/f32_fma", "peak/read_memory"):
+        assert key in context, key
+    assert "1024 MiB" in context["skipped baseline_openblas/long-prefill/f32/threads:1"]
+
+
+def test_table():
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.path.join(folder, "table.md")
+        done = bench("--shapes", "tiny", "--kernels", "auto", "--dtypes", "f32", "--benchmark_min_time=0.001", "--table",
+                     "--benchmark_repetitions=3", "--markdown", file)
+        with open(file, encoding="utf-8") as lines:
+            text = lines.read()
+        assert os.listdir(folder) == ["table.md"]
+    table = text[text.index("| shape"):]
+    assert done.stdout.endswith(table) and table.count("\n") == 3 and "| tiny " in table
+    assert "Machine:" in text and "Compiler:" in text and "--shapes tiny" in text
+
+
+def test_errors():
+    for arguments in (["--bogus"], ["--shapes", "nowhere"], ["--kernels", "none"], ["--dtypes", "f8"], ["--threads", "0"],
+                      ["--threads", "x"], ["--shapes"], ["--markdown", "/nonexistent/table.md", "--shapes", "tiny"]):
+        done = bench(*arguments, status=2)
+        assert done.stdout == "" and done.stderr.startswith("attend-bench: ") and done.stderr.count("\n") == 1, done
+
+
+def main():
+    if os.environ.get("SANITIZE") or not os.path.exists(BENCH):
+        print("SKIPPED: attend-bench is not built")
+        sys.exit(77)
+    for name, test in list(globals().items()):
+        if name.startswith("test_"):
+            test()
+            print(f"{name}: passed")
+
+
+main()
