@@ -11,11 +11,15 @@
 
 static float *floats_at(char *memory, size_t at) { return (float *)(void *)(memory + at); }
 
+static void set_keys(const attend_plan *plan, attend_slice *slice, int64_t split) {
+  const int64_t keys = plan->problem.p.kv_len, split_keys = plan->choice.tiling.split_keys;
+  slice->key_begin = split * split_keys;
+  slice->key_end = keys - slice->key_begin < split_keys ? keys : slice->key_begin + split_keys;
+}
+
 static void run_slice(const attend_plan *plan, const attend_call *call, attend_slice slice, int64_t split,
                       float *chunk_partials, char *scratch) {
-  const int64_t keys = plan->problem.p.kv_len, split_keys = plan->choice.tiling.split_keys;
-  slice.key_begin = split * split_keys;
-  slice.key_end = keys - slice.key_begin < split_keys ? keys : slice.key_begin + split_keys;
+  set_keys(plan, &slice, split);
   if (chunk_partials) slice.partial = chunk_partials + split * plan->split_stride;
   plan->choice.kernel->run(call, &slice, scratch);
 }
@@ -41,7 +45,14 @@ static attend_slice chunk_rows(const attend_plan *plan, int64_t chunk) {
 static void run_item(const attend_plan *plan, attend_run_state *run, int64_t item, char *scratch) {
   const attend_call *call = &run->call;
   if (plan->splits == 1) {
-    run_slice(plan, call, chunk_rows(plan, item), 0, NULL, scratch);
+    attend_slice slice = chunk_rows(plan, item), next;
+    const int64_t guess = item + plan->worthwhile; /* as if all threads took turns */
+    if (guess < plan->items) {
+      next = chunk_rows(plan, guess);
+      set_keys(plan, &next, 0);
+      slice.next = &next;
+    }
+    run_slice(plan, call, slice, 0, NULL, scratch);
   } else if (!plan->slices_as_items) {
     const attend_slice slice = chunk_rows(plan, item);
     float *partials = floats_at(scratch, plan->partials_at);

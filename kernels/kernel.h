@@ -109,6 +109,9 @@ typedef struct attend_slice {
    * scores (-inf: none), the sum of exp(score - maximum), then Dv floats of the sum of exp(score - maximum) * value.
    */
   float *partial;
+
+  /** What the same thread will probably compute next, or NULL: a kernel may ask for its cache lines ahead of time. */
+  const struct attend_slice *next;
 } attend_slice;
 
 /** Floats per row of a partial result: a multiple of 16, so that rows start on cache lines. */

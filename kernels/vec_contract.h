@@ -24,14 +24,20 @@
  *   vf_max(a, b)         the larger; if either is NaN, b
  *   vf_fma(a, b, c)      a * b + c, with one rounding where the processor has the instruction
  *   vf_exp2(x)           2^x within 2 ulp for x from -126 to 127; exactly 1 at 0, exactly 0 at -inf and below -150,
- * +inf from 128 on, NaN at NaN. Results below 2^-126 may be rounded to 0, and above 2^127 to +inf vf_iota() 0, 1, 2,
- * ... vf_hsum(v)  vf_hmax(v)    over all lanes, always in the same order; vf_hmax ignores or returns NaN vf_sum_each(r)
- * the sums over all lanes of LANES vectors, as one vector; may overwrite r vf_store_groups(p, stride, v, n)   lanes 0
- * to n - 1 to p, the next n to p + stride, ...; n a power of two, >= 4 or LANES, and a constant vf_transpose(r)      in
- * place: r[i] lane j <-> r[j] lane i, of LANES vectors vf_select(m, a, b)   lane by lane: m ? a : b vm_range(lo, hi)
- * lanes lo <= lane < hi; any int64_t, clamped vm_bytes_n(p, n)     lanes < n with p[lane] != 0, likewise touching n
- * bytes only vm_and(a, b)  vm_gt(a, b)   vm_gt is false for NaN vm_any(m)            whether any lane is selected, as
- * bool vf_prefetch(p)       brings a cache line near; any address is allowed
+ *                        +inf from 128 on, NaN at NaN. Below 2^-126 it may be 0, and above 2^127 +inf
+ *   vf_iota()            0, 1, 2, ...
+ *   vf_hsum(v)  vf_hmax(v)    over all lanes, always in the same order; vf_hmax of a NaN among numbers: NaN or any lane
+ *   vf_sum_each(r)       the sums over all lanes of LANES vectors, as one vector; may overwrite r. The bits of a sum do
+ *                        not depend on where in r its vector stands
+ *   vf_store_groups(p, stride, v, n)   lanes 0 to n - 1 to p, the next n to p + stride, ...; n is a constant power of
+ *                        two, at most LANES, and at least 4 unless it is LANES
+ *   vf_transpose(r)      in place: r[i] lane j <-> r[j] lane i, of LANES vectors
+ *   vf_select(m, a, b)   lane by lane: m ? a : b
+ *   vm_range(lo, hi)     lanes lo <= lane < hi; any int64_t, clamped
+ *   vm_bytes_n(p, n)     lanes < n with p[lane] != 0, likewise touching n bytes only
+ *   vm_and(a, b)  vm_gt(a, b)   vm_gt is false for NaN
+ *   vm_any(m)            whether any lane is selected, as bool
+ *   vf_prefetch(p)       brings a cache line near; any address is allowed
  */
 #ifndef ATTEND_KERNELS_VEC_CONTRACT_H
 #define ATTEND_KERNELS_VEC_CONTRACT_H
@@ -50,11 +56,11 @@
 #define ATTEND_UNROLL _Pragma("GCC unroll 64")
 #endif
 
-/* 2^r on [-1/2, 1/2] as 1 + r (C1 + r (C2 + ...)): minimax in relative error, 9.2e-8 (0.77 ulp) before rounding. */
-#define ATTEND_EXP2_C1 0x1.62e42ap-1f
-#define ATTEND_EXP2_C2 0x1.ebf9bcp-3f
-#define ATTEND_EXP2_C3 0x1.c6b752p-5f
-#define ATTEND_EXP2_C4 0x1.3cea88p-7f
-#define ATTEND_EXP2_C5 0x1.5bba14p-10f
+/* 2^r on [-1/2, 1/2] as 1 + r (C1 + r (C2 + ...)): minimax in ulp of the result, 1.75 with all roundings. */
+#define ATTEND_EXP2_C1 0x1.62e424p-1f
+#define ATTEND_EXP2_C2 0x1.ebf9a8p-3f
+#define ATTEND_EXP2_C3 0x1.c6babep-5f
+#define ATTEND_EXP2_C4 0x1.3cf08ep-7f
+#define ATTEND_EXP2_C5 0x1.5aad62p-10f
 
 #endif

@@ -48,9 +48,7 @@ ATTEND_OUTLINE float finish_row(const attend_call *call, const attend_slice *sli
   }
   const row_place at = place_of(call, slice, row);
   const float factor = finish_row_sum(call, at, max, sum);
-  const attend_strides *s = &p->out_strides;
-  void *out =
-      (void *)element(call->tensors->out, p->out_dtype, at.batch * s->batch + at.head * s->head + at.query * s->row);
+  void *out = output_at(call, at);
   if (p->out_dtype == ATTEND_F32)
     store_row_as(out, ATTEND_F32, o, p->v_head_dim, factor);
   else if (p->out_dtype == ATTEND_F16)

@@ -26,6 +26,12 @@ ATTEND_INLINE const void *query_at(const attend_call *call, row_place at) {
   return element(call->tensors->q, p->q_dtype, at.batch * s->batch + at.head * s->head + at.query * s->row);
 }
 
+ATTEND_INLINE void *output_at(const attend_call *call, row_place at) {
+  const attend_problem *p = &call->problem->p;
+  const attend_strides *s = &p->out_strides;
+  return (void *)element(call->tensors->out, p->out_dtype, at.batch * s->batch + at.head * s->head + at.query * s->row);
+}
+
 ATTEND_INLINE const void *key_at(const attend_call *call, const attend_slice *slice, int64_t key) {
   const attend_problem *p = &call->problem->p;
   const attend_strides *s = &p->k_strides;

@@ -6,28 +6,22 @@
 #include "kernels/body/rows.h"
 #include "kernels/body/tile.h"
 
-/** Packs all query rows of a slice, tile by tile as tile_rows() cuts them, negated for a negative scale (score_unit()).
- */
-ATTEND_OUTLINE void pack_slice_queries(const attend_call *call, const attend_slice *slice, int full_tile, float *q) {
+/** Packs a tile of `tile` query rows from row `row` on, negated for a negative scale (score_unit()). */
+ATTEND_OUTLINE void pack_tile_queries(const attend_call *call, const attend_slice *slice, int64_t row, int tile,
+                                      float *q) {
   const attend_problem *p = &call->problem->p;
   const float sign = p->scale < 0.0f ? -1.0f : 1.0f;
-  for (int64_t row = slice->row_begin; row < slice->row_end;) {
-    const int tile = tile_rows(slice->row_end - row, full_tile);
-    /* From the last LANES rows to the first: whole vectors are stored, and what they spill is overwritten by the next.
-     */
-    for (int first = (tile - 1) / LANES * LANES; first >= 0; first -= LANES) {
-      const void *rows[LANES];
-      const int n = (int)max_i64(0, min_i64(min_i64(LANES, tile - first), slice->row_end - row - first));
-      for (int i = 0; i < n; i++) rows[i] = query_at(call, place_of(call, slice, row + first + i));
-      if (p->q_dtype == ATTEND_F32)
-        transpose_rows(rows, n, p->head_dim, ATTEND_F32, sign, q + first, tile);
-      else if (p->q_dtype == ATTEND_F16)
-        transpose_rows(rows, n, p->head_dim, ATTEND_F16, sign, q + first, tile);
-      else
-        transpose_rows(rows, n, p->head_dim, ATTEND_BF16, sign, q + first, tile);
-    }
-    q += tile * p->head_dim;
-    row += tile;
+  /* From the last LANES rows to the first: whole vectors are stored, and what they spill is overwritten by the next. */
+  for (int first = (tile - 1) / LANES * LANES; first >= 0; first -= LANES) {
+    const void *rows[LANES];
+    const int n = (int)max_i64(0, min_i64(min_i64(LANES, tile - first), slice->row_end - row - first));
+    for (int i = 0; i < n; i++) rows[i] = query_at(call, place_of(call, slice, row + first + i));
+    if (p->q_dtype == ATTEND_F32)
+      transpose_rows(rows, n, p->head_dim, ATTEND_F32, sign, q + first, tile);
+    else if (p->q_dtype == ATTEND_F16)
+      transpose_rows(rows, n, p->head_dim, ATTEND_F16, sign, q + first, tile);
+    else
+      transpose_rows(rows, n, p->head_dim, ATTEND_BF16, sign, q + first, tile);
   }
 }
 

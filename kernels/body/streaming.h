@@ -21,15 +21,15 @@ typedef struct streaming_layout {
 } streaming_layout;
 
 ATTEND_INLINE streaming_layout streaming_plan(const attend_resolved *problem, const attend_tiling *tiling,
-                                              const int ROWS, const int BLOCK) {
-  const size_t rows = (size_t)round_up(min_i64(tiling->slice_rows, problem->rows), ROWS);
+                                              const tile_products *row) {
+  const size_t rows = (size_t)round_up(min_i64(tiling->slice_rows, problem->rows), row->rows);
   const size_t dim = (size_t)problem->p.head_dim;
   const size_t width = (size_t)round_up(problem->p.v_head_dim, LANES);
   streaming_layout at = {0};
   at.q = size_take(&at.total, size_add(size_mul(rows, dim), LANES), sizeof(float));
-  at.k = size_take(&at.total, size_mul(dim, (size_t)BLOCK), sizeof(float));
-  at.v = size_take(&at.total, size_mul(width, (size_t)BLOCK), sizeof(float));
-  at.s = size_take(&at.total, (size_t)ROWS * (size_t)BLOCK, sizeof(float));
+  at.k = size_take(&at.total, size_mul(dim, (size_t)row->block), sizeof(float));
+  at.v = size_take(&at.total, size_mul(width, (size_t)row->block), sizeof(float));
+  at.s = size_take(&at.total, (size_t)row->rows * (size_t)row->block, sizeof(float));
   at.o = size_take(&at.total, size_mul(rows, width), sizeof(float));
   at.max = size_take(&at.total, rows, sizeof(float));
   at.sum = size_take(&at.total, size_mul(rows, LANES), sizeof(float));
@@ -37,11 +37,32 @@ ATTEND_INLINE streaming_layout streaming_plan(const attend_resolved *problem, co
   return at;
 }
 
-ATTEND_INLINE void streaming_run(const attend_call *call, const attend_slice *slice, char *scratch, const int ROWS,
-                                 const int BLOCK, const int VECS) {
+/**
+ * Lists what will be read or written soon after a tile of a block: the next tile's queries on the first pass over the
+ * rows, the tile's share of the next block, or of the next slice's first block, and the output rows on the last pass.
+ */
+ATTEND_OUTLINE void fetch_ahead(fetch_list *list, const attend_call *call, const attend_slice *slice, int64_t row,
+                                int tile, int count, int64_t block, int64_t first, bool last, int BLOCK) {
+  const int64_t rows = slice->row_end - slice->row_begin;
+  const int64_t share = (BLOCK * tile + rows - 1) / rows, from = share * (row / tile);
+  list->count = list->at = list->offset = list->lines = 0;
+  if (block == first) fetch_queries(list, call, slice, slice->row_begin + row + tile, tile);
+  if (!last) {
+    fetch_keys(list, call, slice, block + BLOCK + from, share);
+    return;
+  }
+  if (!slice->partial) fetch_outputs(list, call, slice, slice->row_begin + row, count);
+  const attend_slice *next = slice->next;
+  if (!next) return;
+  fetch_keys(list, call, next, next->key_begin + from, share);
+  if (row + tile >= rows) fetch_queries(list, call, next, next->row_begin, tile);
+}
+
+ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *slice, char *scratch,
+                                  const tile_products *products) {
   const attend_problem *p = &call->problem->p;
-  const int PANEL = VECS * LANES;
-  const streaming_layout at = streaming_plan(call->problem, &call->tiling, ROWS, BLOCK);
+  const int BLOCK = products->block, PANEL = products->vecs * LANES;
+  const streaming_layout at = streaming_plan(call->problem, &call->tiling, products);
   float *q = (float *)(scratch + at.q), *k = (float *)(scratch + at.k), *v = (float *)(scratch + at.v);
   float *s = (float *)(scratch + at.s), *o = (float *)(scratch + at.o);
   float *max = (float *)(scratch + at.max), *sum = (float *)(scratch + at.sum);
@@ -53,22 +74,26 @@ ATTEND_INLINE void streaming_run(const attend_call *call, const attend_slice *sl
     ranges[i] = attended_range(call, slice, place_of(call, slice, slice->row_begin + i));
     max[i] = -INFINITY;
   }
-  memset(sum, 0, (size_t)(rows * LANES) * sizeof *sum);
-  memset(o, 0, (size_t)(round_up(rows, ROWS) * width) * sizeof *o);
-  pack_slice_queries(call, slice, ROWS, q);
-
   const bool work = scores_need_work(p);
   const float unit = score_unit(p);
   const key_range all = range_union(ranges, rows);
-  for (int64_t block = all.begin / BLOCK * BLOCK; block < all.end; block += BLOCK) {
+  const int64_t first = all.begin / BLOCK * BLOCK;
+  /* Once round even if no key is attended: the rows have to be written. */
+  for (int64_t block = first; block == first || block < all.end; block += BLOCK) {
     const int64_t keys = min_i64(BLOCK, all.end - block);
+    const bool last = block + BLOCK >= all.end;
     bool packed = false, finite = true;
     for (int64_t row = 0; row < rows;) {
-      const int tile = tile_rows(rows - row, ROWS);
+      const int tile = tile_rows(rows - row, products->rows);
       const int count = (int)min_i64(tile, rows - row);
       const key_range span = range_union(ranges + row, count);
       const int64_t end = min_i64(keys, span.end - block);
       const int64_t begin = max_i64(0, span.begin - block) / PANEL * PANEL;
+      if (block == first) {
+        pack_tile_queries(call, slice, slice->row_begin + row, tile, q + row * dim);
+        memset(sum + row * LANES, 0, (size_t)(count * LANES) * sizeof *sum);
+        memset(o + row * width, 0, (size_t)(tile * width) * sizeof *o);
+      }
       if (begin < end && tile_attends(call, slice, slice->row_begin + row, ranges + row, count, block, block + keys)) {
         if (!packed) {
           pack_keys(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, keys, dim, PANEL, k);
@@ -80,33 +105,35 @@ ATTEND_INLINE void streaming_run(const attend_call *call, const attend_slice *sl
         const bool edge = work || vectors_end > end || !ranges_cover(ranges + row, count, block + begin, block + end);
         const bool selected = edge && !finite;
         float alpha[16];
-#define TILE(N)                                                                                                        \
-  do {                                                                                                                 \
-    score_panels(q + row * dim, k, dim, begin, end, s, N, VECS, BLOCK);                                                \
-    if (edge)                                                                                                          \
-      for (int r = 0; r < count; r++)                                                                                  \
-        finish_scores(call, place_of(call, slice, slice->row_begin + row + r), ranges[row + r], block, begin,          \
-                      vectors_end, s + r * BLOCK);                                                                     \
-    softmax_step(s, BLOCK, count, begin, vectors_end, unit, selected, max + row, sum + row * LANES, alpha);            \
-    if (!selected) value_panels(s, v, BLOCK, begin, end, width, alpha, o + row * width, N, VECS, BLOCK);               \
-  } while (0)
-        ATTEND_WITH_TILE_ROWS(tile, ROWS, TILE);
-#undef TILE
-        if (selected) value_selected(s, BLOCK, v, BLOCK, begin, end, width, PANEL, alpha, o + row * width, count);
+        fetch_list fetch;
+        fetch_ahead(&fetch, call, slice, row, tile, count, block, first, last, BLOCK);
+        fetch_spread(&fetch, (end - begin + PANEL - 1) / PANEL + width / PANEL);
+        products->scores(tile, q + row * dim, k, dim, begin, end, s, &fetch);
+        for (int r = 0; edge && r < count; r++)
+          finish_scores(call, place_of(call, slice, slice->row_begin + row + r), ranges[row + r], block, begin,
+                        vectors_end, s + r * BLOCK);
+        softmax_step(s, BLOCK, count, begin, vectors_end, unit, selected, max + row, sum + row * LANES, alpha);
+        if (selected)
+          value_selected(s, BLOCK, v, BLOCK, begin, end, width, PANEL, alpha, o + row * width, count);
+        else
+          products->values(tile, s, v, begin, end, width, alpha, o + row * width, &fetch);
       }
+      if (last)
+        for (int64_t i = row; i < row + count; i++)
+          finish_row(call, slice, slice->row_begin + i, max[i] * unit, vf_hsum(vf_load(sum + i * LANES)),
+                     o + i * width);
       row += tile;
     }
   }
-  for (int64_t i = 0; i < rows; i++)
-    finish_row(call, slice, slice->row_begin + i, max[i] * unit, vf_hsum(vf_load(sum + i * LANES)), o + i * width);
 }
 
 #define ATTEND_STREAMING(id, rows, block, vecs)                                                                        \
+  ATTEND_TILE_PRODUCTS(id, rows, block, vecs)                                                                          \
   static size_t id##_scratch(const attend_resolved *problem, const attend_tiling *tiling) {                            \
-    return streaming_plan(problem, tiling, rows, block).total;                                                         \
+    return streaming_plan(problem, tiling, &id##_products).total;                                                      \
   }                                                                                                                    \
   static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
-    streaming_run(call, slice, scratch, rows, block, vecs);                                                            \
+    streaming_run(call, slice, scratch, &id##_products);                                                               \
   }                                                                                                                    \
   ATTEND_DESCRIBE(id, ATTEND_BODY_STREAMING, ATTEND_CAN_SPLIT, rows, block)
 #include "kernels/body/expand.h"

@@ -22,7 +22,8 @@ typedef struct three_pass_layout {
 } three_pass_layout;
 
 ATTEND_INLINE three_pass_layout three_pass_plan(const attend_resolved *problem, const attend_tiling *tiling,
-                                                int64_t strip_rows, const int ROWS, const int BLOCK) {
+                                                int64_t strip_rows, const tile_products *row) {
+  const int ROWS = row->rows, BLOCK = row->block;
   const size_t rows = (size_t)round_up(min_i64(tiling->slice_rows, problem->rows), ROWS);
   const size_t strip = (size_t)round_up(min_i64(strip_rows, (int64_t)rows), ROWS);
   const size_t keys = (size_t)round_up(min_i64(tiling->split_keys, problem->p.kv_len), BLOCK);
@@ -44,6 +45,7 @@ ATTEND_INLINE three_pass_layout three_pass_plan(const attend_resolved *problem, 
 /** Everything one slice works on, so that its steps can be functions. Rows of q and range count from the slice's first,
  *  those of s, o, max and sum from the strip's. */
 typedef struct three_pass {
+  const tile_products *products;
   const attend_call *call;
   const attend_slice *slice;
   float *q, *k, *v, *s, *o, *max, *sum;
@@ -54,12 +56,13 @@ typedef struct three_pass {
 } three_pass;
 
 /** Scores of key block `b` of a tile's rows: row0 counts from the strip's first row. */
-ATTEND_INLINE float *tile_scores(const three_pass *w, int64_t row0, int64_t b, int tile, const int BLOCK) {
-  return w->s + (row0 * w->blocks + b * tile) * BLOCK;
+ATTEND_INLINE float *tile_scores(const three_pass *w, int64_t row0, int64_t b, int tile) {
+  return w->s + (row0 * w->blocks + b * tile) * w->products->block;
 }
 
 /** Keys of packed block b that a tile's span touches, counted from the block's first; begin a multiple of the panel. */
-ATTEND_INLINE key_range tile_keys(const three_pass *w, key_range span, int64_t b, const int PANEL, const int BLOCK) {
+ATTEND_INLINE key_range tile_keys(const three_pass *w, key_range span, int64_t b) {
+  const int BLOCK = w->products->block, PANEL = w->products->vecs * LANES;
   const int64_t block = w->first + b * BLOCK;
   const int64_t begin = max_i64(0, span.begin - block) / PANEL * PANEL;
   const int64_t end = min_i64(min_i64(BLOCK, w->end - block), span.end - block);
@@ -69,12 +72,13 @@ ATTEND_INLINE key_range tile_keys(const three_pass *w, key_range span, int64_t b
 
 /** Softmax of `count` rows of a tile over all their key blocks. Returns whether the weights mark excluded keys by 0. */
 ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t row0, int count, int tile,
-                                       key_range span, const int PANEL, const int BLOCK) {
+                                       key_range span) {
+  const int BLOCK = w->products->block;
   const bool work = scores_need_work(&w->call->problem->p);
   const float unit = score_unit(&w->call->problem->p);
   bool selected = false;
   for (int64_t b = 0; b < w->blocks; b++) {
-    const key_range keys = tile_keys(w, span, b, PANEL, BLOCK);
+    const key_range keys = tile_keys(w, span, b);
     if (keys.end == 0) continue;
     const int64_t block = w->first + b * BLOCK, vectors_end = round_up(keys.end, LANES);
     const bool edge =
@@ -83,19 +87,19 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
     if (!w->finite[b]) selected = true;
     for (int r = 0; r < count; r++)
       finish_scores(w->call, place_of(w->call, w->slice, w->slice->row_begin + row + r), w->range[row + r], block,
-                    keys.begin, vectors_end, tile_scores(w, row0, b, tile, BLOCK) + r * BLOCK);
+                    keys.begin, vectors_end, tile_scores(w, row0, b, tile) + r * BLOCK);
   }
   for (int r = 0; r < count; r++) {
     float max = -INFINITY;
     for (int64_t b = 0; b < w->blocks; b++) {
-      const key_range keys = tile_keys(w, span, b, PANEL, BLOCK);
-      const float m = row_max(tile_scores(w, row0, b, tile, BLOCK) + r * BLOCK, keys.begin, round_up(keys.end, LANES));
+      const key_range keys = tile_keys(w, span, b);
+      const float m = row_max(tile_scores(w, row0, b, tile) + r * BLOCK, keys.begin, round_up(keys.end, LANES));
       if (m > max) max = m;
     }
     vf sum = vf_zero();
     for (int64_t b = 0; b < w->blocks; b++) {
-      const key_range keys = tile_keys(w, span, b, PANEL, BLOCK);
-      float *s = tile_scores(w, row0, b, tile, BLOCK) + r * BLOCK;
+      const key_range keys = tile_keys(w, span, b);
+      float *s = tile_scores(w, row0, b, tile) + r * BLOCK;
       if (selected || w->call->problem->p.weights)
         row_exp_selected(s, keys.begin, round_up(keys.end, LANES), exp_base(max), unit, &sum);
       else
@@ -112,15 +116,16 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
  * where the factor is NaN: row_exp_selected() leaves 0 for excluded keys alone.
  */
 ATTEND_OUTLINE void store_weights(const three_pass *w, int64_t row, int64_t row0, int r, int tile, key_range span,
-                                  float factor, const int PANEL, const int BLOCK) {
+                                  float factor) {
+  const int BLOCK = w->products->block;
   const attend_problem *problem = &w->call->problem->p;
   const row_place at = place_of(w->call, w->slice, w->slice->row_begin + row + r);
   float *out = w->call->tensors->weights +
                ((at.batch * problem->q_heads + at.head) * problem->q_len + at.query) * problem->kv_len;
   memset(out, 0, (size_t)problem->kv_len * sizeof *out);
   for (int64_t b = 0; b < w->blocks; b++) {
-    const key_range keys = tile_keys(w, span, b, PANEL, BLOCK);
-    const float *s = tile_scores(w, row0, b, tile, BLOCK) + r * BLOCK;
+    const key_range keys = tile_keys(w, span, b);
+    const float *s = tile_scores(w, row0, b, tile) + r * BLOCK;
     float *to = out + w->first + b * BLOCK;
     for (int64_t j = keys.begin; j < keys.end; j += LANES) {
       const vf p = vf_load(s + j);
@@ -130,20 +135,16 @@ ATTEND_OUTLINE void store_weights(const three_pass *w, int64_t row, int64_t row0
   }
 }
 
-ATTEND_INLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t strip_end, const int ROWS,
-                                    const int BLOCK, const int VECS) {
-  const int PANEL = VECS * LANES;
+ATTEND_OUTLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t strip_end) {
+  const int ROWS = w->products->rows, BLOCK = w->products->block, PANEL = w->products->vecs * LANES;
   static const float keep[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
   for (int64_t b = 0; b < w->blocks; b++) {
     for (int64_t row = strip; row < strip_end;) {
       const int tile = tile_rows(strip_end - row, ROWS);
       const key_range span = range_union(w->range + row, min_i64(tile, strip_end - row));
-      const key_range keys = tile_keys(w, span, b, PANEL, BLOCK);
-      float *s = tile_scores(w, row - strip, b, tile, BLOCK);
-#define TILE(N)                                                                                                        \
-  score_panels(w->q + row * w->dim, w->k + b * BLOCK * w->dim, w->dim, keys.begin, keys.end, s, N, VECS, BLOCK)
-      ATTEND_WITH_TILE_ROWS(tile, ROWS, TILE);
-#undef TILE
+      const key_range keys = tile_keys(w, span, b);
+      float *s = tile_scores(w, row - strip, b, tile);
+      w->products->scores(tile, w->q + row * w->dim, w->k + b * BLOCK * w->dim, w->dim, keys.begin, keys.end, s, NULL);
       row += tile;
     }
   }
@@ -152,35 +153,35 @@ ATTEND_INLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t 
     const int tile = tile_rows(strip_end - row, ROWS);
     const int count = (int)min_i64(tile, strip_end - row);
     const key_range span = range_union(w->range + row, count);
-    const bool selected = three_pass_softmax(w, row, row - strip, count, tile, span, PANEL, BLOCK);
+    const bool selected = three_pass_softmax(w, row, row - strip, count, tile, span);
     float *o = w->o + (row - strip) * w->width;
     for (int64_t b = 0; b < w->blocks; b++) {
-      const key_range keys = tile_keys(w, span, b, PANEL, BLOCK);
-      const float *s = tile_scores(w, row - strip, b, tile, BLOCK), *v = w->v + b * BLOCK * w->width;
+      const key_range keys = tile_keys(w, span, b);
+      const float *s = tile_scores(w, row - strip, b, tile), *v = w->v + b * BLOCK * w->width;
       if (keys.end == 0) continue;
       if (selected) {
         value_selected(s, BLOCK, v, BLOCK, keys.begin, keys.end, w->width, PANEL, keep, o, count);
         continue;
       }
-#define TILE(N) value_panels(s, v, BLOCK, keys.begin, keys.end, w->width, keep, o, N, VECS, BLOCK)
-      ATTEND_WITH_TILE_ROWS(tile, ROWS, TILE);
-#undef TILE
+      w->products->values(tile, s, v, keys.begin, keys.end, w->width, keep, o, NULL);
     }
     for (int r = 0; r < count; r++) {
       const int64_t row0 = row - strip + r;
       const float factor = finish_row(w->call, w->slice, w->slice->row_begin + row + r, w->max[row0],
                                       vf_hsum(vf_load(w->sum + row0 * LANES)), w->o + row0 * w->width);
-      if (w->call->problem->p.weights) store_weights(w, row, row - strip, r, tile, span, factor, PANEL, BLOCK);
+      if (w->call->problem->p.weights) store_weights(w, row, row - strip, r, tile, span, factor);
     }
     row += tile;
   }
 }
 
-ATTEND_INLINE void three_pass_run(const attend_call *call, const attend_slice *slice, char *scratch, int64_t strip_rows,
-                                  const int ROWS, const int BLOCK, const int VECS) {
+ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *slice, char *scratch,
+                                   int64_t strip_rows, const tile_products *products) {
   const attend_problem *p = &call->problem->p;
-  const three_pass_layout at = three_pass_plan(call->problem, &call->tiling, strip_rows, ROWS, BLOCK);
-  three_pass w = {.call = call,
+  const three_pass_layout at = three_pass_plan(call->problem, &call->tiling, strip_rows, products);
+  const int ROWS = products->rows, BLOCK = products->block, PANEL = products->vecs * LANES;
+  three_pass w = {.products = products,
+                  .call = call,
                   .slice = slice,
                   .q = (float *)(scratch + at.q),
                   .k = (float *)(scratch + at.k),
@@ -196,7 +197,11 @@ ATTEND_INLINE void three_pass_run(const attend_call *call, const attend_slice *s
   const int64_t rows = slice->row_end - slice->row_begin;
   for (int64_t i = 0; i < rows; i++)
     w.range[i] = attended_range(call, slice, place_of(call, slice, slice->row_begin + i));
-  pack_slice_queries(call, slice, ROWS, w.q);
+  for (int64_t row = 0; row < rows;) {
+    const int tile = tile_rows(rows - row, ROWS);
+    pack_tile_queries(call, slice, slice->row_begin + row, tile, w.q + row * w.dim);
+    row += tile;
+  }
 
   const key_range all = range_union(w.range, rows);
   w.first = all.begin / BLOCK * BLOCK;
@@ -204,31 +209,31 @@ ATTEND_INLINE void three_pass_run(const attend_call *call, const attend_slice *s
   w.blocks = (all.end - w.first + BLOCK - 1) / BLOCK;
   for (int64_t b = 0; b < w.blocks; b++) {
     const int64_t block = w.first + b * BLOCK, keys = min_i64(BLOCK, all.end - block);
-    pack_keys(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, keys, w.dim, VECS * LANES,
-              w.k + b * BLOCK * w.dim);
-    w.finite[b] = pack_values(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, keys, p->v_head_dim,
-                              VECS * LANES, BLOCK, w.v + b * BLOCK * w.width);
+    pack_keys(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, keys, w.dim, PANEL, w.k + b * BLOCK * w.dim);
+    w.finite[b] = pack_values(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, keys, p->v_head_dim, PANEL,
+                              BLOCK, w.v + b * BLOCK * w.width);
   }
   strip_rows = round_up(min_i64(strip_rows, rows), ROWS);
-  for (int64_t row = 0; row < rows; row += strip_rows)
-    three_pass_strip(&w, row, min_i64(rows, row + strip_rows), ROWS, BLOCK, VECS);
+  for (int64_t row = 0; row < rows; row += strip_rows) three_pass_strip(&w, row, min_i64(rows, row + strip_rows));
 }
 
 #define ATTEND_BLOCKED(id, rows, block, vecs)                                                                          \
+  ATTEND_TILE_PRODUCTS(id, rows, block, vecs)                                                                          \
   static size_t id##_scratch(const attend_resolved *problem, const attend_tiling *tiling) {                            \
-    return three_pass_plan(problem, tiling, tiling->slice_rows, rows, block).total;                                    \
+    return three_pass_plan(problem, tiling, tiling->slice_rows, &id##_products).total;                                 \
   }                                                                                                                    \
   static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
-    three_pass_run(call, slice, scratch, call->tiling.slice_rows, rows, block, vecs);                                  \
+    three_pass_run(call, slice, scratch, call->tiling.slice_rows, &id##_products);                                     \
   }                                                                                                                    \
   ATTEND_DESCRIBE(id, ATTEND_BODY_BLOCKED, ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT, rows, block)
 
 #define ATTEND_TILED(id, rows, block, vecs)                                                                            \
+  ATTEND_TILE_PRODUCTS(id, rows, block, vecs)                                                                          \
   static size_t id##_scratch(const attend_resolved *problem, const attend_tiling *tiling) {                            \
-    return three_pass_plan(problem, tiling, tiling->strip_rows, rows, block).total;                                    \
+    return three_pass_plan(problem, tiling, tiling->strip_rows, &id##_products).total;                                 \
   }                                                                                                                    \
   static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
-    three_pass_run(call, slice, scratch, call->tiling.strip_rows, rows, block, vecs);                                  \
+    three_pass_run(call, slice, scratch, call->tiling.strip_rows, &id##_products);                                     \
   }                                                                                                                    \
   ATTEND_DESCRIBE(id, ATTEND_BODY_TILED, ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT, rows, block)
 

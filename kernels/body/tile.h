@@ -9,6 +9,7 @@
 #ifndef ATTEND_KERNELS_BODY_TILE_H
 #define ATTEND_KERNELS_BODY_TILE_H
 
+#include "kernels/body/fetch.h"
 #include "kernels/body/pack.h"
 
 /** Scores of ROWS queries, q[dim][ROWS], and VECS * LANES keys, k[dim][VECS * LANES], to s, rows LD apart. */
@@ -69,24 +70,32 @@ ATTEND_INLINE void value_tile(const float *p, const float *v, int64_t v_stride, 
   }
 }
 
-/** Scores of a tile's rows and the key panels from key `begin` to `end` of a block (begin a multiple of the panel). */
+/**
+ * Scores of a tile's rows and the key panels from key `begin` to `end` of a block (begin a multiple of the panel). Asks
+ * for lines of `fetch`, if that is not NULL, with every panel.
+ */
 ATTEND_INLINE void score_panels(const float *q, const float *k, int64_t dim, int64_t begin, int64_t end, float *s,
-                                const int ROWS, const int VECS, const int LD) {
-  for (int64_t j = begin; j < end; j += VECS * LANES) score_tile(q, k + j * dim, dim, s + j, ROWS, VECS, LD);
+                                fetch_list *fetch, const int ROWS, const int VECS, const int LD) {
+  for (int64_t j = begin; j < end; j += VECS * LANES) {
+    if (fetch) fetch_some(fetch);
+    score_tile(q, k + j * dim, dim, s + j, ROWS, VECS, LD);
+  }
 }
 
 /**
  * o = alpha * o + p v over the keys begin to end of a block of `block` packed keys (pack_values), for `width` columns,
- * a multiple of LANES.
+ * a multiple of LANES. Asks for lines of `fetch`, if that is not NULL, with every panel.
  */
 ATTEND_INLINE void value_panels(const float *p, const float *v, int64_t block, int64_t begin, int64_t end,
-                                int64_t width, const float *alpha, float *o, const int ROWS, const int VECS,
-                                const int LD) {
+                                int64_t width, const float *alpha, float *o, fetch_list *fetch, const int ROWS,
+                                const int VECS, const int LD) {
   const int64_t keys = end - begin;
   int64_t c = 0;
-  for (; c + VECS * LANES <= width; c += VECS * LANES)
+  for (; c + VECS * LANES <= width; c += VECS * LANES) {
+    if (fetch) fetch_some(fetch);
     value_tile(p + begin, v + c * block + begin * VECS * LANES, VECS * LANES, keys, alpha, o + c, width, ROWS, VECS,
                LD);
+  }
   const int64_t left = (width - c) / LANES;
   const float *at = v + c * block + begin * left * LANES;
   if (VECS > 3 && left == 3) value_tile(p + begin, at, 3 * LANES, keys, alpha, o + c, width, ROWS, 3, LD);
@@ -127,19 +136,59 @@ ATTEND_INLINE int tile_rows(int64_t left, const int ROWS) {
   return ROWS > 1 ? (int)left : 1;
 }
 
-/** Calls `action(N)` with the constant N equal to `rows`, one of the sizes that tile_rows() returns. */
-#define ATTEND_WITH_TILE_ROWS(rows, ROWS, action)                                                                      \
-  do {                                                                                                                 \
-    if ((rows) == (ROWS))                                                                                              \
-      action(ROWS);                                                                                                    \
-    else if ((ROWS) > 8 && (rows) == 8)                                                                                \
-      action(8);                                                                                                       \
-    else if ((ROWS) > 4 && (rows) == 4)                                                                                \
-      action(4);                                                                                                       \
-    else if ((ROWS) > 2 && (rows) == 2)                                                                                \
-      action(2);                                                                                                       \
-    else                                                                                                               \
-      action(1);                                                                                                       \
-  } while (0)
+/**
+ * The products of a kernel row: its sizes, and functions that take any tile size of tile_rows(). They are functions of
+ * their own, so that their loops have the registers to themselves, whatever surrounds them.
+ */
+typedef struct tile_products {
+  int rows, block, vecs;
+  /** score_panels() for a tile of `tile` rows; scores lie `block` floats apart. */
+  void (*scores)(int tile, const float *q, const float *k, int64_t dim, int64_t begin, int64_t end, float *s,
+                 fetch_list *fetch);
+  /** value_panels(), likewise. */
+  void (*values)(int tile, const float *p, const float *v, int64_t begin, int64_t end, int64_t width,
+                 const float *alpha, float *o, fetch_list *fetch);
+} tile_products;
+
+ATTEND_INLINE void scores_of_tile(int tile, const float *q, const float *k, int64_t dim, int64_t begin, int64_t end,
+                                  float *s, fetch_list *fetch, const int ROWS, const int VECS, const int LD) {
+  if (tile == ROWS)
+    score_panels(q, k, dim, begin, end, s, fetch, ROWS, VECS, LD);
+  else if (ROWS > 8 && tile == 8)
+    score_panels(q, k, dim, begin, end, s, fetch, 8, VECS, LD);
+  else if (ROWS > 4 && tile == 4)
+    score_panels(q, k, dim, begin, end, s, fetch, 4, VECS, LD);
+  else if (ROWS > 2 && tile == 2)
+    score_panels(q, k, dim, begin, end, s, fetch, 2, VECS, LD);
+  else
+    score_panels(q, k, dim, begin, end, s, fetch, 1, VECS, LD);
+}
+
+ATTEND_INLINE void values_of_tile(int tile, const float *p, const float *v, int64_t begin, int64_t end, int64_t width,
+                                  const float *alpha, float *o, fetch_list *fetch, const int ROWS, const int VECS,
+                                  const int LD) {
+  if (tile == ROWS)
+    value_panels(p, v, LD, begin, end, width, alpha, o, fetch, ROWS, VECS, LD);
+  else if (ROWS > 8 && tile == 8)
+    value_panels(p, v, LD, begin, end, width, alpha, o, fetch, 8, VECS, LD);
+  else if (ROWS > 4 && tile == 4)
+    value_panels(p, v, LD, begin, end, width, alpha, o, fetch, 4, VECS, LD);
+  else if (ROWS > 2 && tile == 2)
+    value_panels(p, v, LD, begin, end, width, alpha, o, fetch, 2, VECS, LD);
+  else
+    value_panels(p, v, LD, begin, end, width, alpha, o, fetch, 1, VECS, LD);
+}
+
+/** Defines the products of kernel row `id`, as id_products. */
+#define ATTEND_TILE_PRODUCTS(id, rows_, block_, vecs_)                                                                 \
+  ATTEND_OUTLINE void id##_scores(int tile, const float *q, const float *k, int64_t dim, int64_t begin, int64_t end,   \
+                                  float *s, fetch_list *fetch) {                                                       \
+    scores_of_tile(tile, q, k, dim, begin, end, s, fetch, rows_, vecs_, block_);                                       \
+  }                                                                                                                    \
+  ATTEND_OUTLINE void id##_values(int tile, const float *p, const float *v, int64_t begin, int64_t end, int64_t width, \
+                                  const float *alpha, float *o, fetch_list *fetch) {                                   \
+    values_of_tile(tile, p, v, begin, end, width, alpha, o, fetch, rows_, vecs_, block_);                              \
+  }                                                                                                                    \
+  static const tile_products id##_products = {rows_, block_, vecs_, id##_scores, id##_values};
 
 #endif

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** NEON (Advanced SIMD, which every AArch64 processor has): 4 lanes. Meanings: kernels/vec_contract.h. */
+#ifndef ATTEND_KERNELS_NEON_VEC_H
+#define ATTEND_KERNELS_NEON_VEC_H
+
+#if !defined(__aarch64__) || !defined(__ARM_NEON) || defined(__AARCH64EB__)
+#error "this folder is compiled for little-endian AArch64"
+#endif
+
+#include <arm_neon.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels/vec_contract.h"
+
+#define ATTEND_ISA_ID ATTEND_ISA_NEON
+#define ATTEND_ISA_CPU ATTEND_CPU_BIT(NEON)
+#define ATTEND_ROWS "kernels/neon/rows.def"
+#define LANES 4
+
+typedef float32x4_t vf;
+typedef uint32x4_t vm;
+
+ATTEND_INLINE vf vf_iota(void) { return (vf){0.0f, 1.0f, 2.0f, 3.0f}; }
+
+ATTEND_INLINE vf vf_zero(void) { return vdupq_n_f32(0.0f); }
+ATTEND_INLINE vf vf_set1(float x) { return vdupq_n_f32(x); }
+ATTEND_INLINE vf vf_load(const float *p) { return vld1q_f32(p); }
+ATTEND_INLINE void vf_store(float *p, vf v) { vst1q_f32(p, v); }
+
+/* There are no masked loads and stores: partial vectors are put together from halves and single lanes. */
+ATTEND_INLINE vf vf_load_n(const float *p, int n) {
+  if (n >= 4) return vld1q_f32(p);
+  vf v = vf_zero();
+  if (n & 2) v = vcombine_f32(vld1_f32(p), n & 1 ? vld1_lane_f32(p + 2, vdup_n_f32(0.0f), 0) : vdup_n_f32(0.0f));
+  if (n == 1) v = vld1q_lane_f32(p, v, 0);
+  return v;
+}
+ATTEND_INLINE void vf_store_n(float *p, vf v, int n) {
+  if (n >= 4) {
+    vst1q_f32(p, v);
+    return;
+  }
+  if (n & 2) vst1_f32(p, vget_low_f32(v));
+  if (n == 3) vst1q_lane_f32(p + 2, v, 2);
+  if (n == 1) vst1q_lane_f32(p, v, 0);
+}
+ATTEND_INLINE uint16x4_t vh_load_n(const uint16_t *p, int n) {
+  uint64_t lanes = 0;
+  if (n >= 4) return vld1_u16(p);
+  if (n > 0) lanes = p[0];
+  if (n > 1) lanes |= (uint64_t)p[1] << 16;
+  if (n > 2) lanes |= (uint64_t)p[2] << 32;
+  return vcreate_u16(lanes);
+}
+ATTEND_INLINE void vh_store_n(uint16_t *p, uint16x4_t h, int n) {
+  if (n >= 4) {
+    vst1_u16(p, h);
+    return;
+  }
+  if (n > 0) vst1_lane_u16(p, h, 0);
+  if (n > 1) vst1_lane_u16(p + 1, h, 1);
+  if (n > 2) vst1_lane_u16(p + 2, h, 2);
+}
+
+/* Conversion between f16 and f32 belongs to every AArch64 processor; FEAT_FP16 adds arithmetic only. */
+ATTEND_INLINE vf vf_from_f16(uint16x4_t h) { return vcvt_f32_f16(vreinterpret_f16_u16(h)); }
+ATTEND_INLINE vf vf_load_f16(const uint16_t *p) { return vf_from_f16(vld1_u16(p)); }
+ATTEND_INLINE vf vf_load_f16_n(const uint16_t *p, int n) { return vf_from_f16(vh_load_n(p, n)); }
+ATTEND_INLINE void vf_store_f16_n(uint16_t *p, vf v, int n) {
+  vh_store_n(p, vreinterpret_u16_f16(vcvt_f16_f32(v)), n);
+}
+
+ATTEND_INLINE vf vf_from_bf16(uint16x4_t h) { return vreinterpretq_f32_u32(vshll_n_u16(h, 16)); }
+ATTEND_INLINE vf vf_load_bf16(const uint16_t *p) { return vf_from_bf16(vld1_u16(p)); }
+ATTEND_INLINE vf vf_load_bf16_n(const uint16_t *p, int n) { return vf_from_bf16(vh_load_n(p, n)); }
+ATTEND_INLINE void vf_store_bf16_n(uint16_t *p, vf v, int n) {
+  const uint32x4_t x = vreinterpretq_u32_f32(v);
+  const uint32x4_t odd = vandq_u32(vshrq_n_u32(x, 16), vdupq_n_u32(1));
+  const uint32x4_t rounded = vaddq_u32(vaddq_u32(x, vdupq_n_u32(0x7fff)), odd);
+  const uint32x4_t quiet = vorrq_u32(x, vdupq_n_u32(0x400000));
+  vh_store_n(p, vshrn_n_u32(vbslq_u32(vceqq_f32(v, v), rounded, quiet), 16), n);
+}
+
+ATTEND_INLINE vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
+ATTEND_INLINE vf vf_sub(vf a, vf b) { return vsubq_f32(a, b); }
+ATTEND_INLINE vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
+ATTEND_INLINE vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
+ATTEND_INLINE vf vf_abs(vf a) { return vabsq_f32(a); }
+/** fmax would return NaN, and fmaxnm the number whichever side it stands on. */
+ATTEND_INLINE vf vf_max(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+/** Where b is a broadcast of memory, compilers load it as a scalar and multiply by element: a broadcast costs nothing.
+ */
+ATTEND_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+
+/**
+ * Adding 1.5 * 2^23 + 127 rounds to an integer and leaves it, biased as an exponent, in the low bits: one shift makes
+ * it a power of two. The clamp lets the smallest exponent come out as 0; fmin and fmax keep NaN.
+ */
+ATTEND_INLINE vf vf_exp2(vf x) {
+  const vf magic = vdupq_n_f32(12582912.0f + 127.0f);
+  x = vminq_f32(vdupq_n_f32(128.0f), vmaxq_f32(vdupq_n_f32(-127.0f), x));
+  const vf z = vaddq_f32(x, magic);
+  const vf r = vsubq_f32(x, vsubq_f32(z, magic));
+  vf p = vfmaq_f32(vdupq_n_f32(ATTEND_EXP2_C4), vdupq_n_f32(ATTEND_EXP2_C5), r);
+  p = vfmaq_f32(vdupq_n_f32(ATTEND_EXP2_C3), p, r);
+  p = vfmaq_f32(vdupq_n_f32(ATTEND_EXP2_C2), p, r);
+  p = vfmaq_f32(vdupq_n_f32(ATTEND_EXP2_C1), p, r);
+  p = vfmaq_f32(vdupq_n_f32(1.0f), p, r);
+  return vmulq_f32(p, vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(z), 23)));
+}
+
+ATTEND_INLINE float vf_hsum(vf v) { return vaddvq_f32(v); }
+ATTEND_INLINE float vf_hmax(vf v) { return vmaxvq_f32(v); }
+ATTEND_INLINE vf vf_sum_each(vf r[LANES]) { return vpaddq_f32(vpaddq_f32(r[0], r[1]), vpaddq_f32(r[2], r[3])); }
+/** Groups of 4 are all there is. */
+ATTEND_INLINE void vf_store_groups(float *p, int64_t stride, vf v, const int n) {
+  (void)stride, (void)n;
+  vst1q_f32(p, v);
+}
+
+/** 4 x 4 in two stages: pairs of lanes, then halves. */
+ATTEND_INLINE void vf_transpose(vf r[LANES]) {
+  const vf a = vtrn1q_f32(r[0], r[1]), b = vtrn2q_f32(r[0], r[1]);
+  const vf c = vtrn1q_f32(r[2], r[3]), d = vtrn2q_f32(r[2], r[3]);
+  r[0] = vcombine_f32(vget_low_f32(a), vget_low_f32(c));
+  r[1] = vcombine_f32(vget_low_f32(b), vget_low_f32(d));
+  r[2] = vcombine_f32(vget_high_f32(a), vget_high_f32(c));
+  r[3] = vcombine_f32(vget_high_f32(b), vget_high_f32(d));
+}
+
+ATTEND_INLINE vf vf_select(vm m, vf a, vf b) { return vbslq_f32(m, a, b); }
+ATTEND_INLINE vm vm_range(int64_t lo, int64_t hi) {
+  const int32x4_t lane = {0, 1, 2, 3};
+  lo = lo < 0 ? 0 : lo > 4 ? 4 : lo;
+  hi = hi < 0 ? 0 : hi > 4 ? 4 : hi;
+  return vandq_u32(vcgeq_s32(lane, vdupq_n_s32((int)lo)), vcltq_s32(lane, vdupq_n_s32((int)hi)));
+}
+ATTEND_INLINE vm vm_bytes_n(const uint8_t *p, int n) {
+  uint32_t bytes = 0;
+  memcpy(&bytes, p, (size_t)n);
+  const uint32x4_t lanes = vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(bytes))));
+  return vtstq_u32(lanes, lanes);
+}
+ATTEND_INLINE vm vm_and(vm a, vm b) { return vandq_u32(a, b); }
+ATTEND_INLINE vm vm_gt(vf a, vf b) { return vcgtq_f32(a, b); }
+ATTEND_INLINE bool vm_any(vm m) { return vmaxvq_u32(m) != 0; }
+ATTEND_INLINE void vf_prefetch(const void *p) { __builtin_prefetch(p); }
+
+#endif
