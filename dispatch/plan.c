@@ -50,6 +50,7 @@ static int worthwhile_threads(const attend_plan *plan) {
   const double us_per_thread = 30;
   double threads = 1 + estimate_time(&plan->problem, plan->choice.kernel) / us_per_thread;
   if (threads > (double)plan->items) threads = (double)plan->items;
+  if (threads < 1) return 1; /* sums of doubles near 2^62 round */
   return threads < plan->threads ? (int)threads : plan->threads;
 }
 

@@ -22,12 +22,11 @@ static double ulp_at(attend_dtype dtype, double x) {
 }
 
 /**
- * The error that is allowed at an element whose true value is `value`, where plain f32 arithmetic is off by `plain` at
- * worst in the same case. `unit` is what errors are measured by: max |v| for out, 1 for weights and LSE.
+ * The error that is allowed beyond output_rounding(), where plain f32 arithmetic is off by `plain` at worst in the same
+ * case. `unit` is what errors are measured by: max |v| for out, 1 for weights and LSE.
  *
  *     2 plain + rounding                               any kernel: about as good as plain arithmetic
  *     + 2 ulp of the compute type, if it has 16 bits   weights are rounded before they meet the values
- *     + 2 ulp of the output type at `value`, if it has 16 bits
  *
  * `rounding` is 4 ulp of f32, or what a score may well lose in f32 if that is more: a sum of D terms of either sign
  * loses up to about sqrt(D) of its ulp, and a score of 1e4 loses 5e-4 by being written down. Such losses hit plain
@@ -35,12 +34,17 @@ static double ulp_at(attend_dtype dtype, double x) {
  * are nearly exact until the scale is folded in. With scores of ordinary size and D = 64 it is 8 ulp. A matrix unit
  * takes numbers as 0 that are denormal in f32.
  */
-static double allowed(const attend_kernel *kernel, attend_dtype output, double plain, double rounding, double unit,
-                      double value) {
-  double error = 2 * plain + rounding;
-  if (kernel->compute != ATTEND_F32) error += 2 * ulp_of_one(kernel->compute) * unit + least_normal(ATTEND_F32);
-  if (output != ATTEND_F32) error += 2 * ulp_at(output, value);
-  return error;
+static double allowed(const attend_kernel *kernel, double plain, double rounding, double unit) {
+  const double error = 2 * plain + rounding;
+  if (kernel->compute == ATTEND_F32) return error;
+  return error + 2 * ulp_of_one(kernel->compute) * unit + least_normal(ATTEND_F32);
+}
+
+/* An output type of 16 bits costs half an ulp where results in f32 are rounded to it, and 2 ulp are allowed elsewhere.
+ */
+static double output_rounding(const attend_kernel *kernel, attend_dtype output, double value) {
+  if (output == ATTEND_F32) return 0;
+  return (kernel->compute == ATTEND_F32 ? 0.5 : 2) * ulp_at(output, value);
 }
 
 /* What errors of out are measured by: denormal numbers have no relative precision. */
@@ -135,8 +139,9 @@ static bool compare_out(const attend_verify_data *data, const attend_verify_expe
     const double value = (double)attend_reference_element(data->tensors.out, p->out_dtype, first + d);
     const double error = error_of(value, expected);
     if (error / unit > result->error) result->error = error / unit;
-    judge(result, &ok, error, allowed(kernel, p->out_dtype, e->plain_out * unit, rounding, unit, expected), "out",
-          (int64_t[]){at[0], at[1], at[2], d}, 4, value, expected);
+    judge(result, &ok, error - output_rounding(kernel, p->out_dtype, expected),
+          allowed(kernel, e->plain_out * unit, rounding, unit), "out", (int64_t[]){at[0], at[1], at[2], d}, 4, value,
+          expected);
   }
   return ok;
 }
@@ -148,8 +153,7 @@ static bool compare_lse(const attend_verify_data *data, const attend_verify_expe
   if ((value == -INFINITY) != (expected == -INFINITY)) error = INFINITY;
   const double unit = lse_unit(data, expected), rounding = fmax(4 * ulp_of_one(ATTEND_F32) * unit, e->score_error);
   bool ok = true;
-  judge(result, &ok, error, allowed(kernel, ATTEND_F32, e->plain_lse * unit, rounding, 1, expected), "lse", at, 3,
-        value, expected);
+  judge(result, &ok, error, allowed(kernel, e->plain_lse * unit, rounding, 1), "lse", at, 3, value, expected);
   return ok;
 }
 
@@ -163,7 +167,7 @@ static bool compare_weights(const attend_verify_data *data, const attend_verify_
     const int64_t index = row * p->kv_len + j;
     const double value = (double)data->tensors.weights[index], expected = e->weights[index];
     const double error = !data->attended[index] && value != 0 ? INFINITY : error_of(value, expected);
-    judge(result, &ok, error, allowed(kernel, ATTEND_F32, e->plain_weights, rounding, 1, expected), "weights",
+    judge(result, &ok, error, allowed(kernel, e->plain_weights, rounding, 1), "weights",
           (int64_t[]){at[0], at[1], at[2], j}, 4, value, expected);
   }
   return ok;

@@ -221,6 +221,7 @@ static const attend_verify_case cases[] = {
     {"nan-v-window", SHAPE(1, 4, 1, 65, 65, 16, 16), NONFINITE(NAN_IN_V), WINDOW(5, 5), LSE},
     {"nan-v-falling", SHAPE(1, 1, 1, 17, 400, 16, 16), NONFINITE(NAN_IN_V), VALUES(FALLING), BOTTOM_RIGHT, LSE},
     {"inf-v-large", SHAPE(1, 2, 1, 17, 33, 16, 16), NONFINITE(INF_IN_V), VALUES(LARGE), MASK(SOME, 0), LSE},
+    {"inf-v-underflow", SHAPE(1, 4, 1, 65, 65, 2, 2), NONFINITE(INF_IN_V), VALUES(LARGE), TOP_LEFT, LSE},
     {"nan-k-decode", SHAPE(1, 8, 1, 1, 300, 16, 16), NONFINITE(NAN_IN_K), MASK(SOME, 0), LSE},
     {"nan-v-decode", SHAPE(1, 8, 1, 1, 300, 16, 16), NONFINITE(NAN_IN_V), MASK(SOME, 0), LSE},
     {"nan-v-sinks", SHAPE(1, 4, 2, 17, 65, 16, 16), NONFINITE(NAN_IN_V), SINKS, TOP_LEFT, LSE},

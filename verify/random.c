@@ -107,6 +107,8 @@ static void choose_layouts(stream *s, attend_verify_case *c) {
     c->q = (attend_verify_layout)below(s, ATTEND_VERIFY_LAYOUT_COUNT);
     c->k = (attend_verify_layout)below(s, ATTEND_VERIFY_LAYOUT_COUNT);
     c->v = (attend_verify_layout)below(s, ATTEND_VERIFY_LAYOUT_COUNT);
+    /* Hundreds of equal terms are all rounded to the same side: plain f32 arithmetic is no yardstick then. */
+    if (c->v == ATTEND_VERIFY_ONE_ROW && p->kv_len > 33) c->v = ATTEND_VERIFY_ONE_HEAD;
   }
   if (chance(s, 40)) c->out = (attend_verify_layout)below(s, ATTEND_VERIFY_REVERSED);
 }

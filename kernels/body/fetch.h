@@ -9,64 +9,71 @@
 
 #include "kernels/body/rows.h"
 
-enum { FETCH_ROWS = 64 };
+enum { FETCH_REGIONS = 12 };
 
-/** Rows to ask for, and how many lines of them at each call. */
+/** Rows to ask for, `stride` bytes apart. */
+typedef struct fetch_region {
+  const char *at;
+  int64_t stride, bytes, rows;
+} fetch_region;
+
+/** Regions to ask for, and how many lines of them at each call. */
 typedef struct fetch_list {
-  const char *row[FETCH_ROWS];
-  int32_t bytes[FETCH_ROWS];
+  fetch_region region[FETCH_REGIONS];
   int count, at;
-  int32_t offset, lines, quota;
+  int64_t offset, lines, quota;
 } fetch_list;
 
-/** Adds a row; one too many is not asked for. */
-ATTEND_INLINE void fetch_row(fetch_list *list, const void *row, int64_t bytes) {
-  if (list->count == FETCH_ROWS) return;
-  list->row[list->count] = row;
-  list->bytes[list->count++] = (int32_t)min_i64(bytes, 1 << 20);
-  list->lines += (int32_t)(min_i64(bytes, 1 << 20) / 64 + 1);
+/** Adds `rows` rows. What finds no place is not asked for. */
+ATTEND_INLINE void fetch_rows(fetch_list *list, const void *at, int64_t stride, int64_t bytes, int64_t rows) {
+  if (list->count == FETCH_REGIONS || rows <= 0) return;
+  if (stride == bytes) bytes *= rows, rows = 1; /* one long row */
+  list->region[list->count++] = (fetch_region){at, stride, bytes, rows};
+  list->lines += rows * ((bytes + 63) / 64);
 }
 
 /** Asks for the next few lines. */
 ATTEND_OUTLINE void fetch_some(fetch_list *list) {
-  for (int n = 0; n < list->quota && list->at < list->count; n++) {
-    vf_prefetch(list->row[list->at] + list->offset);
-    list->offset += 64;
-    if (list->offset < list->bytes[list->at]) continue;
-    list->at++;
+  int64_t quota = list->quota;
+  while (quota > 0 && list->at < list->count) {
+    fetch_region *region = &list->region[list->at];
+    const int64_t end = min_i64(region->bytes, list->offset + quota * 64);
+    for (; list->offset < end; list->offset += 64, quota--) vf_prefetch(region->at + list->offset);
+    if (list->offset < region->bytes) return;
     list->offset = 0;
+    region->at += region->stride;
+    if (--region->rows == 0) list->at++;
   }
 }
 
 /** Spreads the list over `calls` calls. */
-ATTEND_INLINE void fetch_spread(fetch_list *list, int64_t calls) {
-  list->quota = (int32_t)(list->lines / max_i64(calls, 1) + 1);
-}
+ATTEND_INLINE void fetch_spread(fetch_list *list, int64_t calls) { list->quota = list->lines / max_i64(calls, 1) + 1; }
 
 /** Adds `count` rows of keys and values, as far as they exist. */
 ATTEND_INLINE void fetch_keys(fetch_list *list, const attend_call *call, const attend_slice *slice, int64_t key,
                               int64_t count) {
   const attend_problem *p = &call->problem->p;
-  const int64_t size = p->kv_dtype == ATTEND_F32 ? 4 : 2, end = min_i64(key + count, slice->key_end);
-  for (int64_t i = key; i < end; i++) fetch_row(list, key_at(call, slice, i), p->head_dim * size);
-  for (int64_t i = key; i < end; i++) fetch_row(list, value_at(call, slice, i), p->v_head_dim * size);
+  const int64_t size = p->kv_dtype == ATTEND_F32 ? 4 : 2, rows = min_i64(count, slice->key_end - key);
+  if (rows <= 0) return;
+  fetch_rows(list, key_at(call, slice, key), p->k_strides.row * size, p->head_dim * size, rows);
+  fetch_rows(list, value_at(call, slice, key), p->v_strides.row * size, p->v_head_dim * size, rows);
 }
 
-/** Adds `count` query rows, as far as the slice has them. */
+/** Adds `count` query rows of q, or of out, as far as the slice has them: for each head of the group the same queries.
+ */
 ATTEND_INLINE void fetch_queries(fetch_list *list, const attend_call *call, const attend_slice *slice, int64_t row,
-                                 int64_t count) {
+                                 int64_t count, bool out) {
   const attend_problem *p = &call->problem->p;
-  const int64_t size = p->q_dtype == ATTEND_F32 ? 4 : 2, end = min_i64(row + count, slice->row_end);
-  for (int64_t i = row; i < end; i++) fetch_row(list, query_at(call, place_of(call, slice, i)), p->head_dim * size);
-}
-
-/** Adds the output rows of `count` query rows. */
-ATTEND_INLINE void fetch_outputs(fetch_list *list, const attend_call *call, const attend_slice *slice, int64_t row,
-                                 int64_t count) {
-  const attend_problem *p = &call->problem->p;
-  const int64_t size = p->out_dtype == ATTEND_F32 ? 4 : 2;
-  for (int64_t i = row; i < row + count; i++)
-    fetch_row(list, output_at(call, place_of(call, slice, i)), p->v_head_dim * size);
+  const int64_t end = min_i64(row + count, slice->row_end), group = call->problem->group;
+  if (row >= end) return;
+  row_place at = place_of(call, slice, row);
+  const int64_t queries = group == 1 ? end - row : (end - 1) / group - at.query + 1;
+  const int64_t size = (out ? p->out_dtype : p->q_dtype) == ATTEND_F32 ? 4 : 2;
+  at.head = slice->kv_head * group;
+  for (int64_t g = 0; g < group; g++, at.head++)
+    fetch_rows(list, out ? output_at(call, at) : query_at(call, at),
+               (out ? p->out_strides.row : p->q_strides.row) * size, (out ? p->v_head_dim : p->head_dim) * size,
+               queries);
 }
 
 #endif

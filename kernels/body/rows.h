@@ -16,6 +16,7 @@ typedef struct row_place {
 
 ATTEND_INLINE row_place place_of(const attend_call *call, const attend_slice *slice, int64_t row) {
   const int64_t group = call->problem->group;
+  if (group == 1) return (row_place){slice->batch, slice->kv_head, row}; /* two divisions less */
   const row_place at = {slice->batch, slice->kv_head * group + row % group, row / group};
   return at;
 }
@@ -174,10 +175,12 @@ ATTEND_INLINE void exclude_outside(key_range range, int64_t block, int64_t begin
  * bias, ALiBi, and -inf for every key that is not attended. begin and end are multiples of LANES. Only keys that exist
  * are looked up in mask and bias.
  */
-ATTEND_OUTLINE void finish_scores(const attend_call *call, row_place at, key_range range, int64_t block, int64_t begin,
-                                  int64_t end, float *s) {
+ATTEND_OUTLINE void finish_scores(const attend_call *call, const attend_slice *slice, int64_t row, key_range range,
+                                  int64_t block, int64_t begin, int64_t end, float *s) {
   const attend_problem *p = &call->problem->p;
-  for (int64_t j = begin; scores_need_work(p) && j < end; j += LANES) {
+  const bool work = scores_need_work(p);
+  const row_place at = work ? place_of(call, slice, row) : (row_place){0};
+  for (int64_t j = begin; work && j < end; j += LANES) {
     const int64_t key = block + j;
     const int count = (int)max_i64(0, min_i64(LANES, p->kv_len - key));
     vf x = vf_mul(vf_load(s + j), vf_set1(fabsf(p->scale)));

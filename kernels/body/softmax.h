@@ -43,16 +43,12 @@ ATTEND_INLINE void row_exp(float *s, int64_t begin, int64_t end, float base, flo
   *sum = total;
 }
 
-/**
- * The same for value_selected(): a weight is 0 if and only if its key is excluded. Weights too small for f32 become the
- * least normal number, so that what must not be stepped over is not.
- */
+/** The same for value_selected(): the weight of an excluded key is -0, which no attended key has. */
 ATTEND_INLINE void row_exp_selected(float *s, int64_t begin, int64_t end, float base, float unit, vf *sum) {
   for (int64_t j = begin; j < end; j += LANES) {
     const vf x = vf_load(s + j);
     const vf p = vf_exp2(vf_mul(vf_sub(x, vf_set1(base)), vf_set1(exp2_factor(unit))));
-    const vm excluded = vm_gt(vf_set1(-FLT_MAX), x);
-    const vf weight = vf_select(excluded, vf_zero(), vf_max(vf_set1(FLT_MIN), p));
+    const vf weight = vf_select(vm_gt(vf_set1(-FLT_MAX), x), vf_set1(-0.0f), p);
     vf_store(s + j, weight);
     *sum = vf_add(*sum, weight);
   }

@@ -45,17 +45,18 @@ ATTEND_OUTLINE void fetch_ahead(fetch_list *list, const attend_call *call, const
                                 int tile, int count, int64_t block, int64_t first, bool last, int BLOCK) {
   const int64_t rows = slice->row_end - slice->row_begin;
   const int64_t share = (BLOCK * tile + rows - 1) / rows, from = share * (row / tile);
-  list->count = list->at = list->offset = list->lines = 0;
-  if (block == first) fetch_queries(list, call, slice, slice->row_begin + row + tile, tile);
+  list->count = list->at = 0;
+  list->offset = list->lines = 0;
+  if (block == first) fetch_queries(list, call, slice, slice->row_begin + row + tile, tile, false);
   if (!last) {
     fetch_keys(list, call, slice, block + BLOCK + from, share);
     return;
   }
-  if (!slice->partial) fetch_outputs(list, call, slice, slice->row_begin + row, count);
+  if (!slice->partial) fetch_queries(list, call, slice, slice->row_begin + row, count, true);
   const attend_slice *next = slice->next;
   if (!next) return;
   fetch_keys(list, call, next, next->key_begin + from, share);
-  if (row + tile >= rows) fetch_queries(list, call, next, next->row_begin, tile);
+  if (row + tile >= rows) fetch_queries(list, call, next, next->row_begin, tile, false);
 }
 
 ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *slice, char *scratch,
@@ -110,8 +111,8 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
         fetch_spread(&fetch, (end - begin + PANEL - 1) / PANEL + width / PANEL);
         products->scores(tile, q + row * dim, k, dim, begin, end, s, &fetch);
         for (int r = 0; edge && r < count; r++)
-          finish_scores(call, place_of(call, slice, slice->row_begin + row + r), ranges[row + r], block, begin,
-                        vectors_end, s + r * BLOCK);
+          finish_scores(call, slice, slice->row_begin + row + r, ranges[row + r], block, begin, vectors_end,
+                        s + r * BLOCK);
         softmax_step(s, BLOCK, count, begin, vectors_end, unit, selected, max + row, sum + row * LANES, alpha);
         if (selected)
           value_selected(s, BLOCK, v, BLOCK, begin, end, width, PANEL, alpha, o + row * width, count);

@@ -86,8 +86,8 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
     if (!edge) continue;
     if (!w->finite[b]) selected = true;
     for (int r = 0; r < count; r++)
-      finish_scores(w->call, place_of(w->call, w->slice, w->slice->row_begin + row + r), w->range[row + r], block,
-                    keys.begin, vectors_end, tile_scores(w, row0, b, tile) + r * BLOCK);
+      finish_scores(w->call, w->slice, w->slice->row_begin + row + r, w->range[row + r], block, keys.begin, vectors_end,
+                    tile_scores(w, row0, b, tile) + r * BLOCK);
   }
   for (int r = 0; r < count; r++) {
     float max = -INFINITY;
@@ -113,7 +113,7 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
 
 /**
  * Writes a row of attention weights: exp(score - max) times the row's factor where keys are attended, 0 elsewhere, even
- * where the factor is NaN: row_exp_selected() leaves 0 for excluded keys alone.
+ * where the factor is NaN: row_exp_selected() leaves -0 for excluded keys.
  */
 ATTEND_OUTLINE void store_weights(const three_pass *w, int64_t row, int64_t row0, int r, int tile, key_range span,
                                   float factor) {
@@ -122,14 +122,14 @@ ATTEND_OUTLINE void store_weights(const three_pass *w, int64_t row, int64_t row0
   const row_place at = place_of(w->call, w->slice, w->slice->row_begin + row + r);
   float *out = w->call->tensors->weights +
                ((at.batch * problem->q_heads + at.head) * problem->q_len + at.query) * problem->kv_len;
-  memset(out, 0, (size_t)problem->kv_len * sizeof *out);
+  if (problem->kv_len) memset(out, 0, (size_t)problem->kv_len * sizeof *out);
   for (int64_t b = 0; b < w->blocks; b++) {
     const key_range keys = tile_keys(w, span, b);
     const float *s = tile_scores(w, row0, b, tile) + r * BLOCK;
     float *to = out + w->first + b * BLOCK;
     for (int64_t j = keys.begin; j < keys.end; j += LANES) {
       const vf p = vf_load(s + j);
-      const vm excluded = vm_gt(vf_set1(FLT_MIN / 2), p);
+      const vm excluded = vm_gt(vf_zero(), vf_div(vf_set1(1.0f), p)); /* -0 */
       vf_store_n(to + j, vf_select(excluded, vf_zero(), vf_mul(p, vf_set1(factor))), (int)min_i64(LANES, keys.end - j));
     }
   }

@@ -104,8 +104,8 @@ ATTEND_INLINE void value_panels(const float *p, const float *v, int64_t block, i
 }
 
 /**
- * The same where a value is not finite and some row must not see it: a weight of 0 then means "not attended", and is
- * stepped over instead of multiplied.
+ * The same where a value is not finite and some row must not see it: a weight of -0 then means "not attended"
+ * (row_exp_selected()), and is stepped over instead of multiplied.
  */
 ATTEND_OUTLINE void value_selected(const float *p, int ld, const float *v, int64_t block, int64_t begin, int64_t end,
                                    int64_t width, int panel, const float *alpha, float *o, int rows) {
@@ -117,7 +117,7 @@ ATTEND_OUTLINE void value_selected(const float *p, int ld, const float *v, int64
       vf acc = vf_mul(vf_set1(alpha[r]), vf_load(o + r * width + c));
       for (int64_t j = begin; j < end; j++) {
         const float weight = p[r * ld + j];
-        if (weight != 0.0f) acc = vf_fma(vf_set1(weight), vf_load(column + j * stride), acc);
+        if (!signbit(weight)) acc = vf_fma(vf_set1(weight), vf_load(column + j * stride), acc);
       }
       vf_store(o + r * width + c, acc);
     }

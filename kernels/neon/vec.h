@@ -25,7 +25,14 @@ typedef uint32x4_t vm;
 ATTEND_INLINE vf vf_iota(void) { return (vf){0.0f, 1.0f, 2.0f, 3.0f}; }
 
 ATTEND_INLINE vf vf_zero(void) { return vdupq_n_f32(0.0f); }
-ATTEND_INLINE vf vf_set1(float x) { return vdupq_n_f32(x); }
+/**
+ * Products multiply by an element of a register, so that a broadcast costs nothing where its operand is a scalar load.
+ * Compilers must not see that load: they would make it a load with replication, which takes a multiplier's turn.
+ */
+ATTEND_INLINE vf vf_set1(float x) {
+  __asm__("" : "+w"(x));
+  return vdupq_n_f32(x);
+}
 ATTEND_INLINE vf vf_load(const float *p) { return vld1q_f32(p); }
 ATTEND_INLINE void vf_store(float *p, vf v) { vst1q_f32(p, v); }
 
@@ -90,8 +97,6 @@ ATTEND_INLINE vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
 ATTEND_INLINE vf vf_abs(vf a) { return vabsq_f32(a); }
 /** fmax would return NaN, and fmaxnm the number whichever side it stands on. */
 ATTEND_INLINE vf vf_max(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
-/** Where b is a broadcast of memory, compilers load it as a scalar and multiply by element: a broadcast costs nothing.
- */
 ATTEND_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 
 /**
