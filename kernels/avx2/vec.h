@@ -162,6 +162,10 @@ ATTEND_INLINE vm vm_bytes_n(const uint8_t *p, int n) {
 ATTEND_INLINE vm vm_and(vm a, vm b) { return _mm256_and_si256(a, b); }
 ATTEND_INLINE vm vm_gt(vf a, vf b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_GT_OQ)); }
 ATTEND_INLINE bool vm_any(vm m) { return !_mm256_testz_si256(m, m); }
+ATTEND_INLINE vf vf_pin(vf a) {
+  __asm__("" : "+x"(a));
+  return a;
+}
 ATTEND_INLINE void vf_prefetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
 
 #endif

@@ -155,6 +155,10 @@ ATTEND_INLINE vm vm_bytes_n(const uint8_t *p, int n) {
 ATTEND_INLINE vm vm_and(vm a, vm b) { return (vm)(a & b); }
 ATTEND_INLINE vm vm_gt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 ATTEND_INLINE bool vm_any(vm m) { return m != 0; }
+ATTEND_INLINE vf vf_pin(vf a) {
+  __asm__("" : "+v"(a));
+  return a;
+}
 ATTEND_INLINE void vf_prefetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
 
 #endif

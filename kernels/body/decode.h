@@ -61,10 +61,16 @@ enum { DECODE_CHUNK = 64 };
  */
 ATTEND_INLINE int64_t rows_ahead(int64_t row_bytes) { return max_i64(1, 8192 / row_bytes); }
 
-/** Asks for the cache lines of `rows` rows of `bytes` bytes, `stride` bytes apart. */
-ATTEND_INLINE void prefetch_rows(const char *p, int64_t stride, int rows, int64_t bytes) {
-  for (int i = 0; i < rows; i++, p += stride)
-    for (int64_t at = 0; at < bytes; at += 64) vf_prefetch(p + at);
+/** Asks for the cache lines of `bytes` bytes. */
+ATTEND_INLINE void prefetch_row(const char *p, int64_t bytes) {
+  int64_t at = 0;
+  for (; at + 256 <= bytes; at += 256) {
+    vf_prefetch(p + at);
+    vf_prefetch(p + at + 64);
+    vf_prefetch(p + at + 128);
+    vf_prefetch(p + at + 192);
+  }
+  for (; at < bytes; at += 64) vf_prefetch(p + at);
 }
 
 /** Consecutive keys or values of a head as they lie in memory. */
@@ -82,12 +88,13 @@ enum { SCORE_ROWS = LANES >= 16 ? 4 : LANES >= 8 ? 2 : 1 };
 
 /**
  * Scores of ROWS query rows, q_stride apart, with LANES / ROWS keys, `stride` bytes apart, to s, rows ld apart. Every
- * key element that is loaded serves all ROWS rows. Four keys at a time: more pointers than that do not fit registers.
+ * key element that is loaded serves all ROWS rows, and asks for the line `ahead` bytes on. Four keys at a time: more
+ * pointers than that do not fit registers.
  */
-ATTEND_INLINE void score_group(const float *q, int64_t q_stride, const char *k, int64_t stride, int64_t dim, float *s,
-                               int64_t ld, const int ROWS, const attend_dtype DTYPE) {
+ATTEND_INLINE void score_group(const float *q, int64_t q_stride, const char *k, int64_t stride, int64_t dim,
+                               int64_t ahead, float *s, int64_t ld, const int ROWS, const attend_dtype DTYPE) {
   const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4;
-  const int64_t whole = dim / LANES * LANES;
+  const int64_t whole = dim / LANES * LANES, size = DTYPE == ATTEND_F32 ? 4 : 2;
   vf acc[LANES];
   ATTEND_UNROLL
   for (int i = 0; i < LANES; i++) acc[i] = vf_zero();
@@ -95,8 +102,12 @@ ATTEND_INLINE void score_group(const float *q, int64_t q_stride, const char *k, 
   for (int i = 0; i < KEYS; i += QUAD) {
     for (int64_t d = 0; d < whole; d += LANES) {
       vf key[4];
+      if (d * size % 64 == 0) {
+        ATTEND_UNROLL
+        for (int j = 0; j < QUAD; j++) vf_prefetch(k + j * stride + d * size + ahead);
+      }
       ATTEND_UNROLL
-      for (int j = 0; j < QUAD; j++) key[j] = load_as_f32(element(k + j * stride, DTYPE, d), DTYPE);
+      for (int j = 0; j < QUAD; j++) key[j] = vf_pin(load_as_f32(element(k + j * stride, DTYPE, d), DTYPE));
       ATTEND_UNROLL
       for (int r = 0; r < ROWS; r++) {
         const vf row = vf_load(q + r * q_stride + d);
@@ -119,9 +130,9 @@ ATTEND_INLINE void score_group(const float *q, int64_t q_stride, const char *k, 
 }
 
 #define DEFINE_SCORE_GROUP(name, rows, dtype)                                                                          \
-  ATTEND_OUTLINE void name(const float *q, int64_t q_stride, const char *k, int64_t stride, int64_t dim, float *s,     \
-                           int64_t ld) {                                                                               \
-    score_group(q, q_stride, k, stride, dim, s, ld, rows, dtype);                                                      \
+  ATTEND_OUTLINE void name(const float *q, int64_t q_stride, const char *k, int64_t stride, int64_t dim,               \
+                           int64_t ahead, float *s, int64_t ld) {                                                      \
+    score_group(q, q_stride, k, stride, dim, ahead, s, ld, rows, dtype);                                               \
   }
 DEFINE_SCORE_GROUP(score_group_f32, SCORE_ROWS, ATTEND_F32)
 DEFINE_SCORE_GROUP(score_group_f16, SCORE_ROWS, ATTEND_F16)
@@ -131,8 +142,8 @@ DEFINE_SCORE_GROUP(score_group_one_f16, 1, ATTEND_F16)
 DEFINE_SCORE_GROUP(score_group_one_bf16, 1, ATTEND_BF16)
 
 /** score_group() for one number of rows and one element type. */
-typedef void score_group_fn(const float *q, int64_t q_stride, const char *k, int64_t stride, int64_t dim, float *s,
-                            int64_t ld);
+typedef void score_group_fn(const float *q, int64_t q_stride, const char *k, int64_t stride, int64_t dim, int64_t ahead,
+                            float *s, int64_t ld);
 
 /** Scores of `rows` rows, as many as `group` takes, with all keys of a block, to s, rows ld apart. */
 ATTEND_OUTLINE void score_rows(const float *q, const kv_rows *k, float *s, int64_t ld, int rows,
@@ -142,16 +153,14 @@ ATTEND_OUTLINE void score_rows(const float *q, const kv_rows *k, float *s, int64
   if (k->count < keys) { /* fewer keys than a group holds: one at a time, as a group of copies */
     float one[LANES];
     for (int64_t j = 0; j < k->count; j++) {
-      group(q, q_stride, k->at + j * k->stride, 0, k->dim, one, keys);
+      group(q, q_stride, k->at + j * k->stride, 0, k->dim, 0, one, keys);
       for (int r = 0; r < rows; r++) s[r * ld + j] = one[r * keys];
     }
     return;
   }
   for (int64_t j = 0; j < k->count; j += keys) {
     const int64_t first = min_i64(j, k->count - keys); /* the last group may overlap the one before: same bits again */
-    const char *at = k->at + first * k->stride;
-    if (k->ahead) prefetch_rows(at + k->ahead, k->stride, keys, k->bytes);
-    group(q, q_stride, at, k->stride, k->dim, s + first, ld);
+    group(q, q_stride, k->at + first * k->stride, k->stride, k->dim, k->ahead, s + first, ld);
   }
 }
 
@@ -171,11 +180,11 @@ ATTEND_INLINE void decode_value_tile(const float *s, const char *at, const kv_ro
   }
   for (int64_t j = 0; j < count; j++, at += stride) {
     vf column[8];
-    if (ahead) prefetch_rows(at + ahead, 0, 1, v->bytes);
+    if (ahead) prefetch_row(at + ahead, v->bytes);
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++)
       column[c] = tail ? load_as_f32_n(element(at, DTYPE, c * LANES), DTYPE, tail)
-                       : load_as_f32(element(at, DTYPE, c * LANES), DTYPE);
+                       : vf_pin(load_as_f32(element(at, DTYPE, c * LANES), DTYPE));
     ATTEND_UNROLL
     for (int r = 0; r < ROWS; r++) {
       const vf weight = vf_set1(s[r * LD + j]);

@@ -151,6 +151,10 @@ ATTEND_INLINE vm vm_bytes_n(const uint8_t *p, int n) {
 ATTEND_INLINE vm vm_and(vm a, vm b) { return vandq_u32(a, b); }
 ATTEND_INLINE vm vm_gt(vf a, vf b) { return vcgtq_f32(a, b); }
 ATTEND_INLINE bool vm_any(vm m) { return vmaxvq_u32(m) != 0; }
+ATTEND_INLINE vf vf_pin(vf a) {
+  __asm__("" : "+w"(a));
+  return a;
+}
 ATTEND_INLINE void vf_prefetch(const void *p) { __builtin_prefetch(p); }
 
 #endif

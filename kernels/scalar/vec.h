@@ -62,6 +62,7 @@ ATTEND_INLINE vm vm_bytes_n(const uint8_t *p, int n) { return n && *p; }
 ATTEND_INLINE vm vm_and(vm a, vm b) { return a && b; }
 ATTEND_INLINE vm vm_gt(vf a, vf b) { return a > b; }
 ATTEND_INLINE bool vm_any(vm m) { return m; }
+ATTEND_INLINE vf vf_pin(vf a) { return a; }
 ATTEND_INLINE void vf_prefetch(const void *p) { __builtin_prefetch(p); }
 
 #endif
