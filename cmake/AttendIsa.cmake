@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 include(CheckCCompilerFlag)
 
-set(ATTEND_ISA_KNOWN "")       # names, as the alternatives of a regex
 set(ATTEND_ISA_BUILT "")       # names
 set(ATTEND_ISA_DEFINITIONS "") # ATTEND_BUILD_<NAME>, for kernels/kernels.def
 set(ATTEND_ISA_OBJECTS "")     # for the libraries
@@ -11,7 +10,6 @@ set(ATTEND_ISA_OBJECTS "")     # for the libraries
 # Makes an object library of kernels/<name>/*.c, compiled with FLAGS and nothing else, when the target processor matches
 # the regex and the compiler knows the flags. Its flags are left in ATTEND_ISA_FLAGS_<name>.
 macro(attend_isa name)
-  string(JOIN "|" ATTEND_ISA_KNOWN ${ATTEND_ISA_KNOWN} ${name})
   _attend_isa(${name} ${ARGN})
   if(TARGET attend_${name})
     string(TOUPPER ${name} _attend_upper)
@@ -40,9 +38,6 @@ function(_attend_isa name)
   foreach(file IN LISTS isa_EXCLUDE)
     list(REMOVE_ITEM sources ${PROJECT_SOURCE_DIR}/kernels/${name}/${file})
   endforeach()
-  if(NOT sources) # GROWING
-    return()
-  endif()
   add_library(attend_${name} OBJECT ${sources})
   target_include_directories(attend_${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)
   target_compile_options(attend_${name} PRIVATE ${isa_FLAGS})

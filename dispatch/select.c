@@ -11,8 +11,8 @@
 #include "dispatch/dispatch.h"
 
 enum {
-  FEW_QUERIES = 16,      /* up to so many, keys and values are better read in place than packed */
-  DECODE_ROWS = 64,      /* rows of a decode slice, if the group is not larger */
+  DECODE_QUERIES = 16,   /* of a decode slice at least, and */
+  DECODE_ROWS = 64,      /* rows */
   LEAST_TILES = 4,       /* register tiles of a slice: fewer do not pay for packing a key block */
   SLICES_PER_THREAD = 4, /* for balance */
   SPLIT_ITEMS = 64,      /* keys are split until there is work for so many threads */
@@ -32,8 +32,9 @@ static int64_t round_down(int64_t a, int64_t unit) { return a / unit * unit; }
 /** Query rows of a slice below which cutting finer costs more than it balances. */
 static int64_t least_rows(const attend_resolved *r, const attend_kernel *kernel) {
   /* Decode reads every key for each slice: all queries of a group together, or keys are read again. */
-  int64_t rows = kernel->body == ATTEND_BODY_DECODE ? round_up(max(DECODE_ROWS, FEW_QUERIES * r->group), kernel->q_rows)
-                                                    : LEAST_TILES * (int64_t)kernel->q_rows;
+  int64_t rows = kernel->body == ATTEND_BODY_DECODE
+                     ? round_up(max(DECODE_ROWS, DECODE_QUERIES * r->group), kernel->q_rows)
+                     : LEAST_TILES * (int64_t)kernel->q_rows;
   return min(rows, r->rows);
 }
 
@@ -119,8 +120,19 @@ static attend_status choose_named(const attend_resolved *r, const attend_env *en
   return ATTEND_OK;
 }
 
-/** Which body suits a problem best, then the others in the order in which they would do. */
-static const attend_body *rank_bodies(const attend_resolved *r, char *reason, size_t size) {
+/**
+ * Query rows of a head up to which decode beats packing. Measured on Zen 5, streaming / decode in GFLOP/s: AVX-512, D =
+ * 128: 188 / 197 at 32 rows, 221 / 198 at 64; D = 64: 106 / 107 at 8 rows, 140 / 116 at 16; AVX2: 87 / 90 at 16 rows,
+ * 101 / 95 at 32. The sums across lanes that decode needs weigh more the wider the vectors and the shorter the rows.
+ */
+static int64_t decode_rows(const attend_resolved *r, attend_isa isa) {
+  if (isa != ATTEND_ISA_AVX512) return 16;
+  const int64_t d = min(r->p.head_dim, 128);
+  return max(4, 32 * d * d / (128 * 128));
+}
+
+/** Which body suits a problem best on an ISA, then the others in the order in which they would do. */
+static const attend_body *rank_bodies(const attend_resolved *r, attend_isa isa, char *reason, size_t size) {
   static const attend_body prefill[] = {ATTEND_BODY_STREAMING, ATTEND_BODY_TILED, ATTEND_BODY_BLOCKED,
                                         ATTEND_BODY_DECODE};
   static const attend_body decode[] = {ATTEND_BODY_DECODE, ATTEND_BODY_STREAMING, ATTEND_BODY_TILED,
@@ -131,7 +143,7 @@ static const attend_body *rank_bodies(const attend_resolved *r, char *reason, si
     snprintf(reason, size, "heuristic: attention weights wanted, so all scores are held");
     return weights;
   }
-  if (r->p.q_len <= FEW_QUERIES) {
+  if (r->rows <= decode_rows(r, isa)) {
     snprintf(reason, size, "heuristic: %" PRId64 " query row%s a key head, keys are read once, in place", r->rows,
              r->rows == 1 ? "" : "s");
     return decode;
@@ -149,13 +161,14 @@ static int place_of(const attend_body *ranking, attend_body body) {
 
 /** The widest instruction set first, then the best body, then the first row of the table. */
 static attend_status choose_by_heuristics(const attend_resolved *r, const attend_env *env, attend_choice *choice) {
-  const attend_body *ranking = rank_bodies(r, choice->reason, sizeof choice->reason);
   const attend_kernel *best = NULL;
+  const attend_body *ranking = NULL;
   char why[200] = "";
   for (size_t i = 0; i < attend_kernel_count(); i++) {
     const attend_kernel *kernel = attend_kernel_at(i);
     if (!attend_kernel_runnable(kernel, env->isa, NULL, 0) || !attend_kernel_can(kernel, r, why, sizeof why)) continue;
     int wider = best ? attend_isa_rank(kernel->isa) - attend_isa_rank(best->isa) : 1;
+    if (wider > 0) ranking = rank_bodies(r, kernel->isa, choice->reason, sizeof choice->reason);
     if (wider > 0 || (wider == 0 && place_of(ranking, kernel->body) < place_of(ranking, best->body))) best = kernel;
   }
   if (!best)

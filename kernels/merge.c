@@ -49,16 +49,17 @@ static row_state *merge_row(float *partial, int64_t splits, int64_t split_stride
   return merged;
 }
 
+/* + 0 makes -0 a 0, as in the bodies: the sign of a 0 must not depend on how rows are cut into slices. */
 static void store_row(void *out, attend_dtype dtype, int64_t at, const float *values, float factor, int64_t count) {
   switch (dtype) {
   case ATTEND_F16:
-    for (int64_t d = 0; d < count; d++) ((uint16_t *)out)[at + d] = f32_to_f16(values[d] * factor);
+    for (int64_t d = 0; d < count; d++) ((uint16_t *)out)[at + d] = f32_to_f16(values[d] * factor + 0.0f);
     break;
   case ATTEND_BF16:
-    for (int64_t d = 0; d < count; d++) ((uint16_t *)out)[at + d] = f32_to_bf16(values[d] * factor);
+    for (int64_t d = 0; d < count; d++) ((uint16_t *)out)[at + d] = f32_to_bf16(values[d] * factor + 0.0f);
     break;
   default:
-    for (int64_t d = 0; d < count; d++) ((float *)out)[at + d] = values[d] * factor;
+    for (int64_t d = 0; d < count; d++) ((float *)out)[at + d] = values[d] * factor + 0.0f;
   }
 }
 

@@ -29,7 +29,9 @@ void attend_test_expect_no_leak(void) {}
 
 /* Criterion does not look at the exit status of a test that has returned: a race must end the test where it is. */
 FOUND const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "allocator_may_return_null=1:halt_on_error=1"; }
+const char *__tsan_default_options(void) {
+  return "allocator_may_return_null=1:halt_on_error=1:ignore_noninstrumented_modules=1";
+}
 
 /*
  * Criterion maps the memory that it shares with a test at an address made of random bits, times 2^24, from

@@ -126,8 +126,8 @@ Test(npy, headers_as_others_write_them) {
       " { 'fortran_order' : False ,\t'descr' : '<f4' , 'shape' : ( 2 , ) , } \r\n",
       "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2, ), }",
       "{'descr': '<f4', 'fortran_order': False, 'shape': (002,), }",
-      "{'descr': '<f4', 'fortran_order': False, "
-      "'shape': (1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2)}",
+      ("{'descr': '<f4', 'fortran_order': False, "
+       "'shape': (1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2)}"),
   };
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
     cr_expect(read_text(1, texts[i], 8), "%s: %s", texts[i], why);

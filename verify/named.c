@@ -185,6 +185,8 @@ static const attend_verify_case cases[] = {
     {"scale-1", SHAPE(1, 2, 2, 17, 65, 16, 16), SCALE(1.0f), LSE},
     {"scale-small", SHAPE(1, 2, 2, 17, 65, 16, 16), SCALE(1e-4f), LSE},
     {"scale-negative", SHAPE(1, 2, 2, 17, 65, 16, 16), SCALE(-0.5f), LSE},
+    {"scale-negative-mask", SHAPE(1, 4, 2, 17, 65, 16, 16), SCALE(-0.5f), MASK(SOME, H_), LSE},
+    {"scale-greatest", SHAPE(1, 2, 2, 17, 65, 16, 16), SCALE(3e38f), VALUES(ZERO_Q), LSE},
     {"sinks", SHAPE(2, 4, 2, 17, 65, 16, 16), SINKS, LSE},
     {"sinks-causal-window", SHAPE(1, 8, 2, 33, 127, 8, 8), SINKS, BOTTOM_RIGHT, WINDOW(31, -1), LSE},
     {"sinks-decode", SHAPE(1, 8, 2, 1, 513, 16, 16), SINKS, LSE},
@@ -243,6 +245,8 @@ static const attend_verify_case cases[] = {
     {"weights-long", SHAPE(1, 2, 1, 9, 700, 16, 16), WEIGHTS, BOTTOM_RIGHT, LSE},
     {"weights-sinks-rows", SHAPE(1, 4, 2, 17, 65, 16, 16), WEIGHTS, SINKS, MASK(ROWS, 0), LSE},
     {"weights-nan", SHAPE(1, 2, 1, 33, 33, 16, 16), WEIGHTS, NONFINITE(NAN_IN_K), TOP_LEFT, LSE},
+    {"weights-nan-falling", SHAPE(1, 2, 1, 9, 400, 16, 16), WEIGHTS, NONFINITE(NAN_IN_K), VALUES(FALLING),
+     BOTTOM_RIGHT},
     {"weights-everything", SHAPE(2, 4, 2, 17, 65, 16, 16), WEIGHTS, EVERYTHING, BOTTOM_RIGHT},
     {"weights-decode", SHAPE(1, 8, 2, 1, 127, 16, 16), WEIGHTS, PER_BATCH, LSE},
 

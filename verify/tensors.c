@@ -185,6 +185,7 @@ static float number(const attend_verify_case *c, const attend_problem *p, int wh
   case ATTEND_VERIFY_EQUAL: return which == ATTEND_VERIFY_K ? normal(key + 3, d) : x;
   case ATTEND_VERIFY_DENORMAL: return below(key + 7, index, 2) ? denormal * x : x;
   case ATTEND_VERIFY_DENORMAL_V: return which == ATTEND_VERIFY_V ? denormal * x : x;
+  case ATTEND_VERIFY_ZERO_Q: return query ? 0.0f : x;
   default: return x;
   }
 }

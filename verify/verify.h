@@ -79,6 +79,7 @@ typedef enum attend_verify_values {
   ATTEND_VERIFY_EQUAL,      /**< all scores of a row equal */
   ATTEND_VERIFY_DENORMAL,   /**< denormal numbers among the others in q, k and v */
   ATTEND_VERIFY_DENORMAL_V, /**< nothing but denormal numbers in v */
+  ATTEND_VERIFY_ZERO_Q,     /**< queries of zeros: scores of 0, however large the scale */
   ATTEND_VERIFY_VALUES_COUNT
 } attend_verify_values;
 

@@ -68,7 +68,12 @@ extern "C" {
 
 /* A struct with every field at its default and struct_size set, as an expression that no compiler warns about. */
 #ifdef __cplusplus
-#define ATTEND_INIT_(type) ([] { type init_{}; init_.struct_size = sizeof(type); return init_; }())
+#define ATTEND_INIT_(type)                                                                                             \
+  ([] {                                                                                                                \
+    type init_{};                                                                                                      \
+    init_.struct_size = sizeof(type);                                                                                  \
+    return init_;                                                                                                      \
+  }())
 #else
 #define ATTEND_INIT_(type) {.struct_size = sizeof(type)}
 #endif
@@ -108,12 +113,7 @@ ATTEND_API const char *attend_version(void);
 /* --------------------------------------------------------------------------------------------------------- problem */
 
 /** Element types. IEEE binary32, binary16, and bfloat16 (the upper half of a binary32). */
-typedef enum attend_dtype {
-  ATTEND_DTYPE_DEFAULT = 0,
-  ATTEND_F32 = 1,
-  ATTEND_F16 = 2,
-  ATTEND_BF16 = 3
-} attend_dtype;
+typedef enum attend_dtype { ATTEND_DTYPE_DEFAULT = 0, ATTEND_F32 = 1, ATTEND_F16 = 2, ATTEND_BF16 = 3 } attend_dtype;
 
 /**
  * Causal masks. Query i stands at position p(i) = i + offset among the keys and attends key j only if j <= p(i).
@@ -155,7 +155,8 @@ typedef struct attend_strides4 {
  *     s = scale * dot(q[i], k[j])
  *     s = softcap * tanh(s / softcap)               if softcap > 0
  *     s = s + bias[b, h, i, j]                      if bias_dtype is set
- *     s = s - alibi_slopes[h] * |p(i) - j|          if alibi is set (Press et al. 2021, https://arxiv.org/abs/2108.12409)
+ *     s = s - alibi_slopes[h] * |p(i) - j|          if alibi is set (Press et al. 2021,
+ * https://arxiv.org/abs/2108.12409)
  *
  * A key is attended when it passes every mask that is given: causal, window, kv lengths and boolean mask; and a score
  * of -inf, from a bias for instance, excludes a key just as a mask does. What is in keys and values that are not
@@ -212,7 +213,8 @@ typedef struct attend_problem {
    */
   int batch_invariant;
 
-  int reserved; /**< 0. Fills the struct up, so that fields added behind it are never in a byte an old caller left unset */
+  int reserved; /**< 0. Fills the struct up, so that fields added behind it are never in a byte an old caller left unset
+                 */
 } attend_problem;
 
 #define ATTEND_PROBLEM_INIT ATTEND_INIT_(attend_problem)

@@ -35,15 +35,24 @@ ATTEND_INLINE decode_layout decode_plan(const attend_resolved *problem, const at
   return at;
 }
 
-/** Query rows as f32, `width` floats apart and filled up with zeros, negated for a negative scale (score_unit()). */
+/** Rows of a score group: four, as far as LANES sums leave four keys a row. */
+enum { SCORE_ROWS = LANES >= 16 ? 4 : LANES >= 8 ? 2 : 1 };
+
+/**
+ * Query rows as f32, `width` floats each and filled up with zeros, negated for a negative scale (score_unit()). The
+ * rows of a score group lie interleaved, a vector of each in turn, so that one pointer reaches them all.
+ */
 ATTEND_OUTLINE void copy_queries(const attend_call *call, const attend_slice *slice, int64_t width, float *q) {
   const attend_problem *p = &call->problem->p;
   const vf sign = vf_set1(p->scale < 0.0f ? -1.0f : 1.0f);
-  for (int64_t row = slice->row_begin; row < slice->row_end; row++, q += width) {
-    const void *from = query_at(call, place_of(call, slice, row));
+  const int64_t rows = slice->row_end - slice->row_begin, grouped = rows / SCORE_ROWS * SCORE_ROWS;
+  for (int64_t r = 0; r < rows; r++) {
+    const void *from = query_at(call, place_of(call, slice, slice->row_begin + r));
+    const int64_t together = r < grouped ? SCORE_ROWS : 1, first = r / together * together;
+    float *to = q + first * width + (r - first) * LANES;
     for (int64_t d = 0; d < width; d += LANES) {
       const int n = (int)min_i64(LANES, p->head_dim - d);
-      vf_store(q + d, vf_mul(sign, load_as_f32_n(element(from, p->q_dtype, d), p->q_dtype, n)));
+      vf_store(to + d * together, vf_mul(sign, load_as_f32_n(element(from, p->q_dtype, d), p->q_dtype, n)));
     }
   }
 }
@@ -83,56 +92,53 @@ typedef struct kv_rows {
   int64_t ahead; /**< bytes from a row to the one to ask for meanwhile; 0 = none */
 } kv_rows;
 
-/** Rows of a score group: four, as far as LANES sums leave four keys a row. */
-enum { SCORE_ROWS = LANES >= 16 ? 4 : LANES >= 8 ? 2 : 1 };
-
 /**
- * Scores of ROWS query rows, q_stride apart, with LANES / ROWS keys, `stride` bytes apart, to s, rows ld apart. Every
- * key element that is loaded serves all ROWS rows, and asks for the line `ahead` bytes on. Four keys at a time: more
+ * Scores of a group of ROWS query rows with LANES / ROWS keys, `stride` bytes apart, to s, rows ld apart. Every key
+ * element that is loaded serves all ROWS rows, and asks for the line `ahead` bytes on. Four keys at a time: more
  * pointers than that do not fit registers.
  */
-ATTEND_INLINE void score_group(const float *q, int64_t q_stride, const char *k, int64_t stride, int64_t dim,
-                               int64_t ahead, float *s, int64_t ld, const int ROWS, const attend_dtype DTYPE) {
+ATTEND_INLINE void score_group(const float *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s,
+                               int64_t ld, const int ROWS, const attend_dtype DTYPE) {
   const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4;
-  const int64_t whole = dim / LANES * LANES, size = DTYPE == ATTEND_F32 ? 4 : 2;
+  const int64_t whole = dim / LANES * LANES, size = DTYPE == ATTEND_F32 ? 4 : 2, stride3 = 3 * stride;
   vf acc[LANES];
   ATTEND_UNROLL
   for (int i = 0; i < LANES; i++) acc[i] = vf_zero();
   ATTEND_UNROLL
   for (int i = 0; i < KEYS; i += QUAD) {
-    for (int64_t d = 0; d < whole; d += LANES) {
+    const char *at = k + i * stride, *end = at + whole * size;
+    const float *row = q;
+    for (; at < end; at += LANES * size, row += ROWS * LANES) {
+      const char *const keys[4] = {at, at + stride, at + 2 * stride, at + stride3};
       vf key[4];
-      if (d * size % 64 == 0) {
-        ATTEND_UNROLL
-        for (int j = 0; j < QUAD; j++) vf_prefetch(k + j * stride + d * size + ahead);
-      }
       ATTEND_UNROLL
-      for (int j = 0; j < QUAD; j++) key[j] = vf_pin(load_as_f32(element(k + j * stride, DTYPE, d), DTYPE));
+      for (int j = 0; j < QUAD; j++) vf_prefetch(keys[j] + ahead);
+      ATTEND_UNROLL
+      for (int j = 0; j < QUAD; j++) key[j] = vf_pin(load_as_f32(keys[j], DTYPE));
       ATTEND_UNROLL
       for (int r = 0; r < ROWS; r++) {
-        const vf row = vf_load(q + r * q_stride + d);
+        const vf x = vf_load(row + r * LANES);
         ATTEND_UNROLL
-        for (int j = 0; j < QUAD; j++) acc[r * KEYS + i + j] = vf_fma(row, key[j], acc[r * KEYS + i + j]);
+        for (int j = 0; j < QUAD; j++) acc[r * KEYS + i + j] = vf_fma(x, key[j], acc[r * KEYS + i + j]);
       }
     }
     if (whole < dim) {
       ATTEND_UNROLL
       for (int j = 0; j < QUAD; j++) {
-        const vf key = load_as_f32_n(element(k + j * stride, DTYPE, whole), DTYPE, (int)(dim - whole));
+        const vf key = load_as_f32_n(at + j * stride, DTYPE, (int)(dim - whole));
         ATTEND_UNROLL
         for (int r = 0; r < ROWS; r++)
-          acc[r * KEYS + i + j] = vf_fma(vf_load(q + r * q_stride + whole), key, acc[r * KEYS + i + j]);
+          acc[r * KEYS + i + j] = vf_fma(vf_load(row + r * LANES), key, acc[r * KEYS + i + j]);
       }
     }
-    k += QUAD * stride;
   }
   vf_store_groups(s, ld, vf_sum_each(acc), KEYS);
 }
 
 #define DEFINE_SCORE_GROUP(name, rows, dtype)                                                                          \
-  ATTEND_OUTLINE void name(const float *q, int64_t q_stride, const char *k, int64_t stride, int64_t dim,               \
-                           int64_t ahead, float *s, int64_t ld) {                                                      \
-    score_group(q, q_stride, k, stride, dim, ahead, s, ld, rows, dtype);                                               \
+  ATTEND_OUTLINE void name(const float *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s,        \
+                           int64_t ld) {                                                                               \
+    score_group(q, k, stride, dim, ahead, s, ld, rows, dtype);                                                         \
   }
 DEFINE_SCORE_GROUP(score_group_f32, SCORE_ROWS, ATTEND_F32)
 DEFINE_SCORE_GROUP(score_group_f16, SCORE_ROWS, ATTEND_F16)
@@ -142,25 +148,24 @@ DEFINE_SCORE_GROUP(score_group_one_f16, 1, ATTEND_F16)
 DEFINE_SCORE_GROUP(score_group_one_bf16, 1, ATTEND_BF16)
 
 /** score_group() for one number of rows and one element type. */
-typedef void score_group_fn(const float *q, int64_t q_stride, const char *k, int64_t stride, int64_t dim, int64_t ahead,
-                            float *s, int64_t ld);
+typedef void score_group_fn(const float *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s,
+                            int64_t ld);
 
 /** Scores of `rows` rows, as many as `group` takes, with all keys of a block, to s, rows ld apart. */
 ATTEND_OUTLINE void score_rows(const float *q, const kv_rows *k, float *s, int64_t ld, int rows,
                                score_group_fn *group) {
-  const int64_t q_stride = round_up(k->dim, LANES);
   const int keys = LANES / rows;
   if (k->count < keys) { /* fewer keys than a group holds: one at a time, as a group of copies */
     float one[LANES];
     for (int64_t j = 0; j < k->count; j++) {
-      group(q, q_stride, k->at + j * k->stride, 0, k->dim, 0, one, keys);
+      group(q, k->at + j * k->stride, 0, k->dim, 0, one, keys);
       for (int r = 0; r < rows; r++) s[r * ld + j] = one[r * keys];
     }
     return;
   }
   for (int64_t j = 0; j < k->count; j += keys) {
     const int64_t first = min_i64(j, k->count - keys); /* the last group may overlap the one before: same bits again */
-    group(q, q_stride, k->at + first * k->stride, k->stride, k->dim, k->ahead, s + first, ld);
+    group(q, k->at + first * k->stride, k->stride, k->dim, k->ahead, s + first, ld);
   }
 }
 

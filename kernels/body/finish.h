@@ -12,7 +12,8 @@ ATTEND_INLINE void store_row_as(void *out, attend_dtype dtype, const float *o, i
   const vf f = vf_set1(factor);
   for (int64_t c = 0; c < dim; c += LANES) {
     const int n = (int)min_i64(LANES, dim - c);
-    const vf x = vf_mul(f, vf_load(o + c));
+    /* + 0 makes -0 a 0: weights of 0 in a block that another row needs would do so too, or not, as rows are cut. */
+    const vf x = vf_add(vf_mul(f, vf_load(o + c)), vf_zero());
     if (dtype == ATTEND_F32 && n == LANES)
       vf_store((float *)out + c, x);
     else if (dtype == ATTEND_F32)

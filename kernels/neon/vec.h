@@ -75,9 +75,7 @@ ATTEND_INLINE void vh_store_n(uint16_t *p, uint16x4_t h, int n) {
 ATTEND_INLINE vf vf_from_f16(uint16x4_t h) { return vcvt_f32_f16(vreinterpret_f16_u16(h)); }
 ATTEND_INLINE vf vf_load_f16(const uint16_t *p) { return vf_from_f16(vld1_u16(p)); }
 ATTEND_INLINE vf vf_load_f16_n(const uint16_t *p, int n) { return vf_from_f16(vh_load_n(p, n)); }
-ATTEND_INLINE void vf_store_f16_n(uint16_t *p, vf v, int n) {
-  vh_store_n(p, vreinterpret_u16_f16(vcvt_f16_f32(v)), n);
-}
+ATTEND_INLINE void vf_store_f16_n(uint16_t *p, vf v, int n) { vh_store_n(p, vreinterpret_u16_f16(vcvt_f16_f32(v)), n); }
 
 ATTEND_INLINE vf vf_from_bf16(uint16x4_t h) { return vreinterpretq_f32_u32(vshll_n_u16(h, 16)); }
 ATTEND_INLINE vf vf_load_bf16(const uint16_t *p) { return vf_from_bf16(vld1_u16(p)); }

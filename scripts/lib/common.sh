@@ -31,7 +31,10 @@ present() {
     clang-19 | clang-format-19) have "$1" ;;
     libomp-19-dev) [ -e /usr/lib/llvm-19/lib/libomp.so ] ;;
     libclang-rt-19-dev) echo 'int main(void) { return 0; }' | clang-19 -fsanitize=thread -x c - -o /dev/null ;;
-    qemu-user) have qemu-x86_64 ;;
+    qemu-user) have qemu-x86_64 && have qemu-aarch64 ;;
+    gcc-aarch64-linux-gnu) have aarch64-linux-gnu-gcc ;;
+    libc6-dev-arm64-cross) [ -e /usr/aarch64-linux-gnu/include/stdlib.h ] ;;
+    llvm-19) have llvm-mca-19 ;;
     valgrind) have valgrind ;;
     *) die "no proof is known for package $1" ;;
   esac 2>/dev/null

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+# Processors that this machine is not: builds for them, and what runs their programs here. Source it behind common.sh.
+
+for_cross=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross clang-19 qemu-user)
+cross_builds=(aarch64-gcc aarch64-clang)
+
+# Where the libraries for AArch64 lie that the program needs beyond the C library.
+arm64_root=$ROOT/build-aarch64-root
+
+# need_cross: installs compilers, emulators and libraries.
+need_cross() {
+  need "${for_build[@]}" "${for_cross[@]}"
+  [ -e "$arm64_root/usr/lib/aarch64-linux-gnu/libcjson.so" ] || unpack_arm64 libcjson-dev libcjson1
+}
+
+# unpack_arm64 <package>...: unpacks packages for AArch64 under arm64_root. apt-get gets lists of its own, so that neither
+# root is needed nor this system is told of a second architecture.
+unpack_arm64() {
+  local apt package
+  have apt-get && have dpkg-deb || die "please unpack the arm64 packages of Debian's $* in $arm64_root"
+  say "fetching $* for arm64"
+  apt=$(mktemp -d)
+  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$arm64_root"
+  (
+    cd "$apt"
+    options=(-q -o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o Dir::State::lists="$apt/lists"
+      -o Dir::Cache="$apt/cache" -o APT::Sandbox::User=root)
+    apt-get "${options[@]}" update && apt-get "${options[@]}" download "$@"
+  ) </dev/null | progress || die "apt-get could not fetch $* for arm64: is the network there, and does this system's mirror hold arm64?"
+  for package in "$apt"/*.deb; do
+    dpkg-deb -x "$package" "$arm64_root" || die "cannot unpack ${package##*/}"
+  done
+  rm -rf "$apt"
+}
+
+# cross_compiler <preset>: the command that compiles for it.
+cross_compiler() {
+  case $1 in
+    aarch64-gcc) echo aarch64-linux-gnu-gcc ;;
+    aarch64-clang) echo clang-19 --target=aarch64-linux-gnu ;;
+  esac
+}
+
+# build_cross <preset> [<cmake option>...]: build(), with what pkg-config says of AArch64's libraries.
+build_cross() {
+  PKG_CONFIG_LIBDIR=$arm64_root/usr/lib/aarch64-linux-gnu/pkgconfig PKG_CONFIG_SYSROOT_DIR=$arm64_root build "$@"
+}
+
+# run_on <preset> <processor> [<qemu option>...] -- <attend argument>...: runs a build's program under qemu, or as it is on
+# the processor "native".
+run_on() {
+  local preset=$1 processor=$2 options=()
+  shift 2
+  while [ "$1" != -- ]; do
+    options+=("$1")
+    shift
+  done
+  shift
+  local program
+  program=$(build_dir "$preset")/attend
+  case $preset-$processor in
+    aarch64-*) qemu-aarch64 -cpu "$processor" -L /usr/aarch64-linux-gnu "${options[@]}" "$program" "$@" ;;
+    *-native) "$program" "$@" ;;
+    *) qemu-x86_64 -cpu "$processor" "${options[@]}" "$program" "$@" ;;
+  esac
+}

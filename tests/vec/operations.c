@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * The vector operations of one instruction set, made callable. Compiled once for every kernels/<isa>/vec.h, with that
+ * folder's flags, ATTEND_VEC_H its path and ATTEND_VEC_TABLE the name of the table that is defined here.
+ */
+#include "tests/vec/operations.h"
+
+#include ATTEND_VEC_H
+
+#include "kernels/body/rows.h"
+
+static void zero(float *to) { vf_store(to, vf_zero()); }
+static void set1(float x, float *to) { vf_store(to, vf_set1(x)); }
+static void iota(float *to) { vf_store(to, vf_iota()); }
+
+#define LOADS(name, type)                                                                                              \
+  static void load##name(const void *p, float *to) { vf_store(to, vf_load##name((const type *)p)); }                   \
+  static void load##name##_n(const void *p, int n, float *to) { vf_store(to, vf_load##name##_n((const type *)p, n)); }
+#define STORES(name, type)                                                                                             \
+  static void store##name##_n(void *p, const float *v, int n) { vf_store##name##_n((type *)p, vf_load(v), n); }
+LOADS(, float)
+LOADS(_f16, uint16_t)
+LOADS(_bf16, uint16_t)
+STORES(, float)
+STORES(_f16, uint16_t)
+STORES(_bf16, uint16_t)
+static void store(void *p, const float *v) { vf_store((float *)p, vf_load(v)); }
+
+#define BINARY(name)                                                                                                   \
+  static void op_##name(const float *a, const float *b, float *to) { vf_store(to, vf_##name(vf_load(a), vf_load(b))); }
+BINARY(add)
+BINARY(sub)
+BINARY(mul)
+BINARY(div)
+BINARY(max)
+static void op_fma(const float *a, const float *b, const float *c, float *to) {
+  vf_store(to, vf_fma(vf_load(a), vf_load(b), vf_load(c)));
+}
+
+#define UNARY(name)                                                                                                    \
+  static void op_##name(const float *x, float *to) { vf_store(to, vf_##name(vf_load(x))); }
+UNARY(abs)
+UNARY(exp2)
+UNARY(tanh)
+
+static float hsum(const float *v) { return vf_hsum(vf_load(v)); }
+static float hmax(const float *v) { return vf_hmax(vf_load(v)); }
+
+static void sum_each(const float *r, float *to) {
+  vf v[LANES];
+  for (int i = 0; i < LANES; i++) v[i] = vf_load(r + i * LANES);
+  vf_store(to, vf_sum_each(v));
+}
+
+static void transpose(const float *r, float *to) {
+  vf v[LANES];
+  for (int i = 0; i < LANES; i++) v[i] = vf_load(r + i * LANES);
+  vf_transpose(v);
+  for (int i = 0; i < LANES; i++) vf_store(to + i * LANES, v[i]);
+}
+
+#define STORE_GROUPS(n)                                                                                                \
+  static void store_groups_##n(float *p, int64_t stride, const float *v) { vf_store_groups(p, stride, vf_load(v), n); }
+STORE_GROUPS(1)
+STORE_GROUPS(2)
+STORE_GROUPS(4)
+STORE_GROUPS(8)
+STORE_GROUPS(16)
+#define HAS_GROUPS(n) (n == LANES || (n >= 4 && n < LANES) ? store_groups_##n : NULL)
+
+ATTEND_INLINE bool selection(vm m, uint8_t *to) {
+  float t[LANES];
+  vf_store(t, vf_select(m, vf_set1(1.0f), vf_zero()));
+  for (int i = 0; i < LANES; i++) to[i] = (uint8_t)t[i];
+  return vm_any(m);
+}
+static bool range(int64_t lo, int64_t hi, uint8_t *to) { return selection(vm_range(lo, hi), to); }
+static bool bytes_n(const uint8_t *p, int n, uint8_t *to) { return selection(vm_bytes_n(p, n), to); }
+static bool gt(const float *a, const float *b, uint8_t *to) { return selection(vm_gt(vf_load(a), vf_load(b)), to); }
+static bool both(const uint8_t *a, const uint8_t *b, uint8_t *to) {
+  return selection(vm_and(vm_bytes_n(a, LANES), vm_bytes_n(b, LANES)), to);
+}
+static void op_select(const uint8_t *m, const float *a, const float *b, float *to) {
+  vf_store(to, vf_select(vm_bytes_n(m, LANES), vf_load(a), vf_load(b)));
+}
+
+static void prefetch(const void *p) { vf_prefetch(p); }
+
+extern const attend_vec ATTEND_VEC_TABLE;
+const attend_vec ATTEND_VEC_TABLE = {
+    .isa = ATTEND_ISA_ID,
+    .cpu = ATTEND_ISA_CPU,
+    .lanes = LANES,
+    .zero = zero,
+    .set1 = set1,
+    .iota = iota,
+    .load = {[ATTEND_F32] = load, [ATTEND_F16] = load_f16, [ATTEND_BF16] = load_bf16},
+    .load_n = {[ATTEND_F32] = load_n, [ATTEND_F16] = load_f16_n, [ATTEND_BF16] = load_bf16_n},
+    .store = store,
+    .store_n = {[ATTEND_F32] = store_n, [ATTEND_F16] = store_f16_n, [ATTEND_BF16] = store_bf16_n},
+    .add = op_add,
+    .sub = op_sub,
+    .mul = op_mul,
+    .div = op_div,
+    .max = op_max,
+    .fma = op_fma,
+    .abs = op_abs,
+    .exp2 = op_exp2,
+    .tanh = op_tanh,
+    .hsum = hsum,
+    .hmax = hmax,
+    .sum_each = sum_each,
+    .transpose = transpose,
+    .store_groups = {HAS_GROUPS(1), HAS_GROUPS(2), HAS_GROUPS(4), HAS_GROUPS(8), HAS_GROUPS(16)},
+    .range = range,
+    .bytes_n = bytes_n,
+    .gt = gt,
+    .both = both,
+    .select = op_select,
+    .prefetch = prefetch,
+};

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * The vector operations of one instruction set as functions on memory, so that tests built for any processor can call
+ * them. A vector is `lanes` floats, a selection `lanes` bytes, in memory that need not be aligned.
+ */
+#ifndef ATTEND_TESTS_VEC_OPERATIONS_H
+#define ATTEND_TESTS_VEC_OPERATIONS_H
+
+#include "kernels/kernel.h"
+
+/** Group sizes of vf_store_groups: 1, 2, 4, 8, 16. */
+#define ATTEND_VEC_GROUPS 5
+
+/** One function per operation of kernels/vec_contract.h, under its name there, and vf_tanh of kernels/body/rows.h. */
+typedef struct attend_vec {
+  attend_isa isa;
+  uint64_t cpu; /**< features the functions need */
+  int lanes;
+
+  void (*zero)(float *to);
+  void (*set1)(float x, float *to);
+  void (*iota)(float *to);
+
+  /* By attend_dtype. There is no whole store of the 16-bit types. */
+  void (*load[4])(const void *p, float *to);
+  void (*load_n[4])(const void *p, int n, float *to);
+  void (*store)(void *p, const float *v);
+  void (*store_n[4])(void *p, const float *v, int n);
+
+  void (*add)(const float *a, const float *b, float *to);
+  void (*sub)(const float *a, const float *b, float *to);
+  void (*mul)(const float *a, const float *b, float *to);
+  void (*div)(const float *a, const float *b, float *to);
+  void (*max)(const float *a, const float *b, float *to);
+  void (*fma)(const float *a, const float *b, const float *c, float *to);
+  void (*abs)(const float *x, float *to);
+  void (*exp2)(const float *x, float *to);
+  void (*tanh)(const float *x, float *to);
+
+  float (*hsum)(const float *v);
+  float (*hmax)(const float *v);
+  void (*sum_each)(const float *r, float *to);                                       /**< r: lanes vectors */
+  void (*transpose)(const float *r, float *to);                                      /**< both: lanes vectors */
+  void (*store_groups[ATTEND_VEC_GROUPS])(float *p, int64_t stride, const float *v); /**< NULL: not a size it has */
+
+  /* What makes a selection writes it as bytes of 0 and 1, and returns what vm_any says of it. */
+  bool (*range)(int64_t lo, int64_t hi, uint8_t *to);
+  bool (*bytes_n)(const uint8_t *p, int n, uint8_t *to);
+  bool (*gt)(const float *a, const float *b, uint8_t *to);
+  bool (*both)(const uint8_t *a, const uint8_t *b, uint8_t *to); /**< vm_and */
+  void (*select)(const uint8_t *m, const float *a, const float *b, float *to);
+
+  void (*prefetch)(const void *p);
+} attend_vec;
+
+#endif
