@@ -18,12 +18,13 @@ from hot_loops import AARCH64, X86_64, disassembler, hot_loops, machine_of, on_s
 
 SHOWN = 3  # instructions of a loop
 
-# Of each machine: an instruction set, its registers as they show in a loop, the flags for it, and in C a vector, a load,
-# a store and a multiply-add, with how many sums fit its registers and how many do not.
+# Of each machine its instruction sets, and how their registers show in a loop.
 SETS = {
     X86_64: {"avx2": "%ymm", "avx512": "%zmm"},
     AARCH64: {"neon": ".4s"},
 }
+# To write a loop in C: header, flags, vector type and its lanes, load, store, multiply-add, and how many sums fit the
+# registers and how many do not.
 SELF_TESTS = {
     X86_64: ("immintrin.h", ["-mavx2", "-mfma"], "__m256", 8, "_mm256_loadu_ps({})", "_mm256_storeu_ps({}, {})",
              "_mm256_fmadd_ps(x, x, {})", 10, 20),

@@ -101,18 +101,18 @@ def print_products(builds, peaks):
     row("peak", "", "", "", *(f"{peaks[core]:.2f}" for core in CORES))
     print("\nTwo models are to be taken with care. LLVM has none of its own for apple-m1: it takes that of an older Apple core, which\n"
           "starts 3 multiply-adds a cycle, where the M1 is known for 4. And the model of the in-order cortex-a53 lets no load finish\n"
-          "before the multiply-adds that stand before it, so that every broadcast waits for the last product: a lower bound.")
+          "before the multiply-adds that stand before it, so that every broadcast waits for the last product, which is likely too gloomy.")
 
 
 def print_others(builds):
     print("\n## Softmax and decode\n")
-    print("Cycles a score for the softmax, which comes on top of the products; cycles for 4 elements of each of 4 keys for decode,\n"
-          "where memory sets the pace.\n")
+    print("Cycles a score for the softmax, which comes on top of the products; cycles a multiply-add of 4 lanes for decode, where\n"
+          "memory sets the pace.\n")
     header("loop", "compiler", "instructions", *CORES)
     for shown in OTHERS:
         for compiler, loops in builds.items():
             loop = find(loops, shown)
-            unit = LANES if shown is OTHERS[0] else 1
+            unit = LANES if shown is OTHERS[0] else loop.products
             row(f"{shown.what} (`{loop.function.split('.')[0]}`)", compiler, len(loop.instructions),
                 *(f"{predict(core, assembly(loop)) / unit:.2f}" for core in CORES))
 
