@@ -37,8 +37,9 @@
  *   vm_bytes_n(p, n)     lanes < n with p[lane] != 0, likewise touching n bytes only
  *   vm_and(a, b)  vm_gt(a, b)   vm_gt is false for NaN
  *   vm_any(m)            whether any lane is selected, as bool
- *   vf_pin(v)            v, kept in a register: for a loaded vector that is used several times, which gcc would
- * otherwise load anew for each multiply-add vf_prefetch(p)       brings a cache line near; any address is allowed
+ *   vf_pin(v)            v, kept in a register: for a loaded vector that is used several times, which gcc would load
+ *                        anew for each multiply-add otherwise
+ *   vf_prefetch(p)       brings a cache line near; any address is allowed
  */
 #ifndef ATTEND_KERNELS_VEC_CONTRACT_H
 #define ATTEND_KERNELS_VEC_CONTRACT_H

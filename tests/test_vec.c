@@ -205,12 +205,14 @@ EACH_ISA(arithmetic) {
   EXPECT_LANES(v, div, a / b);
 }
 
-EACH_ISA(abs_) {
+EACH_ISA(abs_and_pin) {
   for (int64_t first = 0; first < OPERANDS; first += v->lanes) {
     float x[MOST], got[MOST];
     operands(0, first, v->lanes, x);
     v->abs(x, got);
     for (int i = 0; i < v->lanes; i++) MUST(same(got[i], fabsf(x[i])), v, "vf_abs(%a) is %a", x[i], got[i]);
+    v->pin(x, got);
+    for (int i = 0; i < v->lanes; i++) MUST(to_bits(got[i]) == to_bits(x[i]), v, "vf_pin(%a) is %a", x[i], got[i]);
   }
 }
 

@@ -205,6 +205,7 @@ static const attend_verify_case cases[] = {
     {"equal", SHAPE(1, 2, 2, 17, 300, 16, 16), VALUES(EQUAL), LSE},
     {"denormal", SHAPE(1, 2, 2, 17, 65, 16, 16), VALUES(DENORMAL), LSE},
     {"denormal-v", SHAPE(1, 2, 2, 17, 65, 16, 16), VALUES(DENORMAL_V), LSE},
+    {"denormal-v-underflow", SHAPE(1, 4, 2, 31, 65, 16, 16), VALUES(DENORMAL_V), SCALE(4.0f), PER_QUERY, LSE},
 
     /* What is not finite: seen by the rows that attend it, and by no other. */
     {"nan-k", SHAPE(1, 2, 2, 33, 33, 16, 16), NONFINITE(NAN_IN_K), LSE},
@@ -267,6 +268,7 @@ static const attend_verify_case cases[] = {
     {"f16-bf16-f16", SHAPE(2, 4, 2, 17, 65, 15, 17), TYPES(F16, BF16, F16), MASK(SOME, 0), LSE},
     {"bf16-f16-f16", SHAPE(2, 4, 2, 17, 65, 16, 16), TYPES(BF16, F16, F16), TOP_LEFT, LSE},
     {"f32-f32-bf16", SHAPE(2, 4, 2, 17, 65, 16, 16), TYPES(F32, F32, BF16), EVERYTHING, BOTTOM_RIGHT},
+    {"f32-f32-bf16-nan", SHAPE(2, 4, 2, 17, 65, 16, 16), TYPES(F32, F32, BF16), NONFINITE(NAN_IN_V), TOP_LEFT, LSE},
     {"f32-f32-f16", SHAPE(2, 4, 2, 17, 65, 16, 16), TYPES(F32, F32, F16), LAYOUTS(PADDED, PADDED, PADDED, PADDED)},
 };
 

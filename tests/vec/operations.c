@@ -40,6 +40,7 @@ static void op_fma(const float *a, const float *b, const float *c, float *to) {
 #define UNARY(name)                                                                                                    \
   static void op_##name(const float *x, float *to) { vf_store(to, vf_##name(vf_load(x))); }
 UNARY(abs)
+UNARY(pin)
 UNARY(exp2)
 UNARY(tanh)
 
@@ -105,6 +106,7 @@ const attend_vec ATTEND_VEC_TABLE = {
     .max = op_max,
     .fma = op_fma,
     .abs = op_abs,
+    .pin = op_pin,
     .exp2 = op_exp2,
     .tanh = op_tanh,
     .hsum = hsum,

@@ -34,6 +34,7 @@ typedef struct attend_vec {
   void (*max)(const float *a, const float *b, float *to);
   void (*fma)(const float *a, const float *b, const float *c, float *to);
   void (*abs)(const float *x, float *to);
+  void (*pin)(const float *x, float *to);
   void (*exp2)(const float *x, float *to);
   void (*tanh)(const float *x, float *to);
 
