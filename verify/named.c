@@ -205,7 +205,7 @@ static const attend_verify_case cases[] = {
     {"equal", SHAPE(1, 2, 2, 17, 300, 16, 16), VALUES(EQUAL), LSE},
     {"denormal", SHAPE(1, 2, 2, 17, 65, 16, 16), VALUES(DENORMAL), LSE},
     {"denormal-v", SHAPE(1, 2, 2, 17, 65, 16, 16), VALUES(DENORMAL_V), LSE},
-    {"denormal-v-underflow", SHAPE(1, 4, 2, 31, 65, 16, 16), VALUES(DENORMAL_V), SCALE(4.0f), PER_QUERY, LSE},
+    {"denormal-v-window", SHAPE(1, 4, 2, 60, 520, 4, 64), VALUES(DENORMAL_V), SCALE(9.0f), TOP_LEFT, WINDOW(15, -1)},
 
     /* What is not finite: seen by the rows that attend it, and by no other. */
     {"nan-k", SHAPE(1, 2, 2, 33, 33, 16, 16), NONFINITE(NAN_IN_K), LSE},

@@ -68,7 +68,7 @@ ATTEND_INLINE vf vf_iota(void) { return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8
 /** vscalefps does what the other ISAs need a clamp and integer arithmetic for: 0 and +inf at the ends, NaN at NaN. */
 ATTEND_INLINE vf vf_exp2(vf x) {
   vf n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  /* At -inf, x - n is NaN: vreduceps gives 0 there, at the price of one rounding step in one instruction. */
+  /* vreduceps is x - n in one step that does not wait for n; at -inf it gives 0, and vscalefps makes the result 0. */
   vf r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   vf p = _mm512_set1_ps(ATTEND_EXP2_C5);
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(ATTEND_EXP2_C4));
