@@ -74,13 +74,6 @@ typedef struct tally {
 
 /* ------------------------------------------------------------------------------------------------------- arguments */
 
-static bool read_dtype(const char *text, attend_dtype *dtype) {
-  for (*dtype = ATTEND_F32; *dtype <= ATTEND_BF16; ++*dtype)
-    if (strcmp(text, attend_dtype_name(*dtype)) == 0) return true;
-  attend_cli_error("--dtype '%s': expected f32, f16 or bf16", text);
-  return false;
-}
-
 static bool is_case(const char *name) {
   if (strcmp(name, "random") == 0) return true;
   for (size_t i = 0; i < attend_verify_named_count(); i++) {
@@ -108,7 +101,7 @@ static bool read_arguments(int argc, char **argv, arguments *a, int *status) {
   while ((option = attend_cli_next_option(argc, argv, table)) > 0) {
     bool ok = true;
     if (option == KERNEL) a->kernel = optarg;
-    if (option == DTYPE) ok = read_dtype(optarg, &a->dtype);
+    if (option == DTYPE) ok = attend_cli_dtype(optarg, &a->dtype);
     if (option == CASE) ok = is_case(a->only = optarg);
     if (option == CASES) ok = attend_cli_integer("cases", optarg, 0, 1000000000, &a->cases);
     if (option == SEED) ok = attend_cli_integer("seed", optarg, 0, GREATEST_SEED, &a->seed);

@@ -21,7 +21,7 @@ static float operand(int which, int64_t i) {
   if (i < SPECIAL * SPECIAL * SPECIAL)
     return special[which == 0 ? i % SPECIAL : which == 1 ? i / SPECIAL % SPECIAL : i / SPECIAL / SPECIAL];
   const uint64_t h = hash((uint64_t)which, i);
-  return i % 2 ? from_bits((uint32_t)h) : ldexpf((float)(int32_t)(h >> 32), -29);
+  return i % 2 ? f32_from_bits((uint32_t)h) : ldexpf((float)(int32_t)(h >> 32), -29);
 }
 
 static void operands(int which, int64_t first, int lanes, float *to) {
@@ -164,10 +164,10 @@ EACH_ISA(stores_keep_nan) {
     for (uint64_t bits = 0x7f800001; bits < 0x80000000; bits += bits < 0x7f801000 || bits > 0x7fffefff ? 1 : 97) {
       float x[MOST];
       uint16_t got[MOST];
-      for (int i = 0; i < v->lanes; i++) x[i] = from_bits((uint32_t)bits | (i % 2 ? 0x80000000 : 0));
+      for (int i = 0; i < v->lanes; i++) x[i] = f32_from_bits((uint32_t)bits | (i % 2 ? 0x80000000 : 0));
       v->store_n[dtypes[t]](got, x, v->lanes);
       for (int i = 0; i < v->lanes; i++)
-        MUST(isnan(attend_reference_element(got, dtypes[t], i)), v, "the NaN %08x stored as %s %04x", to_bits(x[i]),
+        MUST(isnan(attend_reference_element(got, dtypes[t], i)), v, "the NaN %08x stored as %s %04x", f32_to_bits(x[i]),
              attend_dtype_name(dtypes[t]), got[i]);
     }
 }
@@ -212,7 +212,8 @@ EACH_ISA(abs_and_pin) {
     v->abs(x, got);
     for (int i = 0; i < v->lanes; i++) MUST(same(got[i], fabsf(x[i])), v, "vf_abs(%a) is %a", x[i], got[i]);
     v->pin(x, got);
-    for (int i = 0; i < v->lanes; i++) MUST(to_bits(got[i]) == to_bits(x[i]), v, "vf_pin(%a) is %a", x[i], got[i]);
+    for (int i = 0; i < v->lanes; i++)
+      MUST(f32_to_bits(got[i]) == f32_to_bits(x[i]), v, "vf_pin(%a) is %a", x[i], got[i]);
   }
 }
 
@@ -423,7 +424,7 @@ EACH_ISA(and_any_select) {
       operands(0, which * MOST, v->lanes, x), operands(1, other * MOST, v->lanes, y);
       v->select(a, x, y, selected);
       for (int i = 0; i < v->lanes; i++)
-        MUST(to_bits(selected[i]) == to_bits(a[i] ? x[i] : y[i]), v, "vf_select: lane %d", i);
+        MUST(f32_to_bits(selected[i]) == f32_to_bits(a[i] ? x[i] : y[i]), v, "vf_select: lane %d", i);
     }
 }
 

@@ -30,7 +30,7 @@ static double worst_of(const attend_vec *v, sweep s, void (*f)(const float *x, f
     float x[MOST], got[MOST];
     for (int i = 0; i < v->lanes; i++) {
       const uint64_t bits = first + (uint64_t)s.step * (uint64_t)i;
-      x[i] = from_bits(bits <= s.to ? (uint32_t)bits : s.to);
+      x[i] = f32_from_bits(bits <= s.to ? (uint32_t)bits : s.to);
     }
     f(x, got);
     for (int i = 0; i < v->lanes; i++) {
@@ -66,10 +66,11 @@ EACH_ISA(exp2_) {
     float from, to;
   } whole[] = {{0.25f, 0.5f}, {-0.25f, -0.5f}, {1.0f, 1.5f}, {126.0f, 128.5f}, {-125.5f, -151.0f}};
   for (size_t i = 0; i < COUNT(whole); i++)
-    worst = fmax(worst, worst_of(v, (sweep){to_bits(whole[i].from), to_bits(whole[i].to), 1}, v->exp2, check_exp2));
+    worst =
+        fmax(worst, worst_of(v, (sweep){f32_to_bits(whole[i].from), f32_to_bits(whole[i].to), 1}, v->exp2, check_exp2));
   /* Where rounding to the nearest integer turns over. */
   for (int n = -150; n < 128; n++) {
-    const uint32_t half = to_bits((float)n + 0.5f);
+    const uint32_t half = f32_to_bits((float)n + 0.5f);
     worst = fmax(worst, worst_of(v, (sweep){half - 500, half + 500, 1}, v->exp2, check_exp2));
   }
   cr_log_info("%s: vf_exp2 is within %.3f ulp", attend_isa_name(v->isa), worst);
@@ -101,7 +102,7 @@ EACH_ISA(tanh_) {
     uint32_t step;
   } parts[] = {{0.6f, 0.8f, 1}, {-0.6f, -0.8f, 1}, {0.01f, 0.6f, 29}, {0.8f, 11.0f, 29}};
   for (size_t i = 0; i < COUNT(parts); i++)
-    worst = fmax(
-        worst, worst_of(v, (sweep){to_bits(parts[i].from), to_bits(parts[i].to), parts[i].step}, v->tanh, check_tanh));
+    worst = fmax(worst, worst_of(v, (sweep){f32_to_bits(parts[i].from), f32_to_bits(parts[i].to), parts[i].step},
+                                 v->tanh, check_tanh));
   cr_log_info("%s: vf_tanh is within %.3f ulp", attend_isa_name(v->isa), worst);
 }

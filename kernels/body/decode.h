@@ -4,7 +4,7 @@
  *
  * Nothing is packed. Keys are read where they lie, multiplied element by element with several query rows and summed
  * across lanes at the end; further query rows find the block in the cache, so that memory is read once for the whole
- * query-head group. Values are read where they lie, too. Each line that is read asks for the one a block further on, so
+ * query-head group. Values are read where they lie, too. While a row is read, one some KiB further on is asked for, so
  * that memory does not wait for arithmetic.
  */
 #ifndef ATTEND_KERNELS_BODY_DECODE_H
@@ -100,7 +100,7 @@ typedef struct kv_rows {
 ATTEND_INLINE void score_group(const float *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s,
                                int64_t ld, const int ROWS, const attend_dtype DTYPE) {
   const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4;
-  const int64_t whole = dim / LANES * LANES, size = DTYPE == ATTEND_F32 ? 4 : 2, stride3 = 3 * stride;
+  const int64_t whole = dim / LANES * LANES, size = element_size(DTYPE), stride3 = 3 * stride;
   vf acc[LANES];
   ATTEND_UNROLL
   for (int i = 0; i < LANES; i++) acc[i] = vf_zero();
@@ -294,7 +294,7 @@ ATTEND_OUTLINE void decode_run(const attend_call *call, const attend_slice *slic
   key_range *ranges = (key_range *)(scratch + at.range);
   const int64_t rows = slice->row_end - slice->row_begin;
   const int64_t q_stride = round_up(p->head_dim, LANES), width = round_up(p->v_head_dim, LANES);
-  const int64_t size = p->kv_dtype == ATTEND_F32 ? 4 : 2;
+  const int64_t size = element_size(p->kv_dtype);
   kv_rows k = {.stride = p->k_strides.row * size, .dim = p->head_dim, .bytes = p->head_dim * size};
   kv_rows v = {.stride = p->v_strides.row * size, .dim = p->v_head_dim, .bytes = p->v_head_dim * size};
 

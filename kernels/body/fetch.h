@@ -53,7 +53,7 @@ ATTEND_INLINE void fetch_spread(fetch_list *list, int64_t calls) { list->quota =
 ATTEND_INLINE void fetch_keys(fetch_list *list, const attend_call *call, const attend_slice *slice, int64_t key,
                               int64_t count) {
   const attend_problem *p = &call->problem->p;
-  const int64_t size = p->kv_dtype == ATTEND_F32 ? 4 : 2, rows = min_i64(count, slice->key_end - key);
+  const int64_t size = element_size(p->kv_dtype), rows = min_i64(count, slice->key_end - key);
   if (rows <= 0) return;
   fetch_rows(list, key_at(call, slice, key), p->k_strides.row * size, p->head_dim * size, rows);
   fetch_rows(list, value_at(call, slice, key), p->v_strides.row * size, p->v_head_dim * size, rows);
@@ -68,7 +68,7 @@ ATTEND_INLINE void fetch_queries(fetch_list *list, const attend_call *call, cons
   if (row >= end) return;
   row_place at = place_of(call, slice, row);
   const int64_t queries = group == 1 ? end - row : (end - 1) / group - at.query + 1;
-  const int64_t size = (out ? p->out_dtype : p->q_dtype) == ATTEND_F32 ? 4 : 2;
+  const int64_t size = element_size(out ? p->out_dtype : p->q_dtype);
   at.head = slice->kv_head * group;
   for (int64_t g = 0; g < group; g++, at.head++)
     fetch_rows(list, out ? output_at(call, at) : query_at(call, at),

@@ -12,9 +12,11 @@ ATTEND_INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) 
 ATTEND_INLINE int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 ATTEND_INLINE int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 
+ATTEND_INLINE int64_t element_size(attend_dtype dtype) { return dtype == ATTEND_F32 ? 4 : 2; }
+
 /** Address of element `index` of a tensor of type `dtype`. */
 ATTEND_INLINE const void *element(const void *base, attend_dtype dtype, int64_t index) {
-  return (const char *)base + index * (dtype == ATTEND_F32 ? 4 : 2);
+  return (const char *)base + index * element_size(dtype);
 }
 
 /** Loads of any element type; `dtype` is a constant wherever these stand in a loop that matters. */

@@ -76,7 +76,7 @@ ATTEND_INLINE key_range range_union(const key_range *ranges, int64_t count) {
   return all;
 }
 
-/** Whether every one of `count` rows attends all keys of `block`, as far as ranges say. */
+/** Whether every one of `count` rows attends all keys from begin to end, as far as ranges say. */
 ATTEND_INLINE bool ranges_cover(const key_range *ranges, int64_t count, int64_t begin, int64_t end) {
   for (int64_t i = 0; i < count; i++)
     if (ranges[i].begin > begin || ranges[i].end < end) return false;

@@ -133,7 +133,7 @@ ATTEND_INLINE int tile_rows(int64_t left, const int ROWS) {
   if (ROWS > 8 && left > 4) return 8;
   if (ROWS > 4 && left > 2) return 4;
   if (ROWS > 2 && left > 1) return 2;
-  return ROWS > 1 ? (int)left : 1;
+  return 1;
 }
 
 /**

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "dispatch/dispatch.h"
+#include "kernels/convert.h"
 #include "tests/support.h"
 #include "tests/vec/operations.h"
 
@@ -57,19 +58,7 @@ static inline const attend_vec *usable(const attend_vec *v) {
     }                                                                                                                  \
   } while (0)
 
-static inline float from_bits(uint32_t bits) {
-  float x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
-static inline uint32_t to_bits(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
 /* The same bits, or NaN both. */
-static inline bool same(float a, float b) { return isnan(a) ? isnan(b) : to_bits(a) == to_bits(b); }
+static inline bool same(float a, float b) { return isnan(a) ? isnan(b) : f32_to_bits(a) == f32_to_bits(b); }
 
 #endif
