@@ -4,16 +4,13 @@
 #include <omp.h>
 #include <time.h>
 
-/* Widest first. */
-static const attend_peak *const peaks[] = {
-#ifdef ATTEND_BUILD_AVX512
-    &attend_peak_avx512,
-#endif
-#ifdef ATTEND_BUILD_AVX2
-    &attend_peak_avx2,
-#endif
-    &attend_peak_scalar,
-};
+/* The build gives the list, widest first: PEAK(avx512) PEAK(avx2) ... */
+#define PEAK(isa) extern const attend_peak attend_peak_##isa;
+ATTEND_PEAKS
+#undef PEAK
+#define PEAK(isa) &attend_peak_##isa,
+static const attend_peak *const peaks[] = {ATTEND_PEAKS};
+#undef PEAK
 enum { PEAK_COUNT = sizeof peaks / sizeof *peaks };
 
 static bool usable(const attend_peak *peak) {
@@ -29,8 +26,8 @@ const attend_peak *attend_peak_for(attend_isa isa) {
 
 const attend_peak *attend_peak_widest(attend_isa highest) {
   for (int i = 0; i < PEAK_COUNT; i++)
-    if (peaks[i]->isa <= highest && usable(peaks[i])) return peaks[i];
-  return &attend_peak_scalar;
+    if (attend_isa_rank(peaks[i]->isa) <= attend_isa_rank(highest) && usable(peaks[i])) return peaks[i];
+  return peaks[PEAK_COUNT - 1]; /* scalar */
 }
 
 bool attend_peak_has(const attend_peak *peak, attend_limit limit) {

@@ -14,7 +14,8 @@ typedef enum attend_limit {
   ATTEND_LIMIT_COUNT
 } attend_limit;
 
-/** The loops of one instruction set, each defined by a bench/peak_<isa>.c. Each returns the work it has done. */
+/** The loops of one instruction set, attend_peak_<isa>, each defined by a bench/peak_<isa>.c. Each returns the work it
+ * has done. */
 typedef struct attend_peak {
   attend_isa isa;
   double (*f32)(size_t rounds);
@@ -26,8 +27,6 @@ typedef struct attend_peak {
   /** Replaces n scores by their softmax: not a limit, but what a hand-written attention compiles for its ISA. */
   void (*softmax)(float *scores, int64_t n);
 } attend_peak;
-
-extern const attend_peak attend_peak_scalar, attend_peak_avx2, attend_peak_avx512;
 
 /** The loops for an ISA, or NULL if none are built or this processor cannot run them. */
 const attend_peak *attend_peak_for(attend_isa isa);

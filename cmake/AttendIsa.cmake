@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 include(CheckCCompilerFlag)
 
-set(ATTEND_ISA_BUILT "")       # names
-set(ATTEND_ISA_DEFINITIONS "") # ATTEND_BUILD_<NAME>, for kernels/kernels.def
-set(ATTEND_ISA_OBJECTS "")     # for the libraries
+set(ATTEND_ISA_BUILT "")   # names, widest first
+set(ATTEND_ISA_OBJECTS "") # for the libraries
 
 # attend_isa(<name> [FLAGS <flag>...] [PROCESSOR <regex>] [EXCLUDE <file>...])
 #
@@ -12,9 +11,7 @@ set(ATTEND_ISA_OBJECTS "")     # for the libraries
 macro(attend_isa name)
   _attend_isa(${name} ${ARGN})
   if(TARGET attend_${name})
-    string(TOUPPER ${name} _attend_upper)
-    list(APPEND ATTEND_ISA_BUILT ${name})
-    list(APPEND ATTEND_ISA_DEFINITIONS ATTEND_BUILD_${_attend_upper})
+    list(PREPEND ATTEND_ISA_BUILT ${name})
     list(APPEND ATTEND_ISA_OBJECTS $<TARGET_OBJECTS:attend_${name}>)
     get_target_property(ATTEND_ISA_FLAGS_${name} attend_${name} ATTEND_FLAGS)
   endif()
@@ -42,4 +39,13 @@ function(_attend_isa name)
   target_include_directories(attend_${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)
   target_compile_options(attend_${name} PRIVATE ${isa_FLAGS})
   set_target_properties(attend_${name} PROPERTIES ATTEND_FLAGS "${isa_FLAGS}")
+endfunction()
+
+# attend_write_rows(<folder>): writes built_rows.def, the rows of every instruction set that is built, into the folder.
+function(attend_write_rows folder)
+  set(includes "")
+  foreach(isa IN LISTS ATTEND_ISA_BUILT)
+    string(APPEND includes "#include \"kernels/${isa}/rows.def\"\n")
+  endforeach()
+  file(CONFIGURE OUTPUT ${folder}/built_rows.def CONTENT "${includes}" @ONLY)
 endfunction()

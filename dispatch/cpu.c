@@ -1,48 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** The processor, and the tables of features, instruction sets, bodies and element types. */
+/** The processor, and what the tables of features, instruction sets, bodies and element types say. */
 #include "dispatch/cpu.h"
 #include "dispatch/once.h"
 
 static const char *const feature_names[ATTEND_CPU_FEATURE_COUNT] = {
-    [ATTEND_CPU_AVX2] = "avx2",
-    [ATTEND_CPU_FMA] = "fma",
-    [ATTEND_CPU_F16C] = "f16c",
-    [ATTEND_CPU_AVX512F] = "avx512f",
-    [ATTEND_CPU_AVX512BW] = "avx512bw",
-    [ATTEND_CPU_AVX512DQ] = "avx512dq",
-    [ATTEND_CPU_AVX512VL] = "avx512vl",
-    [ATTEND_CPU_AVX512_BF16] = "avx512_bf16",
-    [ATTEND_CPU_AVX512_FP16] = "avx512_fp16",
-    [ATTEND_CPU_AMX_TILE] = "amx_tile",
-    [ATTEND_CPU_AMX_BF16] = "amx_bf16",
-    [ATTEND_CPU_AMX_INT8] = "amx_int8",
-    [ATTEND_CPU_NEON] = "neon",
-    [ATTEND_CPU_ARM_FP16] = "fp16",
-    [ATTEND_CPU_ARM_FHM] = "fhm",
-    [ATTEND_CPU_ARM_BF16] = "bf16",
-    [ATTEND_CPU_ARM_I8MM] = "i8mm",
-    [ATTEND_CPU_ARM_DOTPROD] = "dotprod",
-    [ATTEND_CPU_SVE] = "sve",
-    [ATTEND_CPU_SVE2] = "sve2",
+#define ATTEND_FEATURE(id, name) [ATTEND_CPU_##id] = name,
+#include "kernels/cpu.def"
 };
 
-#define NEEDS_AVX2 (ATTEND_CPU_BIT(AVX2) | ATTEND_CPU_BIT(FMA) | ATTEND_CPU_BIT(F16C))
-#define NEEDS_AVX512                                                                                                   \
-  (NEEDS_AVX2 | ATTEND_CPU_BIT(AVX512F) | ATTEND_CPU_BIT(AVX512BW) | ATTEND_CPU_BIT(AVX512DQ) |                        \
-   ATTEND_CPU_BIT(AVX512VL))
-
-/* Ranks order the instruction sets of one processor family; a kernel built for another family is never in the table. */
 static const struct {
   const char *name;
-  uint64_t features;
   int rank;
+  double flops_per_us;
+  uint64_t needs;
 } isas[ATTEND_ISA_COUNT] = {
-    [ATTEND_ISA_SCALAR] = {"scalar", 0, 0},
-    [ATTEND_ISA_AVX2] = {"avx2", NEEDS_AVX2, 1},
-    [ATTEND_ISA_AVX512] = {"avx512", NEEDS_AVX512, 2},
-    [ATTEND_ISA_AMX] = {"amx", NEEDS_AVX512 | ATTEND_CPU_BIT(AMX_TILE), 3},
-    [ATTEND_ISA_NEON] = {"neon", ATTEND_CPU_BIT(NEON), 1},
-    [ATTEND_ISA_SVE] = {"sve", ATTEND_CPU_BIT(NEON) | ATTEND_CPU_BIT(SVE), 2},
+#define ATTEND_ISA(id, name, rank, flops_per_us, needs) [ATTEND_ISA_##id] = {name, rank, flops_per_us, needs},
+#include "kernels/cpu.def"
 };
 
 static const char *const body_names[ATTEND_BODY_COUNT] = {
@@ -100,9 +73,11 @@ const char *attend_cpu_unusable_reason(attend_cpu_feature feature) {
 
 const char *attend_isa_name(attend_isa isa) { return isas[isa].name; }
 
-uint64_t attend_isa_features(attend_isa isa) { return isas[isa].features; }
+uint64_t attend_isa_features(attend_isa isa) { return isas[isa].needs; }
 
 int attend_isa_rank(attend_isa isa) { return isas[isa].rank; }
+
+double attend_isa_flops_per_us(attend_isa isa) { return isas[isa].flops_per_us; }
 
 const char *attend_body_name(attend_body body) { return body_names[body]; }
 

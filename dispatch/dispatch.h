@@ -32,6 +32,8 @@ const char *attend_isa_name(attend_isa isa);
 uint64_t attend_isa_features(attend_isa isa);
 /** Orders the ISAs of one processor family: a higher one is wider. */
 int attend_isa_rank(attend_isa isa);
+/** Floating-point operations a microsecond on one thread, roughly. */
+double attend_isa_flops_per_us(attend_isa isa);
 const char *attend_body_name(attend_body body);    /**< "blocked", "tiled", "streaming", "decode" */
 const char *attend_dtype_name(attend_dtype dtype); /**< "f32", ... */
 size_t attend_dtype_size(attend_dtype dtype);

@@ -14,12 +14,16 @@ static bool is_built(attend_isa isa) {
   return false;
 }
 
+static const char isa_names[] =
+#define ATTEND_ISA(id, name, rank, flops_per_us, needs) " " name
+#include "kernels/cpu.def"
+    ;
+
 static attend_status parse_isa(attend_env *env, const char *value) {
   attend_isa isa = ATTEND_ISA_SCALAR;
   while (isa < ATTEND_ISA_COUNT && strcmp(value, attend_isa_name(isa)) != 0) isa++;
   if (isa == ATTEND_ISA_COUNT)
-    return attend_fail(ATTEND_ERROR_ENVIRONMENT,
-                       "ATTEND_ISA is " QUOTED ", expected scalar, avx2, avx512, amx, neon or sve", value);
+    return attend_fail(ATTEND_ERROR_ENVIRONMENT, "ATTEND_ISA is " QUOTED ", expected one of%s", value, isa_names);
   uint64_t missing = attend_isa_features(isa) & ~attend_cpu_get()->usable;
   if (missing) {
     attend_cpu_feature feature = (attend_cpu_feature)__builtin_ctzll(missing);
@@ -67,7 +71,7 @@ static attend_status parse_verbose(attend_env *env, const char *value) {
 }
 
 const attend_env_variable attend_env_variables[] = {
-    {"ATTEND_ISA", "scalar, avx2, avx512, amx, neon, sve", "the highest instruction set to use", parse_isa},
+    {"ATTEND_ISA", "NAME", "the highest instruction set to use, of those that `attend info` lists", parse_isa},
     {"ATTEND_KERNEL", "NAME, auto", "the kernel to use where a program leaves the choice to the library", parse_kernel},
     {"ATTEND_PROFILE", "off", "no tuning profile; this version reads none", parse_profile},
     {"ATTEND_NUM_THREADS", "1 to 1024", "the most threads to use where a program does not say", parse_num_threads},

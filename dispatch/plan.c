@@ -33,16 +33,13 @@ static double attended_pairs(const attend_resolved *r) {
 
 /** A rough time of a run on one thread, in microseconds. */
 static double estimate_time(const attend_resolved *r, const attend_kernel *kernel) {
-  static const double flops_per_us[ATTEND_ISA_COUNT] = {
-      [ATTEND_ISA_SCALAR] = 2e3, [ATTEND_ISA_AVX2] = 5e4, [ATTEND_ISA_AVX512] = 1e5,
-      [ATTEND_ISA_AMX] = 5e5,    [ATTEND_ISA_NEON] = 3e4, [ATTEND_ISA_SVE] = 3e4};
   const double bytes_per_us = 1e4;
   const attend_problem *p = &r->p;
   const double dims = (double)p->head_dim + (double)p->v_head_dim;
   double flops = (double)p->batch * (double)p->q_heads * attended_pairs(r) * 2 * dims;
   double kv_bytes =
       (double)p->batch * (double)p->kv_heads * (double)p->kv_len * dims * (double)attend_dtype_size(p->kv_dtype);
-  return flops / flops_per_us[kernel->isa] + kv_bytes / bytes_per_us;
+  return flops / attend_isa_flops_per_us(kernel->isa) + kv_bytes / bytes_per_us;
 }
 
 /** Waking a thread and waiting for it costs some microseconds: it is to have this much work for them. */

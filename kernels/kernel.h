@@ -21,42 +21,18 @@
 
 #include "attend/attend.h"
 
-/** Instruction sets, each the name of a folder under kernels/. dispatch/cpu.c holds what each one needs and its rank.
- */
-typedef enum attend_isa {
-  ATTEND_ISA_SCALAR,
-  ATTEND_ISA_AVX2,
-  ATTEND_ISA_AVX512,
-  ATTEND_ISA_AMX,
-  ATTEND_ISA_NEON,
-  ATTEND_ISA_SVE,
-  ATTEND_ISA_COUNT
-} attend_isa;
-
-/** Processor features, as bit numbers of a 64-bit set. dispatch/cpu.c holds their names. */
+/** Processor features, as bit numbers of a 64-bit set, and instruction sets. kernels/cpu.def is the table of both. */
 typedef enum attend_cpu_feature {
-  ATTEND_CPU_AVX2,
-  ATTEND_CPU_FMA,
-  ATTEND_CPU_F16C,
-  ATTEND_CPU_AVX512F,
-  ATTEND_CPU_AVX512BW,
-  ATTEND_CPU_AVX512DQ,
-  ATTEND_CPU_AVX512VL,
-  ATTEND_CPU_AVX512_BF16,
-  ATTEND_CPU_AVX512_FP16,
-  ATTEND_CPU_AMX_TILE,
-  ATTEND_CPU_AMX_BF16,
-  ATTEND_CPU_AMX_INT8,
-  ATTEND_CPU_NEON,
-  ATTEND_CPU_ARM_FP16,
-  ATTEND_CPU_ARM_FHM,
-  ATTEND_CPU_ARM_BF16,
-  ATTEND_CPU_ARM_I8MM,
-  ATTEND_CPU_ARM_DOTPROD,
-  ATTEND_CPU_SVE,
-  ATTEND_CPU_SVE2,
+#define ATTEND_FEATURE(id, name) ATTEND_CPU_##id,
+#include "kernels/cpu.def"
   ATTEND_CPU_FEATURE_COUNT
 } attend_cpu_feature;
+
+typedef enum attend_isa {
+#define ATTEND_ISA(id, name, rank, flops_per_us, needs) ATTEND_ISA_##id,
+#include "kernels/cpu.def"
+  ATTEND_ISA_COUNT
+} attend_isa;
 
 #define ATTEND_CPU_BIT(feature) (UINT64_C(1) << (ATTEND_CPU_##feature))
 
