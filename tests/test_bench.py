@@ -4,11 +4,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 
 BENCH = os.path.join(os.environ["BUILD_DIR"], "attend-bench")
+BENCH_SOURCES = os.path.join(os.environ["SOURCE_DIR"], "bench")
 SHAPES = ("tiny minilm bert-base gpt2-prefill vit-large whisper-cross diffusion-self phi2-prefill llama-prefill dense-128 "
           "gemma-prefill long-prefill speculative llama-decode batch-decode").split()
 
@@ -50,7 +52,12 @@ def test_counters():
     for run in runs:
         assert "error_occurred" not in run, run
         if not run["name"].startswith("peak/"):
-            assert run["flops"] > 0 and run["bytes"] > 0 and run["peak_bytes"] > 0
+            assert run["flops"] > 0 and run["bytes"] > 0
+            kernel = re.search(r"__([a-z0-9]+)_", run["name"] + run.get("label", ""))
+            if kernel and not os.path.exists(os.path.join(BENCH_SOURCES, f"peak_{kernel[1]}.c")):
+                assert "of_peak" not in run, f"{run['name']}: of which peak?"
+                print(f"{run['name']}: no limits of {kernel[1]} are measured")
+                continue
             expected = max(run["flops"] / run["peak_flops"], run["bytes"] / run["peak_bytes"])
             assert close(run["of_peak"], expected), run
 
