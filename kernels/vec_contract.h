@@ -40,6 +40,15 @@
  *   vf_pin(v)            v, kept in a register: for a loaded vector that is used several times, which gcc would load
  *                        anew for each multiply-add otherwise
  *   vf_prefetch(p)       brings a cache line near; any address is allowed
+ *
+ * Where an instruction set of the family multiplies pairs of 16-bit elements, its vec.h defines ATTEND_PAIRS and
+ *
+ *   vp               a vector of LANES pairs, 32 bits each, the first element of a pair in the lower half
+ *   vp_set1(x)       of one pair
+ *   vp_load(p)       vp_load_n(p, n)    2 LANES consecutive elements; the first n of them, 0 <= n <= 2 LANES, and 0s
+ *   vp_store(p, v)   to LANES uint32_t
+ *   vp_transpose(r)  in place, as vf_transpose
+ *   vp_zip(a, b)     lane by lane the pair of a's and b's number, both of which bf16 can hold
  */
 #ifndef ATTEND_KERNELS_VEC_CONTRACT_H
 #define ATTEND_KERNELS_VEC_CONTRACT_H

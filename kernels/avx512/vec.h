@@ -161,4 +161,25 @@ ATTEND_INLINE vf vf_pin(vf a) {
 }
 ATTEND_INLINE void vf_prefetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
 
+#define ATTEND_PAIRS
+typedef __m512i vp;
+
+ATTEND_INLINE vp vp_set1(uint32_t x) { return _mm512_set1_epi32((int)x); }
+ATTEND_INLINE vp vp_load(const uint16_t *p) { return _mm512_loadu_si512(p); }
+ATTEND_INLINE vp vp_load_n(const uint16_t *p, int n) {
+  return _mm512_maskz_loadu_epi16((__mmask32)((UINT64_C(1) << n) - 1), p);
+}
+ATTEND_INLINE void vp_store(uint32_t *p, vp v) { _mm512_storeu_si512(p, v); }
+ATTEND_INLINE void vp_transpose(vp r[LANES]) {
+  vf t[LANES];
+  ATTEND_UNROLL
+  for (int i = 0; i < LANES; i++) t[i] = _mm512_castsi512_ps(r[i]);
+  vf_transpose(t);
+  ATTEND_UNROLL
+  for (int i = 0; i < LANES; i++) r[i] = _mm512_castps_si512(t[i]);
+}
+ATTEND_INLINE vp vp_zip(vf a, vf b) {
+  return _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(a), 16), _mm512_castps_si512(b));
+}
+
 #endif

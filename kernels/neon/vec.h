@@ -155,4 +155,24 @@ ATTEND_INLINE vf vf_pin(vf a) {
 }
 ATTEND_INLINE void vf_prefetch(const void *p) { __builtin_prefetch(p); }
 
+#define ATTEND_PAIRS
+typedef uint32x4_t vp;
+
+ATTEND_INLINE vp vp_set1(uint32_t x) { return vdupq_n_u32(x); }
+ATTEND_INLINE vp vp_load(const uint16_t *p) { return vreinterpretq_u32_u16(vld1q_u16(p)); }
+ATTEND_INLINE vp vp_load_n(const uint16_t *p, int n) {
+  const uint16x4_t low = vh_load_n(p, n), high = n > 4 ? vh_load_n(p + 4, n - 4) : vdup_n_u16(0);
+  return vreinterpretq_u32_u16(vcombine_u16(low, high));
+}
+ATTEND_INLINE void vp_store(uint32_t *p, vp v) { vst1q_u32(p, v); }
+ATTEND_INLINE void vp_transpose(vp r[LANES]) {
+  vf t[LANES];
+  ATTEND_UNROLL
+  for (int i = 0; i < LANES; i++) t[i] = vreinterpretq_f32_u32(r[i]);
+  vf_transpose(t);
+  ATTEND_UNROLL
+  for (int i = 0; i < LANES; i++) r[i] = vreinterpretq_u32_f32(t[i]);
+}
+ATTEND_INLINE vp vp_zip(vf a, vf b) { return vsriq_n_u32(vreinterpretq_u32_f32(b), vreinterpretq_u32_f32(a), 16); }
+
 #endif

@@ -87,6 +87,32 @@ static void op_select(const uint8_t *m, const float *a, const float *b, float *t
 
 static void prefetch(const void *p) { vf_prefetch(p); }
 
+#ifdef ATTEND_PAIRS
+#include "kernels/body/pack_pairs.h"
+
+static void pair_set1(uint32_t x, uint32_t *to) { vp_store(to, vp_set1(x)); }
+static void pair_load(const uint16_t *p, uint32_t *to) { vp_store(to, vp_load(p)); }
+static void pair_load_n(const uint16_t *p, int n, uint32_t *to) { vp_store(to, vp_load_n(p, n)); }
+static void pair_zip(const float *a, const float *b, uint32_t *to) { vp_store(to, vp_zip(vf_load(a), vf_load(b))); }
+static void pair_transpose(const uint32_t *r, uint32_t *to) {
+  vp v[LANES];
+  for (int i = 0; i < LANES; i++) v[i] = vp_load((const uint16_t *)(r + i * LANES));
+  vp_transpose(v);
+  for (int i = 0; i < LANES; i++) vp_store(to + i * LANES, v[i]);
+}
+
+static const attend_vec_pairs pairs = {.set1 = pair_set1,
+                                       .load = pair_load,
+                                       .load_n = pair_load_n,
+                                       .transpose = pair_transpose,
+                                       .zip = pair_zip,
+                                       .pack_keys = pack_key_pairs,
+                                       .pack_values = pack_value_pairs};
+#define PAIRS &pairs
+#else
+#define PAIRS NULL
+#endif
+
 extern const attend_vec ATTEND_VEC_TABLE;
 const attend_vec ATTEND_VEC_TABLE = {
     .isa = ATTEND_ISA_ID,
@@ -120,4 +146,5 @@ const attend_vec ATTEND_VEC_TABLE = {
     .both = both,
     .select = op_select,
     .prefetch = prefetch,
+    .pairs = PAIRS,
 };

@@ -52,6 +52,21 @@ typedef struct attend_vec {
   void (*select)(const uint8_t *m, const float *a, const float *b, float *to);
 
   void (*prefetch)(const void *p);
+
+  const struct attend_vec_pairs *pairs; /**< NULL: it has no pairs */
 } attend_vec;
+
+/** Operations on pairs, and the packing of kernels/body/pack_pairs.h. A vector is `lanes` uint32_t. */
+typedef struct attend_vec_pairs {
+  void (*set1)(uint32_t x, uint32_t *to);
+  void (*load)(const uint16_t *p, uint32_t *to);
+  void (*load_n)(const uint16_t *p, int n, uint32_t *to);
+  void (*transpose)(const uint32_t *r, uint32_t *to); /**< both: lanes vectors */
+  void (*zip)(const float *a, const float *b, uint32_t *to);
+  void (*pack_keys)(const uint16_t *k, int64_t row_stride, int64_t count, int64_t dim, int64_t depth, int panel,
+                    uint32_t *out);
+  bool (*pack_values)(const uint16_t *v, int64_t row_stride, int64_t count, int64_t dim, int64_t depth, int panel,
+                      int64_t block_depth, uint32_t *out);
+} attend_vec_pairs;
 
 #endif

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Operations on pairs of 16-bit elements, and packing in pairs, of every instruction set that has them. */
+#include "kernels/scalar/reference.h"
+#include "tests/vec/each_isa.h"
+#include "verify/internal.h"
+
+enum { FILL = 0x5a };
+
+/* A test of the instruction sets that have pairs. */
+#define EACH_ISA_WITH_PAIRS(name)                                                                                      \
+  static void name##_of(const attend_vec *v, const attend_vec_pairs *p);                                               \
+  EACH_ISA(name) {                                                                                                     \
+    if (!v->pairs) cr_skip_test("%s has no pairs", attend_isa_name(v->isa));                                           \
+    name##_of(v, v->pairs);                                                                                            \
+  }                                                                                                                    \
+  static void name##_of(const attend_vec *v, const attend_vec_pairs *p)
+
+static uint16_t element_of(int64_t i) { return (uint16_t)hash(3, i); }
+
+/* Elements in memory of their own, which ends where they end. */
+static attend_guarded elements(size_t count) {
+  attend_guarded g = {0};
+  cr_assert(attend_guarded_place(&g, count * 2, 0, false, FILL));
+  for (size_t i = 0; i < count; i++) ((uint16_t *)g.data)[i] = element_of((int64_t)i);
+  return g;
+}
+
+static uint32_t pair_of(uint16_t even, uint16_t odd) { return (uint32_t)odd << 16 | even; }
+
+EACH_ISA_WITH_PAIRS(loads_and_constants) {
+  for (int n = 0; n <= 2 * v->lanes; n++)
+    for (int whole = 0; whole <= (n == 2 * v->lanes); whole++) {
+      attend_guarded g = elements((size_t)n);
+      uint32_t got[MOST];
+      if (whole)
+        p->load((const uint16_t *)g.data, got);
+      else
+        p->load_n((const uint16_t *)g.data, n, got);
+      for (int i = 0; i < v->lanes; i++) {
+        const uint32_t expected = pair_of(2 * i < n ? element_of(2 * i) : 0, 2 * i + 1 < n ? element_of(2 * i + 1) : 0);
+        MUST(got[i] == expected, v, "vp_load of %d: pair %d is %08x, not %08x", n, i, got[i], expected);
+      }
+      attend_guarded_free(&g);
+    }
+  uint32_t got[MOST];
+  p->set1(0x12345678, got);
+  for (int i = 0; i < v->lanes; i++) MUST(got[i] == 0x12345678, v, "vp_set1: lane %d is %08x", i, got[i]);
+}
+
+EACH_ISA_WITH_PAIRS(transposes) {
+  uint32_t r[MOST * MOST], got[MOST * MOST];
+  for (int i = 0; i < v->lanes * v->lanes; i++) r[i] = (uint32_t)hash(4, i); /* signalling NaN among them */
+  p->transpose(r, got);
+  for (int i = 0; i < v->lanes; i++)
+    for (int j = 0; j < v->lanes; j++)
+      MUST(got[i * v->lanes + j] == r[j * v->lanes + i], v, "vp_transpose: row %d, lane %d", i, j);
+}
+
+EACH_ISA_WITH_PAIRS(zips_every_pattern) {
+  for (int first = 0; first < 65536; first += v->lanes) {
+    float a[MOST], b[MOST];
+    uint32_t got[MOST];
+    for (int i = 0; i < v->lanes; i++) {
+      a[i] = bf16_to_f32((uint16_t)(first + i));
+      b[i] = bf16_to_f32(element_of(first + i));
+    }
+    p->zip(a, b, got);
+    for (int i = 0; i < v->lanes; i++) {
+      const uint32_t expected = pair_of((uint16_t)(first + i), element_of(first + i));
+      MUST(got[i] == expected, v, "vp_zip is %08x, not %08x", got[i], expected);
+    }
+  }
+}
+
+/* Shapes of what is packed: rows, elements of a row, panel in vectors, and what is added to the least depth. */
+static const struct shape {
+  int64_t count, dim;
+  int vectors, deeper;
+} shapes[] = {{1, 1, 1, 0},   {2, 2, 1, 0},   {16, 32, 1, 0}, {17, 33, 1, 3}, {31, 63, 2, 0}, {32, 64, 2, 16},
+              {64, 80, 2, 0}, {63, 31, 4, 7}, {5, 128, 4, 0}, {40, 7, 3, 12}, {3, 40, 1, 30}, {64, 48, 4, 0}};
+
+/* Element `at` of row `row`, 0 where there is none. Rows lie dim + 3 elements apart. */
+static uint16_t element_at(const struct shape *s, int64_t row, int64_t at) {
+  return row < s->count && at < s->dim ? element_of(row * (s->dim + 3) + at) : 0;
+}
+
+EACH_ISA_WITH_PAIRS(packs_keys) {
+  for (size_t i = 0; i < COUNT(shapes); i++) {
+    const struct shape *s = &shapes[i];
+    const int panel = s->vectors * v->lanes;
+    const int64_t depth = (s->dim + 1) / 2 + s->deeper, keys = (s->count + panel - 1) / panel * panel;
+    attend_guarded in = elements((size_t)((s->count - 1) * (s->dim + 3) + s->dim)), out = {0};
+    cr_assert(attend_guarded_place(&out, (size_t)(keys * depth) * 4, 0, false, FILL));
+    p->pack_keys((const uint16_t *)in.data, s->dim + 3, s->count, s->dim, depth, panel, (uint32_t *)out.data);
+    for (int64_t key = 0; key < keys; key++)
+      for (int64_t d = 0; d < depth; d++) {
+        const uint32_t got = ((uint32_t *)out.data)[key / panel * panel * depth + d * panel + key % panel];
+        const uint32_t expected = pair_of(element_at(s, key, 2 * d), element_at(s, key, 2 * d + 1));
+        MUST(got == expected, v, "shape %zu: pair %d of key %d is %08x, not %08x", i, (int)d, (int)key, got, expected);
+      }
+    MUST(attend_guarded_intact(&out, FILL), v, "shape %zu: writes elsewhere", i);
+    attend_guarded_free(&in);
+    attend_guarded_free(&out);
+  }
+}
+
+EACH_ISA_WITH_PAIRS(packs_values) {
+  for (size_t i = 0; i < COUNT(shapes); i++) {
+    const struct shape *s = &shapes[i];
+    const int panel = s->vectors * v->lanes;
+    const int64_t depth = (s->count + 1) / 2 + s->deeper, width = (s->dim + v->lanes - 1) / v->lanes * v->lanes;
+    const int64_t block = depth + 2, size = (s->dim - 1) / panel * panel * block; /* start of the last panel */
+    attend_guarded in = elements((size_t)((s->count - 1) * (s->dim + 3) + s->dim)), out = {0};
+    const int64_t last = width - (s->dim - 1) / panel * panel;
+    cr_assert(attend_guarded_place(&out, (size_t)(size + last * depth) * 4, 0, false, FILL));
+    p->pack_values((const uint16_t *)in.data, s->dim + 3, s->count, s->dim, depth, panel, block, (uint32_t *)out.data);
+    for (int64_t c = 0; c < width; c++)
+      for (int64_t j = 0; j < depth; j++) {
+        const int64_t start = c / panel * panel, columns = width - start < panel ? width - start : panel;
+        const uint32_t got = ((uint32_t *)out.data)[start * block + j * columns + c - start];
+        const uint32_t expected = pair_of(element_at(s, 2 * j, c), element_at(s, 2 * j + 1, c));
+        MUST(got == expected, v, "shape %zu: pair %d of column %d is %08x, not %08x", i, (int)j, (int)c, got, expected);
+      }
+    MUST(attend_guarded_intact(&out, FILL), v, "shape %zu: writes elsewhere", i);
+    attend_guarded_free(&in);
+    attend_guarded_free(&out);
+  }
+}
+
+/* One value that is not finite, in each place. */
+EACH_ISA_WITH_PAIRS(packing_finds_what_is_not_finite) {
+  static const uint16_t bad[] = {0x7f80, 0xff80, 0x7fc0, 0x7f81};
+  enum { COUNT_ = 5, DIM = 37 };
+  uint16_t in[COUNT_ * DIM];
+  uint32_t out[(COUNT_ + 1) / 2 * (DIM + 3 * MOST)];
+  for (int i = 0; i < COUNT_ * DIM; i++) in[i] = 0x7f7f; /* the greatest number there is */
+  MUST(p->pack_values(in, DIM, COUNT_, DIM, 3, 2 * v->lanes, 3, out), v, "finite values are not");
+  for (int i = 0; i < COUNT_ * DIM; i++) {
+    in[i] = bad[i % (int)COUNT(bad)];
+    MUST(!p->pack_values(in, DIM, COUNT_, DIM, 3, 2 * v->lanes, 3, out), v, "%04x in place %d is not found", in[i], i);
+    in[i] = 0x7f7f;
+  }
+}
