@@ -11,4 +11,22 @@
  */
 void attend_cpu_detect(attend_cpu *cpu, const char *reasons[ATTEND_CPU_FEATURE_COUNT]);
 
+#ifdef __x86_64__
+typedef struct attend_cpuid {
+  uint32_t eax, ebx, ecx, edx;
+} attend_cpuid;
+
+/** What detection asks on x86. */
+typedef struct attend_x86 {
+  attend_cpuid (*cpuid)(uint32_t leaf, uint32_t subleaf);
+  uint64_t (*xgetbv)(uint32_t index);
+  const char *(*request_amx)(void); /**< see attend_os_request_amx() */
+} attend_x86;
+
+/** The processor and the system themselves. */
+extern const attend_x86 attend_x86_real;
+/** For tests: detects another processor, which answers as `x86` does. Call it before the first attend_cpu_get(). */
+void attend_cpu_set_test_x86(const attend_x86 *x86);
+#endif
+
 #endif

@@ -12,25 +12,27 @@
 
 #include "dispatch/os.h"
 
-typedef struct registers {
-  uint32_t eax, ebx, ecx, edx;
-} registers;
-
-static registers cpuid(uint32_t leaf, uint32_t subleaf) {
-  registers r;
+static attend_cpuid execute_cpuid(uint32_t leaf, uint32_t subleaf) {
+  attend_cpuid r;
   __asm__ volatile("cpuid" : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx) : "a"(leaf), "c"(subleaf));
   return r;
 }
 
-/** CPUID of a leaf, all zero if the processor does not have it: beyond the last one CPUID may answer anything. */
-static registers cpuid_checked(uint32_t leaf, uint32_t subleaf) {
-  return cpuid(leaf & 0x80000000, 0).eax >= leaf ? cpuid(leaf, subleaf) : (registers){0};
-}
-
-static uint64_t xgetbv(uint32_t index) {
+static uint64_t execute_xgetbv(uint32_t index) {
   uint32_t low, high;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(index));
   return (uint64_t)high << 32 | low;
+}
+
+const attend_x86 attend_x86_real = {execute_cpuid, execute_xgetbv, attend_os_request_amx};
+
+static const attend_x86 *x86 = &attend_x86_real;
+
+void attend_cpu_set_test_x86(const attend_x86 *other) { x86 = other; }
+
+/** CPUID of a leaf, all zero if the processor does not have it: beyond the last one CPUID may answer anything. */
+static attend_cpuid cpuid(uint32_t leaf, uint32_t subleaf) {
+  return x86->cpuid(leaf & 0x80000000, 0).eax >= leaf ? x86->cpuid(leaf, subleaf) : (attend_cpuid){0};
 }
 
 enum {
@@ -62,15 +64,15 @@ static const struct {
 
 /** Palette 1 as kernels configure it: 8 tiles of 16 rows of 64 bytes. */
 static bool has_tile_palette(void) {
-  if (cpuid_checked(0x1d, 0).eax == 0) return false;
-  registers palette = cpuid_checked(0x1d, 1);
+  if (cpuid(0x1d, 0).eax == 0) return false;
+  attend_cpuid palette = cpuid(0x1d, 1);
   return palette.ebx >> 16 >= 8 && (palette.ebx & 0xffff) >= 64 && (palette.ecx & 0xffff) >= 16;
 }
 
 static const char *amx_unusable_reason(uint64_t xcr0) {
   if ((xcr0 & XCR0_TILES) != XCR0_TILES) return "the operating system does not save tile registers";
   if (!has_tile_palette()) return "the processor shows AMX but no tile palette";
-  return attend_os_request_amx();
+  return x86->request_amx();
 }
 
 static void take_away(attend_cpu *cpu, const char **reasons, uint64_t features, const char *reason) {
@@ -81,10 +83,10 @@ static void take_away(attend_cpu *cpu, const char **reasons, uint64_t features, 
 }
 
 static void read_names(attend_cpu *cpu) {
-  registers r = cpuid(0, 0);
+  attend_cpuid r = cpuid(0, 0);
   char vendor[13] = {0};
   memcpy(vendor, &r.ebx, 4), memcpy(vendor + 4, &r.edx, 4), memcpy(vendor + 8, &r.ecx, 4);
-  uint32_t version = cpuid_checked(1, 0).eax;
+  uint32_t version = cpuid(1, 0).eax;
   uint32_t family = version >> 8 & 15, model = version >> 4 & 15;
   if (family == 6 || family == 15) model |= version >> 12 & 0xf0;
   if (family == 15) family += version >> 20 & 255;
@@ -93,7 +95,7 @@ static void read_names(attend_cpu *cpu) {
 
   char brand[49] = {0};
   for (uint32_t i = 0; i < 3; i++) {
-    r = cpuid_checked(0x80000002 + i, 0);
+    r = cpuid(0x80000002 + i, 0);
     memcpy(brand + 16 * i, &r, 16);
   }
   char *begin = brand + strspn(brand, " "), *end = begin + strlen(begin);
@@ -102,15 +104,15 @@ static void read_names(attend_cpu *cpu) {
 }
 
 void attend_cpu_detect(attend_cpu *cpu, const char *reasons[ATTEND_CPU_FEATURE_COUNT]) {
-  registers leaf1 = cpuid_checked(1, 0), leaf7 = cpuid_checked(7, 0);
-  registers leaf7_1 = leaf7.eax >= 1 ? cpuid_checked(7, 1) : (registers){0};
+  attend_cpuid leaf1 = cpuid(1, 0), leaf7 = cpuid(7, 0);
+  attend_cpuid leaf7_1 = leaf7.eax >= 1 ? cpuid(7, 1) : (attend_cpuid){0};
   const uint32_t words[] = {
       [LEAF_1_ECX] = leaf1.ecx, [LEAF_7_EBX] = leaf7.ebx, [LEAF_7_EDX] = leaf7.edx, [LEAF_7_1_EAX] = leaf7_1.eax};
   for (size_t i = 0; i < sizeof feature_bits / sizeof *feature_bits; i++)
     if (words[feature_bits[i].word] >> feature_bits[i].bit & 1) cpu->present |= UINT64_C(1) << feature_bits[i].feature;
   cpu->usable = cpu->present;
 
-  uint64_t xcr0 = leaf1.ecx & LEAF1_OSXSAVE ? xgetbv(0) : 0;
+  uint64_t xcr0 = leaf1.ecx & LEAF1_OSXSAVE ? x86->xgetbv(0) : 0;
   if ((xcr0 & XCR0_AVX) != XCR0_AVX)
     take_away(cpu, reasons, AVX_FEATURES, "the operating system does not save AVX registers");
   if ((xcr0 & XCR0_AVX512) != XCR0_AVX512)
