@@ -79,11 +79,12 @@ static int64_t take_item(attend_run_state *run) {
 static void run_part(const attend_plan *plan, attend_run_state *run, int part) {
   const attend_kernel *kernel = plan->choice.kernel;
   char *scratch = (char *)run + plan->parts_at + (size_t)part * plan->part_size;
+  attend_thread_state before;
   int64_t item = take_item(run);
   if (item >= plan->items) return;
-  if (kernel->enter) kernel->enter();
+  if (kernel->enter) kernel->enter(&before);
   for (; item < plan->items; item = take_item(run)) run_item(plan, run, item, scratch);
-  if (kernel->leave) kernel->leave();
+  if (kernel->leave) kernel->leave(&before);
 }
 
 /* ----------------------------------------------------------------------------------------------- the caller's threads

@@ -65,8 +65,7 @@ static bool scores_fit(const attend_resolved *r, int64_t rows, const char *of, s
 bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *problem, char *why, size_t why_size) {
   const attend_problem *p = &problem->p;
   if (!takes_dtype(kernel, "q", p->q_dtype, why, why_size) ||
-      !takes_dtype(kernel, "k and v", p->kv_dtype, why, why_size) ||
-      !takes_dtype(kernel, "out", p->out_dtype, why, why_size))
+      !takes_dtype(kernel, "k and v", p->kv_dtype, why, why_size))
     return false;
   if (p->weights) {
     /* Whoever wants the weights has room for all scores, so that the limits below do not matter. */

@@ -102,6 +102,11 @@ enum {
 #define ATTEND_DTYPE_BIT(dtype) (1u << (dtype))
 #define ATTEND_DTYPES_ALL (ATTEND_DTYPE_BIT(ATTEND_F32) | ATTEND_DTYPE_BIT(ATTEND_F16) | ATTEND_DTYPE_BIT(ATTEND_BF16))
 
+/** What enter() keeps for leave(): as much as the configuration of AMX tiles. */
+typedef struct attend_thread_state {
+  unsigned char bytes[64];
+} attend_thread_state;
+
 /** A kernel row. */
 typedef struct attend_kernel {
   const char *name; /**< body_dtype__isa_qROWSkBLOCK, dtype being what it computes in; checked by a test */
@@ -110,7 +115,7 @@ typedef struct attend_kernel {
   uint64_t cpu;         /**< features it needs, ATTEND_CPU_BIT(...) */
   unsigned can;         /**< ATTEND_CAN_... */
   attend_dtype compute; /**< type of the products' operands */
-  unsigned dtypes;      /**< ATTEND_DTYPE_BIT set of element types it takes, for q, k/v and out each */
+  unsigned dtypes;      /**< ATTEND_DTYPE_BIT set of element types it takes, for q and k/v each; it writes any */
   int q_rows;           /**< query rows of a register tile */
   int k_block;          /**< keys of a block */
 
@@ -120,9 +125,12 @@ typedef struct attend_kernel {
   /** Computes a slice. `scratch` is aligned to 64 bytes and not initialised. */
   void (*run)(const attend_call *call, const attend_slice *slice, void *scratch);
 
-  /** Per-thread state around a thread's slices (AMX tiles); both NULL when there is none. */
-  void (*enter)(void);
-  void (*leave)(void);
+  /**
+   * Per-thread state around a thread's slices (AMX tiles); both NULL when there is none. `before` is room for what the
+   * thread had before, which leave() puts back.
+   */
+  void (*enter)(attend_thread_state *before);
+  void (*leave)(const attend_thread_state *before);
 } attend_kernel;
 
 #endif
