@@ -23,6 +23,8 @@
  *   vf_add(a, b)  vf_sub(a, b)  vf_mul(a, b)  vf_div(a, b)  vf_abs(a)
  *   vf_max(a, b)         the larger; if either is NaN, b
  *   vf_fma(a, b, c)      a * b + c, with one rounding where the processor has the instruction
+ *   vf_fma_element(a, i, b, c)   a[i] * b + c, i being a constant; where ATTEND_BY_ELEMENT is defined, which says that
+ *                        products are to load LANES broadcasts at once
  *   vf_exp2(x)           2^x within 2 ulp for x from -126 to 127; exactly 1 at 0, exactly 0 at -inf and below -150,
  *                        +inf from 128 on, NaN at NaN. Below 2^-126 it may be 0, and above 2^127 +inf
  *   vf_iota()            0, 1, 2, ...

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * The two products on register tiles: ROWS x VECS accumulators that live in registers, one vector load per column and
- * one broadcast per row for ROWS * VECS multiply-adds. All sizes in capitals are constants at every call.
+ * one broadcast per row for ROWS * VECS multiply-adds. Where a multiply-add takes its broadcast out of a vector
+ * (ATTEND_BY_ELEMENT), LANES broadcasts of a row are one load. All sizes in capitals are constants at every call.
  *
  * Whatever the tile's size, an element of the result is the same sequence of multiply-adds, so that a row's bits do not
  * depend on the tile it falls into.
@@ -21,7 +22,27 @@ ATTEND_INLINE void score_tile(const float *q, const float *k, int64_t dim, float
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++) acc[r][c] = vf_zero();
   }
-  for (int64_t d = 0; d < dim; d++, q += ROWS, k += VECS * LANES) {
+  int64_t d = 0;
+#ifdef ATTEND_BY_ELEMENT
+  for (; d + LANES <= dim; d += LANES, q += LANES * ROWS, k += LANES * VECS * LANES) {
+    vf row[16];
+    ATTEND_UNROLL
+    for (int i = 0; i < ROWS; i++) row[i] = vf_load(q + i * LANES);
+    ATTEND_UNROLL
+    for (int l = 0; l < LANES; l++) {
+      ATTEND_UNROLL
+      for (int c = 0; c < VECS; c++) {
+        const vf column = vf_load(k + (l * VECS + c) * LANES);
+        ATTEND_UNROLL
+        for (int r = 0; r < ROWS; r++) {
+          const int element = l * ROWS + r;
+          acc[r][c] = vf_fma_element(row[element / LANES], element % LANES, column, acc[r][c]);
+        }
+      }
+    }
+  }
+#endif
+  for (; d < dim; d++, q += ROWS, k += VECS * LANES) {
     vf column[4];
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++) column[c] = vf_load(k + c * LANES);
@@ -52,7 +73,24 @@ ATTEND_INLINE void value_tile(const float *p, const float *v, int64_t v_stride, 
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++) acc[r][c] = vf_mul(a, vf_load(o + r * o_stride + c * LANES));
   }
-  for (int64_t j = 0; j < keys; j++, v += v_stride) {
+  int64_t j = 0;
+#ifdef ATTEND_BY_ELEMENT
+  for (; j + LANES <= keys; j += LANES) {
+    vf row[16];
+    ATTEND_UNROLL
+    for (int r = 0; r < ROWS; r++) row[r] = vf_load(p + r * LD + j);
+    ATTEND_UNROLL
+    for (int l = 0; l < LANES; l++, v += v_stride) {
+      ATTEND_UNROLL
+      for (int c = 0; c < VECS; c++) {
+        const vf column = vf_load(v + c * LANES);
+        ATTEND_UNROLL
+        for (int r = 0; r < ROWS; r++) acc[r][c] = vf_fma_element(row[r], l, column, acc[r][c]);
+      }
+    }
+  }
+#endif
+  for (; j < keys; j++, v += v_stride) {
     vf column[4];
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++) column[c] = vf_load(v + c * LANES);
