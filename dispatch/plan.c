@@ -35,8 +35,9 @@ static double attended_pairs(const attend_resolved *r) {
 static double estimate_time(const attend_resolved *r, const attend_kernel *kernel) {
   const double bytes_per_us = 1e4;
   const attend_problem *p = &r->p;
-  const double dims = (double)p->head_dim + (double)p->v_head_dim;
-  double flops = (double)p->batch * (double)p->q_heads * attended_pairs(r) * 2 * dims;
+  const double dims = (double)p->head_dim + (double)p->v_head_dim, tanh = 10; /* a tanh in multiply-adds */
+  const double products = dims + (p->score == ATTEND_SCORE_ADDITIVE ? tanh * (double)p->head_dim : 0);
+  double flops = (double)p->batch * (double)p->q_heads * attended_pairs(r) * 2 * products;
   double kv_bytes =
       (double)p->batch * (double)p->kv_heads * (double)p->kv_len * dims * (double)attend_dtype_size(p->kv_dtype);
   return flops / attend_isa_flops_per_us(kernel->isa) + kv_bytes / bytes_per_us;

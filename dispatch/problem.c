@@ -53,6 +53,8 @@ static attend_status check_ranges(const attend_problem *p) {
       {"weights", p->weights, 0, 1},
       {"batch_invariant", p->batch_invariant, 0, 1},
       {"reserved", p->reserved, 0, 0},
+      {"score", p->score, ATTEND_SCORE_DOT, ATTEND_SCORE_ADDITIVE},
+      {"reserved2", p->reserved2, 0, 0},
   };
   for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
     attend_status status = check_range(ranges[i].field, ranges[i].value, ranges[i].low, ranges[i].high);
@@ -179,6 +181,8 @@ static attend_status resolve_layouts(attend_problem *p) {
     s = resolve_scores((layout){"bias", {b, hq, lq, lk}, {0}, attend_dtype_size(p->bias_dtype)}, &p->bias_strides);
   if (s == ATTEND_OK && p->kv_lengths == ATTEND_LENGTHS_PER_QUERY)
     s = check_contiguous((layout){"kv_lengths", {1, 1, b, lq}, {0}, sizeof(int32_t)});
+  if (s == ATTEND_OK && p->score == ATTEND_SCORE_ADDITIVE)
+    s = check_contiguous((layout){"score_weights", {1, 1, hq, p->head_dim}, {0}, sizeof(float)});
   if (s == ATTEND_OK && p->lse) s = check_contiguous((layout){"lse", {1, b, hq, lq}, {0}, sizeof(float)});
   if (s == ATTEND_OK && p->weights) s = check_contiguous((layout){"weights", {b, hq, lq, lk}, {0}, sizeof(float)});
   return s;
@@ -209,7 +213,7 @@ attend_status attend_resolve(const attend_problem *problem, attend_resolved *res
   if (p.q_dtype == ATTEND_DTYPE_DEFAULT) p.q_dtype = ATTEND_F32;
   if (p.kv_dtype == ATTEND_DTYPE_DEFAULT) p.kv_dtype = p.q_dtype;
   if (p.out_dtype == ATTEND_DTYPE_DEFAULT) p.out_dtype = p.q_dtype;
-  if (p.scale == 0) p.scale = (float)(1 / sqrt((double)p.head_dim));
+  if (p.scale == 0) p.scale = p.score == ATTEND_SCORE_ADDITIVE ? 1.0f : (float)(1 / sqrt((double)p.head_dim));
   if ((status = resolve_layouts(&p)) != ATTEND_OK) return status;
 
   int64_t group = p.kv_heads ? p.q_heads / p.kv_heads : 0;

@@ -67,6 +67,10 @@ bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *probl
   if (!takes_dtype(kernel, "q", p->q_dtype, why, why_size) ||
       !takes_dtype(kernel, "k and v", p->kv_dtype, why, why_size))
     return false;
+  if (p->score == ATTEND_SCORE_ADDITIVE && !(kernel->can & ATTEND_CAN_ADDITIVE)) {
+    if (why) snprintf(why, why_size, "does not compute additive scores");
+    return false;
+  }
   if (p->weights) {
     /* Whoever wants the weights has room for all scores, so that the limits below do not matter. */
     if (kernel->can & ATTEND_CAN_WEIGHTS) return true;

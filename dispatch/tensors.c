@@ -37,6 +37,7 @@ attend_status attend_check_tensors(const attend_resolved *problem, const attend_
   if (!p->sinks) t.sinks = NULL;
   if (!p->lse) t.lse = NULL;
   if (!p->weights) t.weights = NULL;
+  if (p->score != ATTEND_SCORE_ADDITIVE) t.score_weights = NULL;
   const struct {
     const char *name;
     const void *address;
@@ -54,6 +55,7 @@ attend_status attend_check_tensors(const attend_resolved *problem, const attend_
       {"sinks", t.sinks, p->sinks, sizeof(float)},
       {"lse", t.lse, p->lse, sizeof(float)},
       {"weights", t.weights, p->weights && keys, sizeof(float)},
+      {"score_weights", t.score_weights, p->score == ATTEND_SCORE_ADDITIVE && keys, sizeof(float)},
   };
   for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
     if (!checks[i].address && checks[i].needed)

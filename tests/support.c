@@ -10,7 +10,7 @@
 enum { PATTERN = 0xa5 };
 
 const char *const attend_test_names[TENSORS] = {
-    "q", "k", "v", "out", "kv_lengths", "mask", "bias", "alibi_slopes", "sinks", "lse", "weights"};
+    "q", "k", "v", "out", "kv_lengths", "mask", "bias", "alibi_slopes", "sinks", "lse", "weights", "score_weights"};
 
 static const bool is_output[TENSORS] = {[OUT] = true, [LSE] = true, [WEIGHTS] = true};
 
@@ -81,6 +81,7 @@ void attend_test_point(attend_tensors *tensors, attend_test_name name, void *add
   case SINKS: tensors->sinks = address; break;
   case LSE: tensors->lse = address; break;
   case WEIGHTS: tensors->weights = address; break;
+  case SCORE_WEIGHTS: tensors->score_weights = address; break;
   case TENSORS: break;
   }
 }
@@ -107,6 +108,7 @@ attend_test_tensors attend_test_tensors_create(const attend_problem *p) {
       [SINKS] = p->sinks ? q_heads : 0,
       [LSE] = p->lse ? batch * q_heads * q_len : 0,
       [WEIGHTS] = p->weights ? batch * q_heads * q_len * kv_len : 0,
+      [SCORE_WEIGHTS] = p->score == ATTEND_SCORE_ADDITIVE ? q_heads * dim : 0,
   };
   const attend_dtype dtypes[TENSORS] = {[Q] = q, [K] = kv, [V] = kv, [OUT] = out, [BIAS] = p->bias_dtype};
   for (attend_test_name name = Q; name < TENSORS; name++) {

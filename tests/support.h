@@ -36,6 +36,7 @@ typedef enum attend_test_name {
   SINKS,
   LSE,
   WEIGHTS,
+  SCORE_WEIGHTS,
   TENSORS
 } attend_test_name;
 

@@ -123,6 +123,8 @@ Test(problem, fields_out_of_bounds_are_refused) {
       FLAG(reserved, 1),
       FLAG(reserved, INT_MAX),
       FLAG(reserved, INT_MIN),
+      FLAG(reserved2, -1),
+      FLAG(reserved2, 1),
       ENUM(q_dtype, -1),
       ENUM(q_dtype, 4),
       ENUM(q_dtype, 33),
@@ -147,6 +149,9 @@ Test(problem, fields_out_of_bounds_are_refused) {
       ENUM(kv_lengths, 3),
       ENUM(kv_lengths, INT_MAX),
       ENUM(kv_lengths, INT_MIN),
+      ENUM(score, -1),
+      ENUM(score, 2),
+      ENUM(score, INT_MIN),
   };
   const attend_problem base = attend_test_full_problem();
   for (size_t i = 0; i < COUNT(bad); i++) {
@@ -219,6 +224,8 @@ Test(problem, fields_at_their_bounds_are_accepted) {
       ENUM(kv_lengths, ATTEND_LENGTHS_NONE),
       ENUM(kv_lengths, ATTEND_LENGTHS_PER_BATCH),
       ENUM(kv_lengths, ATTEND_LENGTHS_PER_QUERY),
+      ENUM(score, ATTEND_SCORE_DOT),
+      ENUM(score, ATTEND_SCORE_ADDITIVE),
       ENUM(bias_dtype, ATTEND_DTYPE_DEFAULT),
       ENUM(bias_dtype, ATTEND_F32),
       ENUM(bias_dtype, ATTEND_F16),
@@ -339,9 +346,12 @@ Test(structs, null_pointers_are_refused) {
   attend_test_expect_no_leak();
 }
 
+/* attend_problem as the first header had it. */
+#define FIRST_SIZE offsetof(attend_problem, score)
+
 Test(structs, without_their_size_are_refused) {
   attend_problem problem = attend_test_problem(1, 1, 1, 2, 3, 4);
-  const size_t problem_sizes[] = {0, 1, sizeof(size_t), offsetof(attend_problem, scale), sizeof problem - 1, SIZE_MAX};
+  const size_t problem_sizes[] = {0, 1, sizeof(size_t), offsetof(attend_problem, scale), FIRST_SIZE - 1, SIZE_MAX};
   for (size_t i = 0; i < COUNT(problem_sizes); i++) {
     attend_problem wrong = problem;
     wrong.struct_size = problem_sizes[i];
@@ -357,6 +367,14 @@ Test(structs, without_their_size_are_refused) {
     snprintf(what, sizeof what, "options.struct_size = %zu", options.struct_size);
     attend_test_refuses(&problem, &options, ATTEND_ERROR_INVALID_ARGUMENT, "struct_size", NULL, what);
   }
+}
+
+/* Structs of a caller who was compiled against the first header: what lies behind them is not theirs. */
+Test(structs, may_be_those_of_the_first_header) {
+  attend_problem problem = attend_test_problem(1, 1, 1, 2, 3, 4);
+  memset((char *)&problem + FIRST_SIZE, 0xff, sizeof problem - FIRST_SIZE);
+  problem.struct_size = FIRST_SIZE;
+  attend_test_accepts(&problem, NULL, "a problem of the first header");
 }
 
 /* Structs as a caller has them who was compiled against a later version of the header. */
@@ -429,9 +447,9 @@ Test(options, unknown_kernels_are_refused) {
   attend_test_accepts(&problem, &options, "auto");
 }
 
-Test(options, every_kernel_says_what_it_cannot_do) {
-  const attend_problem weights = attend_test_full_problem();
-  attend_problem plain = attend_test_problem(1, 2, 1, 5, 7, 8);
+/* A problem that asks for something only kernels with the ability `can` have; others say so with the word `named`. */
+static void expect_only_those_that_can(const attend_problem *asking, unsigned can, const char *named) {
+  const attend_problem plain = attend_test_problem(1, 2, 1, 5, 7, 8);
   size_t without = 0, with = 0;
   for (size_t i = 0; i < attend_kernel_count(); i++) {
     const attend_kernel *kernel = attend_kernel_at(i);
@@ -439,18 +457,26 @@ Test(options, every_kernel_says_what_it_cannot_do) {
     options.kernel = kernel->name;
     if (!attend_test_runnable(kernel)) {
       attend_test_refuses(&plain, &options, ATTEND_ERROR_UNSUPPORTED, kernel->name, NULL, kernel->name);
-    } else if (kernel->can & ATTEND_CAN_WEIGHTS) {
-      attend_test_accepts(&weights, &options, kernel->name);
+    } else if (kernel->can & can) {
+      attend_test_accepts(asking, &options, kernel->name);
       with++;
     } else {
-      attend_test_refuses(&weights, &options, ATTEND_ERROR_UNSUPPORTED, kernel->name, NULL, kernel->name);
-      attend_test_refuses(&weights, &options, ATTEND_ERROR_UNSUPPORTED, "weights", NULL, kernel->name);
+      attend_test_refuses(asking, &options, ATTEND_ERROR_UNSUPPORTED, kernel->name, NULL, kernel->name);
+      attend_test_refuses(asking, &options, ATTEND_ERROR_UNSUPPORTED, named, NULL, kernel->name);
       attend_test_accepts(&plain, &options, kernel->name);
       without++;
     }
   }
   cr_expect_gt(with, 0);
   cr_expect_gt(without, 0);
+}
+
+Test(options, every_kernel_says_what_it_cannot_do) {
+  const attend_problem weights = attend_test_full_problem();
+  attend_problem additive = attend_test_problem(1, 2, 1, 5, 7, 8);
+  additive.score = ATTEND_SCORE_ADDITIVE;
+  expect_only_those_that_can(&weights, ATTEND_CAN_WEIGHTS, "weights");
+  expect_only_those_that_can(&additive, ATTEND_CAN_ADDITIVE, "additive");
   attend_test_expect_no_leak();
 }
 

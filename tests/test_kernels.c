@@ -14,7 +14,8 @@ static attend_verify *open_verify(void) {
   return v;
 }
 
-/* One case with all kernels. Scalar kernels do everything, but not all of them write attention weights. */
+/* One case with all kernels. Scalar kernels do everything, but not all of them write weights or take additive scores.
+ */
 static void run_case(attend_verify *v, const attend_verify_case *c, int *passed) {
   attend_verify_result *result = malloc(sizeof *result);
   cr_assert_not_null(result);
@@ -23,7 +24,9 @@ static void run_case(attend_verify *v, const attend_verify_case *c, int *passed)
     const attend_kernel *kernel = attend_kernel_at(i);
     attend_verify_run(v, kernel, result);
     cr_expect_neq(result->status, ATTEND_VERIFY_FAILED, "%s", result->message);
-    if (kernel->isa == ATTEND_ISA_SCALAR && !(c->problem.weights && !(kernel->can & ATTEND_CAN_WEIGHTS)))
+    const unsigned needed = (c->problem.weights ? ATTEND_CAN_WEIGHTS : 0) |
+                            (c->problem.score == ATTEND_SCORE_ADDITIVE ? ATTEND_CAN_ADDITIVE : 0);
+    if (kernel->isa == ATTEND_ISA_SCALAR && (kernel->can & needed) == needed)
       cr_expect_eq(result->status, ATTEND_VERIFY_PASSED, "%s skips %s: %s", kernel->name, c->name, result->message);
     *passed += result->status == ATTEND_VERIFY_PASSED;
   }

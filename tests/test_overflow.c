@@ -110,10 +110,11 @@ Test(overflow, of_every_kernels_scratch) {
   for (size_t k = 0; k < attend_kernel_count(); k++) {
     const attend_kernel *kernel = attend_kernel_at(k);
     if (!attend_test_runnable(kernel)) continue;
-    for (int i = 0; i < 3 * 3 * 3 * 3 * 2; i++) {
+    for (int i = 0; i < 3 * 3 * 3 * 3 * 2 * 2; i++) {
       attend_problem p =
           attend_test_problem(1, extents[i / 27 % 3], 1, extents[i % 3], extents[i / 3 % 3], extents[i / 9 % 3]);
-      p.v_head_dim = i / 81 ? MOST : 1;
+      p.v_head_dim = i / 81 % 2 ? MOST : 1;
+      p.score = i / 162 ? ATTEND_SCORE_ADDITIVE : ATTEND_SCORE_DOT;
       char what[160];
       snprintf(what, sizeof what, "%s: Hq %lld, Lq %lld, Lk %lld, D %lld, Dv %lld", kernel->name, (long long)p.q_heads,
                (long long)p.q_len, (long long)p.kv_len, (long long)p.head_dim, (long long)p.v_head_dim);

@@ -56,6 +56,26 @@ Test(reference, three_tokens) {
   cr_expect_float_eq(lse[0], log(exp(2) + exp(4) + exp(4)), 1e-14);
 }
 
+/* Two hidden units, worked out by hand: score of key j = scale (w0 tanh(q0 + kj0) + w1 tanh(q1 + kj1)). */
+Test(reference, additive_scores) {
+  const float q[] = {0.5f, -1}, k[] = {0, 1, 2, 0.25f, -0.5f, 3}, v[] = {1, 10, 100}, w[] = {1, -2};
+  attend_problem p = filled(1, 1, 1, 1, 3, 2, 1, 1);
+  p.score = ATTEND_SCORE_ADDITIVE;
+  attend_tensors t = tensors_of(q, k, v);
+  t.score_weights = w;
+  const double s[] = {tanh(0.5) - 2 * tanh(0), tanh(2.5) - 2 * tanh(-0.75), tanh(0) - 2 * tanh(2)};
+  const double sum = exp(s[0]) + exp(s[1]) + exp(s[2]);
+  double out, lse, weights[3];
+  float plain_out, plain_lse, plain_weights[3];
+  cr_assert(attend_reference(&p, &t, &out, &lse, weights));
+  cr_assert(attend_reference_f32(&p, &t, &plain_out, &plain_lse, plain_weights));
+  expect_near(weights, (double[]){exp(s[0]) / sum, exp(s[1]) / sum, exp(s[2]) / sum}, 3, 1e-14, "weights");
+  cr_expect_float_eq(out, (exp(s[0]) + 10 * exp(s[1]) + 100 * exp(s[2])) / sum, 1e-12);
+  cr_expect_float_eq(lse, log(sum), 1e-14);
+  cr_expect_float_eq((double)plain_out, out, 1e-5);
+  cr_expect_float_eq((double)plain_lse, lse, 1e-6);
+}
+
 /* Equal keys: the output is the mean of the values that are attended. */
 Test(reference, lengths) {
   float q[4] = {0.3f, -1, 2, 0.5f}, k[40], v[80];

@@ -8,6 +8,13 @@
 
 #include "tests/support.h"
 
+/* Every input and every output that a problem can have. */
+static attend_problem everything(void) {
+  attend_problem problem = attend_test_full_problem();
+  problem.score = ATTEND_SCORE_ADDITIVE;
+  return problem;
+}
+
 /* A plan on its way, with all that a call needs. */
 typedef struct running {
   attend_problem problem;
@@ -53,7 +60,7 @@ static void expect_accepted(running *r, const attend_tensors *tensors, const cha
 /* ------------------------------------------------------------------------------------------------------- tensors */
 
 Test(tensors, needed_ones_must_be_there) {
-  running r = start(attend_test_full_problem());
+  running r = start(everything());
   for (attend_test_name name = Q; name < TENSORS; name++) {
     attend_tensors without = r.tensors.t;
     attend_test_point(&without, name, NULL);
@@ -67,7 +74,7 @@ Test(tensors, needed_ones_must_be_there) {
 Test(tensors, must_be_aligned_to_their_elements) {
   const attend_dtype dtypes[] = {ATTEND_F32, ATTEND_F16, ATTEND_BF16};
   for (size_t i = 0; i < COUNT(dtypes); i++) {
-    attend_problem problem = attend_test_full_problem();
+    attend_problem problem = everything();
     problem.q_dtype = problem.bias_dtype = dtypes[i];
     running r = start(problem);
     for (attend_test_name name = Q; name < TENSORS; name++) {
@@ -87,7 +94,7 @@ Test(tensors, must_be_aligned_to_their_elements) {
 Test(tensors, need_no_more_alignment_than_their_elements) {
   const attend_dtype dtypes[] = {ATTEND_F32, ATTEND_F16, ATTEND_BF16};
   for (size_t i = 0; i < COUNT(dtypes); i++) {
-    attend_problem problem = attend_test_full_problem();
+    attend_problem problem = everything();
     problem.q_dtype = problem.bias_dtype = dtypes[i];
     running r = start(problem);
     expect_accepted(&r, &r.tensors.t, "aligned");
@@ -153,9 +160,12 @@ Test(tensors, without_keys_give_zeros) {
   finish(&r);
 }
 
+/* attend_tensors as the first header had it. */
+#define FIRST_SIZE offsetof(attend_tensors, score_weights)
+
 Test(tensors, struct_size) {
   running r = start(attend_test_full_problem());
-  const size_t sizes[] = {0, 1, sizeof(size_t), sizeof(attend_tensors) - 1, SIZE_MAX};
+  const size_t sizes[] = {0, 1, sizeof(size_t), FIRST_SIZE - 1, SIZE_MAX};
   for (size_t i = 0; i < COUNT(sizes); i++) {
     attend_tensors wrong = r.tensors.t;
     wrong.struct_size = sizes[i];
@@ -172,6 +182,9 @@ Test(tensors, struct_size) {
     longer.unknown[i] = 0;
   }
   expect_accepted(&r, &longer.known, "unknown fields that are zero");
+  longer.known.struct_size = FIRST_SIZE;
+  longer.known.score_weights = (const float *)(uintptr_t)1;
+  expect_accepted(&r, &longer.known, "a struct of the first header, and what comes behind it");
   cr_expect(attend_test_written(&r.tensors));
   finish(&r);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * How exact vf_exp2 and vf_tanh are on every instruction set, over all floats or as many of them as there is time for.
- * With --verbose=1 the program prints the worst error it finds; docs/numerics.md states them.
+ * How exact vf_exp2, vf_tanh and vf_tanh_term are on every instruction set, over all floats or as many of them as there
+ * is time for. With --verbose=1 the program prints the worst error it finds; docs/numerics.md states them.
  */
 #include <float.h>
 
@@ -105,4 +105,23 @@ EACH_ISA(tanh_) {
     worst = fmax(worst, worst_of(v, (sweep){f32_to_bits(parts[i].from), f32_to_bits(parts[i].to), parts[i].step},
                                  v->tanh, check_tanh));
   cr_log_info("%s: vf_tanh is within %.3f ulp", attend_isa_name(v->isa), worst);
+}
+
+/* As one term of a sum, an absolute error counts: in units of 2^-23. */
+static double check_tanh_term(const attend_vec *v, float x, float got) {
+  if (isnan(x)) {
+    MUST(isnan(got), v, "vf_tanh_term(NaN) is %a", got);
+    return 0;
+  }
+  const double error = fabs((double)got - tanh(x)) * 0x1p23;
+  MUST(error <= 2, v, "vf_tanh_term(%a) is %a, %.3f units off", x, got, error);
+  return error;
+}
+
+EACH_ISA(tanh_term) {
+  double worst = worst_of(v, (sweep){0, UINT32_MAX, 1997}, v->tanh_term, check_tanh_term);
+  worst = fmax(worst, worst_of(v, (sweep){f32_to_bits(0.01f), f32_to_bits(11.0f), 29}, v->tanh_term, check_tanh_term));
+  worst =
+      fmax(worst, worst_of(v, (sweep){f32_to_bits(-0.01f), f32_to_bits(-11.0f), 29}, v->tanh_term, check_tanh_term));
+  cr_log_info("%s: vf_tanh_term is within %.3f units of 2^-23", attend_isa_name(v->isa), worst);
 }

@@ -56,6 +56,7 @@ enum {
   ATTEND_VERIFY_BIAS,
   ATTEND_VERIFY_ALIBI,
   ATTEND_VERIFY_SINKS,
+  ATTEND_VERIFY_SCORE_WEIGHTS,
   ATTEND_VERIFY_OUT,
   ATTEND_VERIFY_LSE,
   ATTEND_VERIFY_WEIGHTS,
@@ -74,7 +75,7 @@ typedef struct attend_verify_data {
   uint8_t *attended;  /**< (B, Hq, Lq, Lk) */
   uint8_t *out_owned; /**< for every element of the out buffer, whether it belongs to out */
   double v_max;       /**< the largest magnitude of the finite values that are attended */
-  double score_size;  /**< size of the scores: |scale| times the largest norms of q and k, by sqrt(D) */
+  double score_size;  /**< size of the scores: |scale| times the largest norms of q and k, by sqrt(D); or of w */
 } attend_verify_data;
 
 extern const char *const attend_verify_buffer_names[ATTEND_VERIFY_BUFFER_COUNT];

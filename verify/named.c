@@ -16,6 +16,7 @@
   .problem.bias_dtype = ATTEND_##DTYPE, .bias_pattern = ATTEND_VERIFY_##PATTERN, .bias_over = OVER
 #define ALIBI .problem.alibi = 1
 #define SINKS .problem.sinks = 1
+#define ADDITIVE .problem.score = ATTEND_SCORE_ADDITIVE
 #define SOFTCAP(X) .problem.softcap = X
 #define SCALE(X) .problem.scale = X
 #define LSE .problem.lse = 1
@@ -192,6 +193,26 @@ static const attend_verify_case cases[] = {
     {"sinks-decode", SHAPE(1, 8, 2, 1, 513, 16, 16), SINKS, LSE},
     {"sinks-rows", SHAPE(1, 4, 2, 17, 65, 16, 16), SINKS, MASK(ROWS, 0), LSE},
     {"sinks-large", SHAPE(1, 4, 2, 17, 65, 16, 16), SINKS, VALUES(LARGE), LSE},
+
+    /* Additive scores. */
+    {"additive", SHAPE(2, 3, 3, 17, 33, 16, 16), ADDITIVE, LSE},
+    {"additive-odd", SHAPE(1, 2, 2, 15, 31, 17, 33), ADDITIVE, LSE},
+    {"additive-one-query", SHAPE(2, 1, 1, 1, 300, 64, 24), ADDITIVE, PER_BATCH, LSE},
+    {"additive-gqa", SHAPE(1, 6, 2, 7, 65, 20, 16), ADDITIVE, PER_QUERY, LSE},
+    {"additive-long", SHAPE(1, 2, 1, 13, 513, 24, 24), ADDITIVE, LSE},
+    {"additive-dim-256", SHAPE(1, 1, 1, 15, 63, 256, 40), ADDITIVE, LSE},
+    {"additive-causal", SHAPE(1, 4, 2, 33, 33, 16, 16), ADDITIVE, TOP_LEFT, LSE},
+    {"additive-mask-rows", SHAPE(2, 4, 2, 17, 65, 16, 16), ADDITIVE, MASK(ROWS, H_), LSE},
+    {"additive-scale-negative", SHAPE(1, 2, 2, 17, 65, 16, 16), ADDITIVE, SCALE(-0.5f), LSE},
+    {"additive-large", SHAPE(1, 2, 2, 33, 65, 64, 64), ADDITIVE, VALUES(LARGE), LSE},
+    {"additive-rising", SHAPE(1, 2, 2, 17, 300, 16, 16), ADDITIVE, VALUES(RISING), LSE},
+    {"additive-denormal", SHAPE(1, 2, 2, 17, 65, 16, 16), ADDITIVE, VALUES(DENORMAL), LSE},
+    {"additive-nan-k", SHAPE(1, 2, 1, 33, 33, 16, 16), ADDITIVE, NONFINITE(NAN_IN_K), TOP_LEFT, LSE},
+    {"additive-inf-k", SHAPE(1, 2, 1, 33, 33, 16, 16), ADDITIVE, NONFINITE(INF_IN_K), TOP_LEFT, LSE},
+    {"additive-nan-v", SHAPE(1, 2, 1, 33, 33, 16, 16), ADDITIVE, NONFINITE(NAN_IN_V), PER_QUERY, LSE},
+    {"additive-weights", SHAPE(2, 4, 2, 17, 65, 16, 16), ADDITIVE, WEIGHTS, PER_BATCH, LSE},
+    {"additive-padded", SHAPE(2, 4, 2, 17, 33, 15, 17), ADDITIVE, LAYOUTS(PADDED, REVERSED, BSHD, PADDED), LSE},
+    {"additive-everything", SHAPE(2, 4, 2, 17, 65, 16, 16), ADDITIVE, EVERYTHING, BOTTOM_RIGHT},
 
     /* Numbers. */
     {"large", SHAPE(1, 2, 2, 33, 65, 64, 64), VALUES(LARGE), LSE},

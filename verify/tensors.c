@@ -8,7 +8,8 @@
 #include "verify/internal.h"
 
 const char *const attend_verify_buffer_names[ATTEND_VERIFY_BUFFER_COUNT] = {
-    "q", "k", "v", "kv_lengths", "mask", "bias", "alibi_slopes", "sinks", "out", "lse", "weights", "workspace"};
+    "q",   "k",   "v",       "kv_lengths", "mask", "bias", "alibi_slopes", "sinks", "score_weights",
+    "out", "lse", "weights", "workspace"};
 
 /* Filled with this, an element of every floating type is NaN, one of the mask says "attend", and a length is -1. */
 enum { POISON = 0xff };
@@ -153,14 +154,20 @@ static bool fill_bias(attend_verify_data *data, const attend_verify_case *c, uin
 
 static bool fill_heads(attend_verify_data *data, const attend_verify_case *c, uint64_t key) {
   const attend_problem *p = &data->problem;
-  void *slopes = NULL, *sinks = NULL;
+  void *slopes = NULL, *sinks = NULL, *weights = NULL;
+  const int64_t score_weights = p->score == ATTEND_SCORE_ADDITIVE ? p->q_heads * p->head_dim : 0;
   if (p->alibi && !place_contiguous(data, ATTEND_VERIFY_ALIBI, p->q_heads, sizeof(float), key, &slopes)) return false;
   if (p->sinks && !place_contiguous(data, ATTEND_VERIFY_SINKS, p->q_heads, sizeof(float), key, &sinks)) return false;
+  if (score_weights &&
+      !place_contiguous(data, ATTEND_VERIFY_SCORE_WEIGHTS, score_weights, sizeof(float), key, &weights))
+    return false;
+  for (int64_t i = 0; i < score_weights; i++) ((float *)weights)[i] = normal(key + 1, i);
   for (int64_t h = 0; p->alibi && h < p->q_heads; h++) ((float *)slopes)[h] = exp2f(-1.0f - (float)(h % 8));
   const float size = c->values == ATTEND_VERIFY_LARGE ? 5e3f : 2.0f;
   for (int64_t h = 0; p->sinks && h < p->q_heads; h++) ((float *)sinks)[h] = size * normal(key, h);
   data->tensors.alibi_slopes = slopes;
   data->tensors.sinks = sinks;
+  data->tensors.score_weights = weights;
   return true;
 }
 
@@ -299,6 +306,10 @@ static bool fill_qkv(attend_verify_data *data, const attend_verify_case *c, uint
   double unused;
   data->score_size = fabs((double)p->scale) / sqrt((double)p->head_dim);
   data->score_size *= largest_norm(q, p->q_dtype, &qv, &unused) * largest_norm(k, p->kv_dtype, &kv, &unused);
+  if (p->score == ATTEND_SCORE_ADDITIVE) {
+    const view wv = {{1, 1, p->q_heads, p->head_dim}, {0, 0, p->head_dim, 1}};
+    data->score_size = fabs((double)p->scale) * largest_norm(data->tensors.score_weights, ATTEND_F32, &wv, &unused);
+  }
   largest_norm(v, p->kv_dtype, &vv, &data->v_max);
   data->tensors.q = q;
   data->tensors.k = k;
@@ -344,7 +355,7 @@ static void fill_defaults(attend_problem *p) {
   if (!p->q_dtype) p->q_dtype = ATTEND_F32;
   if (!p->kv_dtype) p->kv_dtype = p->q_dtype;
   if (!p->out_dtype) p->out_dtype = p->q_dtype;
-  if (p->scale == 0) p->scale = (float)(1 / sqrt((double)p->head_dim));
+  if (p->scale == 0) p->scale = p->score == ATTEND_SCORE_ADDITIVE ? 1.0f : (float)(1 / sqrt((double)p->head_dim));
   const struct {
     attend_strides *strides;
     int64_t heads, rows, dim;

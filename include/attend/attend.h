@@ -147,12 +147,19 @@ typedef struct attend_strides4 {
   int64_t batch, head, query, key;
 } attend_strides4;
 
+/** How a score is made of a query and a key. */
+typedef enum attend_score {
+  ATTEND_SCORE_DOT = 0,     /**< dot(q[i], k[j]) */
+  ATTEND_SCORE_ADDITIVE = 1 /**< dot(w[h], tanh(q[i] + k[j])), of projected queries and keys (Bahdanau, Cho and Bengio
+                                 2015, https://arxiv.org/abs/1409.0473); w is attend_tensors.score_weights */
+} attend_score;
+
 /**
  * An attention problem: everything about a call but the addresses.
  *
  * The score of query i and key j is
  *
- *     s = scale * dot(q[i], k[j])
+ *     s = scale * dot(q[i], k[j])                   or scale * dot(w[h], tanh(q[i] + k[j])), as score says
  *     s = softcap * tanh(s / softcap)               if softcap > 0
  *     s = s + bias[b, h, i, j]                      if bias_dtype is set
  *     s = s - alibi_slopes[h] * |p(i) - j|          if alibi is set (Press et al. 2021,
@@ -187,7 +194,7 @@ typedef struct attend_problem {
 
   attend_strides q_strides, k_strides, v_strides, out_strides;
 
-  float scale;   /**< finite; 0 = 1 / sqrt(D) */
+  float scale;   /**< finite; 0 = 1 / sqrt(D), or 1 with additive scores */
   float softcap; /**< finite, >= 0; 0 = none */
 
   attend_causal causal;
@@ -215,6 +222,9 @@ typedef struct attend_problem {
 
   int reserved; /**< 0. Fills the struct up, so that fields added behind it are never in a byte an old caller left unset
                  */
+
+  attend_score score; /**< default: the dot product */
+  int reserved2;      /**< 0, likewise */
 } attend_problem;
 
 #define ATTEND_PROBLEM_INIT ATTEND_INIT_(attend_problem)
@@ -240,6 +250,8 @@ typedef struct attend_tensors {
 
   float *lse;     /**< (B, Hq, Lq) */
   float *weights; /**< (B, Hq, Lq, Lk) */
+
+  const float *score_weights; /**< with ATTEND_SCORE_ADDITIVE: w, (Hq, D) */
 } attend_tensors;
 
 #define ATTEND_TENSORS_INIT ATTEND_INIT_(attend_tensors)

@@ -9,6 +9,7 @@
 #ifndef ATTEND_KERNELS_BODY_STREAMING_H
 #define ATTEND_KERNELS_BODY_STREAMING_H
 
+#include "kernels/body/additive.h"
 #include "kernels/body/finish.h"
 #include "kernels/body/slice.h"
 #include "kernels/body/softmax.h"
@@ -26,7 +27,7 @@ ATTEND_INLINE streaming_layout streaming_plan(const attend_resolved *problem, co
   const size_t dim = (size_t)problem->p.head_dim;
   const size_t width = (size_t)round_up(problem->p.v_head_dim, LANES);
   streaming_layout at = {0};
-  at.q = size_take(&at.total, size_add(size_mul(rows, dim), LANES), sizeof(float));
+  at.q = size_take(&at.total, size_add(size_mul(rows, (size_t)packed_query(&problem->p)), LANES), sizeof(float));
   at.k = size_take(&at.total, size_mul(dim, (size_t)row->block), sizeof(float));
   at.v = size_take(&at.total, size_mul(width, (size_t)row->block), sizeof(float));
   at.s = size_take(&at.total, (size_t)row->rows * (size_t)row->block, sizeof(float));
@@ -69,7 +70,7 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
   float *max = (float *)(scratch + at.max), *sum = (float *)(scratch + at.sum);
   key_range *ranges = (key_range *)(scratch + at.range);
   const int64_t rows = slice->row_end - slice->row_begin;
-  const int64_t dim = p->head_dim, width = round_up(p->v_head_dim, LANES);
+  const int64_t dim = p->head_dim, q_stride = packed_query(p), width = round_up(p->v_head_dim, LANES);
 
   for (int64_t i = 0; i < rows; i++) {
     ranges[i] = attended_range(call, slice, place_of(call, slice, slice->row_begin + i));
@@ -91,7 +92,7 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
       const int64_t end = min_i64(keys, span.end - block);
       const int64_t begin = max_i64(0, span.begin - block) / PANEL * PANEL;
       if (block == first) {
-        pack_tile_queries(call, slice, slice->row_begin + row, tile, q + row * dim);
+        pack_tile_queries(call, slice, slice->row_begin + row, tile, q + row * q_stride);
         memset(sum + row * LANES, 0, (size_t)(count * LANES) * sizeof *sum);
         memset(o + row * width, 0, (size_t)(tile * width) * sizeof *o);
       }
@@ -109,7 +110,7 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
         fetch_list fetch;
         fetch_ahead(&fetch, call, slice, row, tile, count, block, first, last, BLOCK);
         fetch_spread(&fetch, (end - begin + PANEL - 1) / PANEL + width / PANEL);
-        products->scores(tile, q + row * dim, k, dim, begin, end, s, &fetch);
+        compute_scores(p, products, tile, q + row * q_stride, k, begin, end, s, &fetch);
         for (int r = 0; edge && r < count; r++)
           finish_scores(call, slice, slice->row_begin + row + r, ranges[row + r], block, begin, vectors_end,
                         s + r * BLOCK);
@@ -136,7 +137,7 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
   static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
     streaming_run(call, slice, scratch, &id##_products);                                                               \
   }                                                                                                                    \
-  ATTEND_DESCRIBE(id, ATTEND_BODY_STREAMING, ATTEND_CAN_SPLIT, rows, block)
+  ATTEND_DESCRIBE(id, ATTEND_BODY_STREAMING, ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE, rows, block)
 #include "kernels/body/expand.h"
 
 #endif

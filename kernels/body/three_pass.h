@@ -10,6 +10,7 @@
 #ifndef ATTEND_KERNELS_BODY_THREE_PASS_H
 #define ATTEND_KERNELS_BODY_THREE_PASS_H
 
+#include "kernels/body/additive.h"
 #include "kernels/body/finish.h"
 #include "kernels/body/slice.h"
 #include "kernels/body/softmax.h"
@@ -30,7 +31,7 @@ ATTEND_INLINE three_pass_layout three_pass_plan(const attend_resolved *problem, 
   const size_t dim = (size_t)problem->p.head_dim;
   const size_t width = (size_t)round_up(problem->p.v_head_dim, LANES);
   three_pass_layout at = {0};
-  at.q = size_take(&at.total, size_add(size_mul(rows, dim), LANES), sizeof(float));
+  at.q = size_take(&at.total, size_add(size_mul(rows, (size_t)packed_query(&problem->p)), LANES), sizeof(float));
   at.k = size_take(&at.total, size_mul(dim, keys), sizeof(float));
   at.v = size_take(&at.total, size_mul(width, keys), sizeof(float));
   at.s = size_take(&at.total, size_mul(strip, keys), sizeof(float));
@@ -52,7 +53,7 @@ typedef struct three_pass {
   key_range *range;
   uint8_t *finite;    /**< by key block: whether all its values are finite */
   int64_t first, end; /**< the keys that are packed; first is a multiple of the block */
-  int64_t dim, width, blocks;
+  int64_t dim, q_stride, width, blocks;
 } three_pass;
 
 /** Scores of key block `b` of a tile's rows: row0 counts from the strip's first row. */
@@ -144,7 +145,8 @@ ATTEND_OUTLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t
       const key_range span = range_union(w->range + row, min_i64(tile, strip_end - row));
       const key_range keys = tile_keys(w, span, b);
       float *s = tile_scores(w, row - strip, b, tile);
-      w->products->scores(tile, w->q + row * w->dim, w->k + b * BLOCK * w->dim, w->dim, keys.begin, keys.end, s, NULL);
+      compute_scores(&w->call->problem->p, w->products, tile, w->q + row * w->q_stride, w->k + b * BLOCK * w->dim,
+                     keys.begin, keys.end, s, NULL);
       row += tile;
     }
   }
@@ -193,13 +195,14 @@ ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *
                   .range = (key_range *)(scratch + at.range),
                   .finite = (uint8_t *)(scratch + at.finite),
                   .dim = p->head_dim,
+                  .q_stride = packed_query(p),
                   .width = round_up(p->v_head_dim, LANES)};
   const int64_t rows = slice->row_end - slice->row_begin;
   for (int64_t i = 0; i < rows; i++)
     w.range[i] = attended_range(call, slice, place_of(call, slice, slice->row_begin + i));
   for (int64_t row = 0; row < rows;) {
     const int tile = tile_rows(rows - row, ROWS);
-    pack_tile_queries(call, slice, slice->row_begin + row, tile, w.q + row * w.dim);
+    pack_tile_queries(call, slice, slice->row_begin + row, tile, w.q + row * w.q_stride);
     row += tile;
   }
 
@@ -225,7 +228,7 @@ ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *
   static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
     three_pass_run(call, slice, scratch, call->tiling.slice_rows, &id##_products);                                     \
   }                                                                                                                    \
-  ATTEND_DESCRIBE(id, ATTEND_BODY_BLOCKED, ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT, rows, block)
+  ATTEND_DESCRIBE(id, ATTEND_BODY_BLOCKED, ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE, rows, block)
 
 #define ATTEND_TILED(id, rows, block, vecs)                                                                            \
   ATTEND_TILE_PRODUCTS(id, rows, block, vecs)                                                                          \
@@ -235,7 +238,7 @@ ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *
   static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
     three_pass_run(call, slice, scratch, call->tiling.strip_rows, &id##_products);                                     \
   }                                                                                                                    \
-  ATTEND_DESCRIBE(id, ATTEND_BODY_TILED, ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT, rows, block)
+  ATTEND_DESCRIBE(id, ATTEND_BODY_TILED, ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE, rows, block)
 
 #include "kernels/body/expand.h"
 

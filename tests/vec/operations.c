@@ -7,6 +7,7 @@
 
 #include ATTEND_VEC_H
 
+#include "kernels/body/additive.h"
 #include "kernels/body/rows.h"
 
 static void zero(float *to) { vf_store(to, vf_zero()); }
@@ -43,6 +44,7 @@ UNARY(abs)
 UNARY(pin)
 UNARY(exp2)
 UNARY(tanh)
+UNARY(tanh_term)
 
 static float hsum(const float *v) { return vf_hsum(vf_load(v)); }
 static float hmax(const float *v) { return vf_hmax(vf_load(v)); }
@@ -135,6 +137,7 @@ const attend_vec ATTEND_VEC_TABLE = {
     .pin = op_pin,
     .exp2 = op_exp2,
     .tanh = op_tanh,
+    .tanh_term = op_tanh_term,
     .hsum = hsum,
     .hmax = hmax,
     .sum_each = sum_each,

@@ -11,7 +11,7 @@
 /** Group sizes of vf_store_groups: 1, 2, 4, 8, 16. */
 #define ATTEND_VEC_GROUPS 5
 
-/** One function per operation of kernels/vec_contract.h, under its name there, and vf_tanh of kernels/body/rows.h. */
+/** One function per operation of kernels/vec_contract.h, under its name there, and the tanh of the bodies. */
 typedef struct attend_vec {
   attend_isa isa;
   uint64_t cpu; /**< features the functions need */
@@ -37,6 +37,7 @@ typedef struct attend_vec {
   void (*pin)(const float *x, float *to);
   void (*exp2)(const float *x, float *to);
   void (*tanh)(const float *x, float *to);
+  void (*tanh_term)(const float *x, float *to);
 
   float (*hsum)(const float *v);
   float (*hmax)(const float *v);
