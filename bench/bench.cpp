@@ -201,6 +201,19 @@ bool write_markdown(const std::string &file, const std::string &command, const s
   return out && std::fclose(out) == 0 && ok;
 }
 
+/** The standard shapes for programs that measure something else at them. */
+void print_shapes() {
+  const char *separator = "[\n";
+  for (const attend_shape *s = attend_shapes; s->name; s++, separator = ",\n")
+    std::printf("%s  {\"name\": \"%s\", \"batch\": %lld, \"q_heads\": %lld, \"kv_heads\": %lld, \"q_len\": %lld, "
+                "\"kv_len\": %lld, \"head_dim\": %lld, \"causal\": %s, \"length_step\": %lld}",
+                separator, s->name, static_cast<long long>(s->batch), static_cast<long long>(s->q_heads),
+                static_cast<long long>(s->kv_heads), static_cast<long long>(s->q_len),
+                static_cast<long long>(s->kv_len), static_cast<long long>(s->head_dim),
+                s->causal == ATTEND_CAUSAL_NONE ? "false" : "true", static_cast<long long>(s->length_step));
+  std::puts("\n]");
+}
+
 bool given(const Options &options, const std::string &argument) {
   for (const char *a : options.remaining)
     if (argument == a) return true;
@@ -221,6 +234,10 @@ int run(int argc, char **argv) {
   const int cores = env.num_threads ? env.num_threads : attend_topology_get()->allowed;
   const std::string error = parse_options(argc, argv, cores, &options);
   if (!error.empty()) return fail(error);
+  if (options.list_shapes) {
+    print_shapes();
+    return 0;
+  }
   std::vector<char *> arguments = options.remaining;
   int count = static_cast<int>(arguments.size());
   arguments.push_back(nullptr);

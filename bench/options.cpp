@@ -109,6 +109,8 @@ std::string parse_options(int argc, char **argv, int cores, Options *o) {
       o->remaining.insert(o->remaining.begin() + 1, quick_time); // in front, so that a later one counts
     } else if (argument == "--table") {
       o->table = true;
+    } else if (argument == "--list-shapes") {
+      o->list_shapes = true;
     } else if (name == "--shapes" || name == "--kernels" || name == "--dtypes" || name == "--threads" ||
                name == "--markdown") {
       if (equals == std::string::npos && i + 1 == argc) return name + ": a value is missing";
@@ -148,6 +150,7 @@ void print_help() {
       "  --dtypes LIST    of f32, f16, bf16, and f32+f16, f32+bf16: q f32, k and v 16 bit\n"
       "  --threads LIST   default: 1, 2, 4, ... and all cores\n"
       "  --table          at the end, a line for every shape\n"
+      "  --list-shapes    prints the standard shapes as JSON and measures nothing\n"
       "  --markdown FILE  writes that table, with machine, compiler and command, as Markdown\n"
       "\n"
       "Examples:\n"

@@ -19,7 +19,7 @@ struct Dtypes {
 };
 
 struct Options {
-  bool quick = false, table = false;
+  bool quick = false, table = false, list_shapes = false;
   std::string markdown;                     // "" = none
   std::vector<std::string> shapes, kernels; // globs
   std::vector<Dtypes> dtypes;

@@ -46,6 +46,13 @@ def test_names():
     assert all("/f32/" in name or name.startswith("peak/") for name in quick)
 
 
+def test_list_of_shapes():
+    shapes = json.loads(bench("--list-shapes").stdout)
+    assert [shape["name"] for shape in shapes] == SHAPES
+    assert shapes[-1] == {"name": "batch-decode", "batch": 16, "q_heads": 32, "kv_heads": 8, "q_len": 1, "kv_len": 2048,
+                          "head_dim": 128, "causal": False, "length_step": 128}
+
+
 def test_counters():
     runs = measured("--shapes", "tiny", "--dtypes", "f32,bf16", "--threads", "1")["benchmarks"]
     assert len(runs) > 4

@@ -36,11 +36,18 @@ present() {
     libc6-dev-arm64-cross) [ -e /usr/aarch64-linux-gnu/include/stdlib.h ] ;;
     llvm-19) have llvm-mca-19 ;;
     valgrind) have valgrind ;;
+    python3-venv) python3 -c 'import ensurepip, venv' ;;
+    python3-matplotlib | python3-selenium) python_has "${1#python3-}" ;;
+    chromium) have chromium ;;
+    chromium-driver) have chromedriver ;;
     *) die "no proof is known for package $1" ;;
   esac 2>/dev/null
 }
 
 have() { command -v "$1" >/dev/null 2>&1; }
+
+# The first python3 on PATH may be a version manager's, which does not see Debian's modules.
+python_has() { python3 -c "import $1" || /usr/bin/python3 -c "import $1"; }
 
 # Prints a cmake of at least version 3.25. The first on PATH may be a wrapper of a version manager that does not work.
 cmake_program() {
@@ -91,6 +98,8 @@ for_build=(build-essential cmake ninja-build pkg-config python3 libcjson-dev)
 for_tests=(libcriterion-dev)
 for_bench=(libbenchmark-dev libopenblas-dev)
 for_clang=(clang-19 libomp-19-dev libclang-rt-19-dev)
+for_report=(python3-matplotlib)
+for_browser=(chromium chromium-driver python3-selenium)
 
 # --------------------------------------------------------------------------------------------------------- building
 

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""attend beside what its users run today: the same inputs, a process each, rounds that take turns.
+
+scripts/peers makes the environment this needs and runs it.
+"""
+
+import argparse
+import dataclasses
+import fnmatch
+import json
+import os
+import pathlib
+import platform
+import select
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+MODULES = {"attend": "attend_library", "pytorch-flash": "pytorch", "pytorch-math": "pytorch", "pytorch-flex": "pytorch",
+           "onnxruntime-mha": "onnx_runtime", "onnxruntime-gqa": "onnx_runtime", "onnxruntime-attention": "onnx_runtime",
+           "openvino": "openvino_runtime"}
+HERE = pathlib.Path(__file__).resolve().parent
+QUICK = {"shapes": "bert-base,gpt2-prefill,vit-large,llama-prefill,speculative,llama-decode,batch-decode",
+         "dtypes": "f32,bf16", "rounds": 3, "seconds": 0.05,
+         "peers": ",".join(name for name in MODULES if name not in ("pytorch-math", "pytorch-flex"))}
+FULL = {"shapes": "*", "dtypes": "f32,f16,bf16", "rounds": 5, "seconds": 0.15, "peers": ",".join(MODULES)}
+PATIENCE = 300  # seconds for one answer: compiling takes its time
+PAUSE = 0.02    # seconds between two peers, in which the threads of the first go to sleep
+
+
+class Worker:
+    def __init__(self, peer, threads):
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads),
+                                    "TORCHINDUCTOR_COMPILE_THREADS": "1", "OPENVINO_LOG_LEVEL": "0"}
+        self.process = subprocess.Popen([sys.executable, HERE / "worker.py", MODULES[peer], peer, str(threads)],
+                                        env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL, start_new_session=True)
+        self.version = self.answer()["version"]
+
+    def answer(self):
+        ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+        line = self.process.stdout.readline() if ready else b""
+        if not line:
+            self.close()
+            return {"cannot": "its process ended" if ready else f"no answer in {PATIENCE} seconds", "version": "?"}
+        return json.loads(line)
+
+    def ask(self, **order):
+        try:
+            self.process.stdin.write(json.dumps(order).encode() + b"\n")
+            self.process.stdin.flush()
+        except OSError:
+            return {"cannot": "its process ended"}
+        return self.answer() if order["do"] != "end" else {}
+
+    def close(self):
+        """Ends the process and, being of its session, what it has forked."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def measure(workers, case, rounds, seconds):
+    """What each peer did with a case."""
+    found, running = {}, {}
+    for peer, worker in workers.items():
+        chosen = worker.ask(do="load", case=dataclasses.asdict(case), setting=None)
+        if "cannot" not in chosen:
+            found[peer] = worker.ask(do="load", case=dataclasses.asdict(case), setting=chosen["setting"])
+        else:
+            found[peer] = chosen
+        if "cannot" not in found[peer]:
+            running[peer] = []
+    for turn in range(rounds):
+        order = list(running)
+        for peer in order[turn % len(order):] + order[:turn % len(order)] if order else []:
+            if "cannot" in found[peer]:
+                continue
+            time.sleep(PAUSE)
+            done = workers[peer].ask(do="time", seconds=seconds)
+            if "cannot" in done:
+                found[peer] = done
+            else:
+                running[peer].append(statistics.median(done["seconds"]))
+    for peer, times in running.items():
+        if "cannot" not in found[peer]:
+            workers[peer].ask(do="end")
+            found[peer] |= {"seconds": statistics.median(times), "least": min(times), "most": max(times), "rounds": times}
+    return found
+
+
+def machine(bench):
+    """What attend-bench says of the machine and of itself, but for names and paths of somebody's."""
+    context = json.loads(subprocess.run(
+        [bench, "--benchmark_format=json", "--shapes", "tiny", "--dtypes", "f32", "--kernels", "auto", "--threads", "1",
+         "--benchmark_min_time=0.001"], check=True, capture_output=True, text=True).stdout)["context"]
+    return {key: value for key, value in context.items() if not key.startswith(("skipped", "peak/", "executable", "host_name"))}
+
+
+def progress(done, total, text):
+    if sys.stderr.isatty():
+        width = 30
+        bar = "#" * (width * done // total)
+        sys.stderr.write(f"\r\033[K[{bar:<{width}}] {done}/{total}  {text}")
+        if done == total:
+            sys.stderr.write("\r\033[K")
+        sys.stderr.flush()
+
+
+def fail(text):
+    print(f"peers: {text}", file=sys.stderr)
+    sys.exit(2)
+
+
+def wanted(names, globs, what):
+    for glob in globs.split(","):
+        if not fnmatch.filter(names, glob):
+            fail(f"--{what}: nothing matches '{glob}'; there are {', '.join(names)}")
+    return [name for name in names if any(fnmatch.fnmatch(name, glob) for glob in globs.split(","))]
+
+
+def arguments(cores):
+    parser = argparse.ArgumentParser(
+        prog="scripts/peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n  scripts/peers --quick\n  scripts/peers --shapes '*-decode' --dtypes f32 --threads 1\n")
+    parser.add_argument("--quick", action="store_true", help="some shapes, f32 and bf16, all cores, without PyTorch's math kernel and FlexAttention")
+    parser.add_argument("--shapes", metavar="GLOBS", help="standard shapes, separated by commas")
+    parser.add_argument("--dtypes", metavar="LIST", help="of f32, f16, bf16")
+    parser.add_argument("--threads", metavar="LIST", help="default: 1 and all cores; with --quick all cores")
+    parser.add_argument("--peers", metavar="GLOBS", help=f"of {', '.join(MODULES)}")
+    parser.add_argument("--rounds", type=int, metavar="N", help="turns that the peers take at each case")
+    parser.add_argument("--seconds", type=float, metavar="S", help="that a turn lasts at least")
+    parser.add_argument("-o", "--output", metavar="FILE", default="peers.json", help="where the results go (peers.json)")
+    options = parser.parse_args()
+    defaults = QUICK if options.quick else FULL
+    for name, value in defaults.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    if options.rounds < 1 or not options.seconds > 0:
+        fail("--rounds and --seconds must be positive")
+    texts = (options.threads or (str(cores) if options.quick else f"1,{cores}")).split(",")
+    if not all(text.isdigit() and 1 <= int(text) <= 1024 for text in texts):
+        fail(f"--threads {options.threads}: expected numbers from 1 to 1024, separated by commas")
+    options.threads = sorted({int(text) for text in texts})
+    return options
+
+
+def report(results):
+    """A line on the terminal for every case: attend, and the best of the others."""
+    cases = {}
+    for result in results:
+        cases.setdefault((result["shape"], result["dtype"], result["threads"]), {})[result["peer"]] = result
+    for (shape, dtype, threads), found in cases.items():
+        times = {peer: result["seconds"] for peer, result in found.items() if "seconds" in result}
+        ours = times.pop("attend", None)
+        best = min(times, key=times.get, default=None)
+        text = f"{shape:15} {dtype:5} threads:{threads:<3}"
+        text += f" attend {ours * 1e3:9.3f} ms" if ours else f" attend {found.get('attend', {}).get('cannot', 'not run')}"
+        text += f"   {best} {times[best] * 1e3:9.3f} ms" if best else "   no peer can do it" if len(found) > 1 else ""
+        print(text + (f"   {times[best] / ours:5.2f} x" if ours and best else ""))
+
+
+def main():
+    from case import Case  # needs numpy, which --help does not
+
+    options = arguments(len(os.sched_getaffinity(0)))
+    bench = os.environ["ATTEND_BENCH"]
+    shapes = {shape["name"]: shape for shape in json.loads(subprocess.run(
+        [bench, "--list-shapes"], check=True, capture_output=True, text=True).stdout)}
+    names = wanted(list(shapes), options.shapes, "shapes")
+    dtypes = wanted(["f32", "f16", "bf16"], options.dtypes, "dtypes")
+    peers = wanted(list(MODULES), options.peers, "peers")
+    about = machine(bench) | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "system": platform.platform(),
+                              "python": platform.python_version(), "rounds": options.rounds, "seconds": options.seconds}
+    results, versions = [], {}
+    total, done = len(options.threads) * len(names) * len(dtypes), 0
+    for threads in options.threads:
+        workers = {peer: Worker(peer, threads) for peer in peers}
+        versions |= {peer: worker.version for peer, worker in workers.items()}
+        for name in names:
+            for dtype in dtypes:
+                progress(done, total, f"{name} {dtype}, {threads} threads")
+                case = Case(**shapes[name], dtype=dtype)
+                found = measure(workers, case, options.rounds, options.seconds)
+                for peer, result in found.items():
+                    results.append({"peer": peer, "shape": name, "dtype": dtype, "threads": threads,
+                                    "flops": case.flops(), **result})
+                done += 1
+        for worker in workers.values():
+            worker.close()
+    progress(done, total, "")
+    text = json.dumps({"attend_peers": 1, "context": about | {"versions": versions, "shapes": shapes}, "results": results},
+                      indent=1)
+    partial = pathlib.Path(options.output + ".partial")
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(options.output)
+    report(results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A peer in a process of its own, told by peers.py what to do: lines of JSON on standard input, answers on output.
+
+usage: worker.py MODULE PEER THREADS
+
+Every case runs in a fork, so that memory is measured from the same state each time and a crash costs one case.
+"""
+
+import gc
+import importlib
+import json
+import os
+import sys
+import time
+import warnings
+
+from case import Cannot, Case, error, tensors
+
+COMPILED = ("pytorch-flex",)  # their compilers' memory would count as theirs
+CHOICE_SECONDS = 0.15         # for each way to call a peer, when there are several
+
+
+def status_kib(field):
+    with open("/proc/self/status", encoding="ascii") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
+
+
+def read_line():
+    """One line, not a byte more: what follows it may be for the fork."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            sys.exit(0)
+        line += byte
+    return json.loads(line)
+
+
+def answer(pipe, **what):
+    os.write(pipe, json.dumps(what).encode() + b"\n")
+
+
+def seconds_of(way, seconds, most=500):
+    """Times of calls that follow one another, at least one."""
+    times = []
+    end = time.perf_counter() + seconds
+    while not times or (time.perf_counter() < end and len(times) < most):
+        begin = time.perf_counter()
+        way.run()
+        times.append(time.perf_counter() - begin)
+    return times
+
+
+def load(peer, module, case, threads, setting):
+    """The way to call it named `setting`, having run once, and what was found on the way."""
+    if peer not in COMPILED:
+        small = case.small()
+        warm = module.ways(peer, small, *tensors(small), threads)
+        warm.get(setting, next(iter(warm.values())))().run()
+    q, k, v = tensors(case)
+    make = module.ways(peer, case, q, k, v, threads)[setting]
+    gc.collect()
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as peak:
+        peak.write("5")
+    before = status_kib("VmRSS")
+    way = make()
+    way.run()
+    memory = None if peer in COMPILED else max(status_kib("VmHWM") - before, 0) << 10
+    found = error(case, q, k, v, way.result())
+    return way, {"memory_bytes": memory, "error": found, "setting": getattr(way, "setting", setting)}
+
+
+def choose(peer, module, case, threads):
+    """The fastest way to call the peer. One way that fails is no reason to give up the others."""
+    ways = module.ways(peer, case, *tensors(case), threads)
+    if len(ways) == 1:
+        return next(iter(ways))
+    best, reason = {}, None
+    for name, make in ways.items():
+        try:
+            way = make()
+            way.run()
+            best[name] = min(seconds_of(way, CHOICE_SECONDS))
+        except Exception as failure:  # whatever a package raises
+            reason = failure
+    if not best:
+        raise reason
+    return min(best, key=best.get)
+
+
+def in_fork(pipe, work):
+    """Runs work in a fork; what becomes of it is said by the parent if the fork cannot."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except Cannot as reason:
+            answer(pipe, cannot=str(reason))
+        except Exception as failure:  # whatever a package raises
+            answer(pipe, cannot=f"{type(failure).__name__}: {' '.join(str(failure).split())[:200]}")
+        finally:
+            os._exit(0)  # nothing of the parent's is to be closed or flushed twice
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        answer(pipe, cannot=f"crashed with signal {os.WTERMSIG(status)}")
+
+
+def serve(peer, module, case, threads, setting, pipe):
+    way, found = load(peer, module, case, threads, setting)
+    answer(pipe, **found)
+    while (order := read_line())["do"] == "time":
+        answer(pipe, seconds=seconds_of(way, order["seconds"]))
+
+
+def main():
+    peer, threads = sys.argv[2], int(sys.argv[3])
+    pipe = os.dup(1)
+    os.dup2(2, 1)  # what packages print is no answer
+    warnings.simplefilter("ignore")
+    module = importlib.import_module(sys.argv[1])
+    answer(pipe, version=module.version())
+    while True:
+        order = read_line()
+        if order["do"] != "load":
+            continue  # the end of a case that crashed
+        case = Case(**order["case"])
+        if order["setting"] is None:
+            in_fork(pipe, lambda: answer(pipe, setting=choose(peer, module, case, threads)))
+        else:
+            in_fork(pipe, lambda: serve(peer, module, case, threads, order["setting"], pipe))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bench/peers with attend alone: the other packages are what scripts/peers installs. No time is judged."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import python_modules
+
+python_modules.need("numpy")
+import numpy
+
+ROOT = pathlib.Path(os.environ["SOURCE_DIR"])
+BUILD = pathlib.Path(os.environ["BUILD_DIR"])
+PEERS = ROOT / "bench" / "peers"
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(PEERS))
+import case
+
+ENVIRONMENT = os.environ | {"ATTEND_LIBRARY": str(BUILD / "libattend.so"), "ATTEND_BENCH": str(BUILD / "attend-bench")}
+
+
+def peers(folder, *arguments):
+    return subprocess.run([sys.executable, "-B", PEERS / "peers.py", *arguments], cwd=folder, env=ENVIRONMENT, text=True,
+                          capture_output=True, check=False)
+
+
+def plain(c, q, k, v, key):
+    """Attention as it is written down, in double, values seen by attended() or key() alone."""
+    q, k, v = (case.widened(x).astype(numpy.float64) for x in (q, k, v))
+    out = numpy.zeros(q.shape)
+    for b, h, i in numpy.ndindex(q.shape[:3]):
+        keys = [j for j in range(c.kv_len) if key(b, i, j)]
+        scores = numpy.exp(k[b, h // c.group, keys] @ q[b, h, i] / numpy.sqrt(c.head_dim))
+        out[b, h, i] = scores @ v[b, h // c.group, keys] / scores.sum()
+    return out
+
+
+class Truth(unittest.TestCase):
+    CASES = [case.Case("a", 2, 4, 2, 3, 9, 8, True, 0, "f32"), case.Case("b", 3, 2, 2, 4, 7, 5, False, 2, "bf16"),
+             case.Case("c", 1, 3, 1, 5, 5, 4, False, 0, "f16")]
+
+    def test_masks_and_errors(self):
+        for c in self.CASES:
+            q, k, v = case.tensors(c)
+            right = plain(c, q, k, v, lambda b, i, j: j < c.attended(b, i))
+            self.assertLess(case.error(c, q, k, v, right), 1e-12)
+            wrong = plain(c, q, k, v, lambda b, i, j: j < max(c.attended(b, i) - 1, 1))
+            self.assertGreater(case.error(c, q, k, v, wrong), 1e-3)
+            self.assertEqual(case.error(c, q, k, v, numpy.full(q.shape, numpy.nan)), float("inf"))
+            mask = c.mask()
+            if mask is not None:
+                whole = numpy.broadcast_to(mask, (c.batch, c.q_heads, c.q_len, c.kv_len))
+                for b, i, j in numpy.ndindex(c.batch, c.q_len, c.kv_len):
+                    self.assertEqual(whole[b, 0, i, j], j < c.attended(b, i))
+
+    def test_rounding(self):
+        self.assertEqual(list(case.rounded(numpy.float32([1, 1 + 2**-8, 1 + 3 * 2**-8, -2]), "bf16")),
+                         [0x3F80, 0x3F80, 0x3F82, 0xC000])
+
+
+class Driver(unittest.TestCase):
+    def test_attend_is_measured_and_right(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done = peers(folder, "--peers", "attend", "--shapes", "tiny,minilm,speculative,llama-decode", "--threads", "1",
+                         "--rounds", "2", "--seconds", "0.001")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(os.listdir(folder), ["peers.json"])
+            found = json.loads(pathlib.Path(folder, "peers.json").read_text(encoding="utf-8"))
+        self.assertEqual(found["attend_peers"], 1)
+        self.assertEqual(len(found["results"]), 12)
+        for result in found["results"]:
+            self.assertLess(result["error"], {"f32": 1e-6, "f16": 1e-3, "bf16": 1e-2}[result["dtype"]], result)
+            self.assertEqual(len(result["rounds"]), 2)
+            self.assertLessEqual(result["least"], result["seconds"])
+            self.assertGreaterEqual(result["memory_bytes"], 0)
+        for key in ("cpu", "compiler", "versions", "shapes", "date"):
+            self.assertTrue(found["context"][key])
+        self.assertIn("llama-decode", done.stdout)
+
+    def test_errors(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for arguments in (["--shapes", "nowhere"], ["--dtypes", "f8"], ["--peers", "none"], ["--threads", "0"],
+                              ["--rounds", "0"]):
+                done = peers(folder, *arguments)
+                self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
+                self.assertTrue(done.stderr.startswith("peers: "), done.stderr)
+            self.assertEqual(os.listdir(folder), [])
+
+
+if __name__ == "__main__":
+    if os.environ.get("SANITIZE") or not os.path.exists(BUILD / "attend-bench"):
+        print("SKIPPED: attend-bench is not built, or a sanitizer would have to be loaded into Python")
+        sys.exit(77)
+    unittest.main()
