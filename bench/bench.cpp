@@ -44,7 +44,7 @@ std::vector<Case> select_cases(const Options &options, attend_isa highest) {
       kernels.push_back(kernel->name);
   }
   std::vector<Case> cases;
-  for (const attend_shape *shape = attend_shapes; shape->name; shape++) {
+  for (const attend_shape *shape = shapes_of(options); shape->name; shape++) {
     if (!matches(options.shapes, shape->name)) continue;
     for (const Dtypes &dtypes : options.dtypes) {
       const unsigned needed = ATTEND_DTYPE_BIT(dtypes.q) | ATTEND_DTYPE_BIT(dtypes.kv);
@@ -97,6 +97,16 @@ void register_limits(const Options &options, const attend_peak *widest) {
   }
 }
 
+/** "batch 16, heads 32/8, queries 1, keys 2048 to 128, head dim 128". */
+std::string describe(const attend_shape &s) {
+  std::string text = "batch " + std::to_string(s.batch) + ", heads " + std::to_string(s.q_heads) + "/" +
+                     std::to_string(s.kv_heads) + ", queries " + std::to_string(s.q_len) + ", keys " +
+                     std::to_string(s.kv_len);
+  if (s.length_step) text += " to " + std::to_string(attend_shape_length(&s, s.batch - 1));
+  text += ", head dim " + std::to_string(s.head_dim);
+  return text + (s.causal == ATTEND_CAUSAL_NONE ? "" : ", causal");
+}
+
 /** What the figures of this run depend on, for the JSON output and the head of the console's. */
 void describe_machine(const Options &options, const attend_peak *widest) {
   const attend_cpu *cpu = attend_cpu_get();
@@ -114,6 +124,8 @@ void describe_machine(const Options &options, const attend_peak *widest) {
   benchmark::AddCustomContext("openblas_core", attend_baseline_core());
   benchmark::AddCustomContext("cores", std::to_string(attend_topology_get()->allowed));
   benchmark::AddCustomContext("threads", threads);
+  for (const attend_shape *s = shapes_of(options); s->name; s++)
+    if (matches(options.shapes, s->name)) benchmark::AddCustomContext(std::string("shape/") + s->name, describe(*s));
 }
 
 /** The limits as text: "f32_fma 265.2 GFLOP/s, 530.6 on 2 threads". */
@@ -232,7 +244,7 @@ int run(int argc, char **argv) {
 
   Options options;
   const int cores = env.num_threads ? env.num_threads : attend_topology_get()->allowed;
-  const std::string error = parse_options(argc, argv, cores, &options);
+  const std::string error = parse_options(argc, argv, cores, attend_isa_name(widest->isa), &options);
   if (!error.empty()) return fail(error);
   if (options.list_shapes) {
     print_shapes();

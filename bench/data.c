@@ -78,6 +78,8 @@ bool attend_bench_data_create(attend_bench_data *data, const attend_shape *shape
   for (int64_t b = 0; b < shape->batch; b++) length[b] = (int32_t)attend_shape_length(shape, b);
   data->tensors.q = memory + q, data->tensors.k = memory + k, data->tensors.v = memory + v;
   data->tensors.out = memory + out, data->tensors.kv_lengths = length;
+  for (int64_t e = 0; e < kv_count; e++)
+    data->largest_value = fmax(data->largest_value, fabs((double)load(data->tensors.v, kv_dtype, e)));
   return true;
 }
 
@@ -116,20 +118,51 @@ static void reference_row(const attend_bench_data *data, int64_t b, int64_t h, i
   for (int64_t c = 0; c < d; c++) row[c] /= sum;
 }
 
+/** The same in plain f32: what one would write down without a thought for speed, and rounded as the output is. */
+static void plain_row(const attend_bench_data *data, int64_t b, int64_t h, int64_t i, float *scores, float *row) {
+  const attend_shape *s = data->shape;
+  const int64_t d = s->head_dim, attended = attend_shape_attended(s, b, i);
+  const int64_t query = ((b * s->q_heads + h) * s->q_len + i) * d;
+  const int64_t keys = (b * s->kv_heads + h / (s->q_heads / s->kv_heads)) * s->kv_len * d;
+  const float scale = 1 / sqrtf((float)d);
+  float highest = -INFINITY, sum = 0;
+  for (int64_t j = 0; j < attended; j++) {
+    float dot = 0;
+    for (int64_t c = 0; c < d; c++)
+      dot += load(data->tensors.q, data->problem.q_dtype, query + c) *
+             load(data->tensors.k, data->problem.kv_dtype, keys + j * d + c);
+    scores[j] = dot * scale;
+    highest = fmaxf(highest, scores[j]);
+  }
+  for (int64_t c = 0; c < d; c++) row[c] = 0;
+  for (int64_t j = 0; j < attended; j++) {
+    float weight = expf(scores[j] - highest);
+    sum += weight;
+    for (int64_t c = 0; c < d; c++) row[c] += weight * load(data->tensors.v, data->problem.kv_dtype, keys + j * d + c);
+  }
+  for (int64_t c = 0; c < d; c++) store(row, data->problem.out_dtype, c, row[c] / sum);
+}
+
 /** Error allowed, of the largest element of a row: some roundings of the coarsest type on the way to the output. */
 static double tolerance(attend_dtype dtype) {
   return dtype == ATTEND_BF16 ? 0x1p-6 : dtype == ATTEND_F16 ? 0x1p-9 : 0x1p-15;
 }
 
-static bool check_row(const attend_bench_data *data, double allowed, int64_t row, double *room, char *why,
-                      size_t why_size) {
+/** `room` holds 2 (D + Lk) numbers. The errors of the accuracy are not divided by max |v| here. */
+static bool check_row(const attend_bench_data *data, double allowed, int64_t row, double *room,
+                      attend_bench_accuracy *accuracy, char *why, size_t why_size) {
   const attend_shape *s = data->shape;
   const int64_t i = row % s->q_len, h = row / s->q_len % s->q_heads, b = row / s->q_len / s->q_heads;
   double *expected = room, largest = 0;
+  float *plain = (float *)(room + s->head_dim + s->kv_len);
   reference_row(data, b, h, i, room + s->head_dim, expected);
+  plain_row(data, b, h, i, plain + s->head_dim, plain);
   for (int64_t c = 0; c < s->head_dim; c++) largest = fmax(largest, fabs(expected[c]));
   for (int64_t c = 0; c < s->head_dim; c++) {
     double got = (double)load(data->tensors.out, data->problem.out_dtype, row * s->head_dim + c);
+    double plainly = (double)load(plain, data->problem.out_dtype, c);
+    accuracy->error = fmax(accuracy->error, fabs(got - expected[c]));
+    accuracy->plain_error = fmax(accuracy->plain_error, fabs(plainly - expected[c]));
     if (!(fabs(got - expected[c]) <= allowed * largest)) {
       snprintf(why, why_size, "wrong result: batch %lld, head %lld, query %lld, element %lld is %.9g instead of %.9g",
                (long long)b, (long long)h, (long long)i, (long long)c, got, expected[c]);
@@ -139,17 +172,19 @@ static bool check_row(const attend_bench_data *data, double allowed, int64_t row
   return true;
 }
 
-bool attend_bench_data_check(const attend_bench_data *data, attend_dtype compute, char *why, size_t why_size) {
+bool attend_bench_data_check(const attend_bench_data *data, attend_dtype compute, attend_bench_accuracy *accuracy,
+                             char *why, size_t why_size) {
   const attend_shape *s = data->shape;
   const attend_problem *p = &data->problem;
   const int64_t rows = s->batch * s->q_heads * s->q_len;
+  *accuracy = (attend_bench_accuracy){0};
   for (int64_t e = 0; e < rows * s->head_dim; e++) {
     if (!isfinite(load(data->tensors.out, p->out_dtype, e))) {
       snprintf(why, why_size, "wrong result: output element %lld is not written or not finite", (long long)e);
       return false;
     }
   }
-  double *room = malloc((size_t)(s->head_dim + s->kv_len) * sizeof *room);
+  double *room = malloc(2 * (size_t)(s->head_dim + s->kv_len) * sizeof *room);
   if (!room) {
     snprintf(why, why_size, "no memory to check the result");
     return false;
@@ -158,8 +193,9 @@ bool attend_bench_data_check(const attend_bench_data *data, attend_dtype compute
   bool ok = true;
   for (int64_t n = 0; ok && n < CHECKED_ROWS; n++) {
     int64_t row = n == 0 ? 0 : n == 1 ? rows - 1 : (int64_t)(hash((uint64_t)n) % (uint64_t)rows);
-    ok = check_row(data, allowed, row, room, why, why_size);
+    ok = check_row(data, allowed, row, room, accuracy, why, why_size);
   }
   free(room);
+  accuracy->error /= data->largest_value, accuracy->plain_error /= data->largest_value;
   return ok;
 }

@@ -17,7 +17,8 @@ typedef struct attend_bench_data {
   const attend_shape *shape;
   attend_problem problem;
   attend_tensors tensors;
-  void *memory; /**< all tensors, side by side */
+  double largest_value; /**< max |v| */
+  void *memory;         /**< all tensors, side by side */
   size_t size;
 } attend_bench_data;
 
@@ -29,10 +30,16 @@ void attend_bench_data_destroy(attend_bench_data *data);
 /** Fills the output with NaN, so that an element that is not written is found. */
 void attend_bench_data_poison(attend_bench_data *data);
 
+/** The largest |out - reference| / max |v| that was found, and that of plain f32 arithmetic at the same rows. */
+typedef struct attend_bench_accuracy {
+  double error, plain_error;
+} attend_bench_accuracy;
+
 /**
  * Compares some rows of the output, the first and the last among them, with sums in double, and looks for NaN in all of
  * it. `compute` is the type that products were computed in. If something is wrong, false and a line of text.
  */
-bool attend_bench_data_check(const attend_bench_data *data, attend_dtype compute, char *why, size_t why_size);
+bool attend_bench_data_check(const attend_bench_data *data, attend_dtype compute, attend_bench_accuracy *accuracy,
+                             char *why, size_t why_size);
 
 #endif

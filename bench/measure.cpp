@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -55,6 +56,20 @@ private:
   std::vector<double> rates_;
 };
 
+constexpr unsigned char untouched = 0xa5;
+
+/** Bytes of the 64-byte lines that do not hold what was put there before. */
+size_t touched_bytes(const void *memory, size_t size) {
+  const auto *bytes = static_cast<const unsigned char *>(memory);
+  size_t touched = 0;
+  for (size_t line = 0; line < size; line += 64) {
+    const size_t length = std::min<size_t>(64, size - line);
+    if (std::any_of(bytes + line, bytes + line + length, [](unsigned char b) { return b != untouched; }))
+      touched += length;
+  }
+  return touched;
+}
+
 /** A case with everything it needs in memory: one at a time. Tensors are kept while cases share them. */
 class Subject {
 public:
@@ -69,7 +84,11 @@ public:
   const attend_peak *peak = nullptr; // with the arithmetic limit of what runs; null if that is not known
   attend_limit limit = ATTEND_LIMIT_COUNT;
   std::string label;
+  attend_bench_accuracy accuracy = {};
+  size_t used = 0; // bytes of the workspace that the first run wrote
   int wrong = 0;
+
+  size_t workspace_size() const { return workspace_size_; }
 
 private:
   std::string prepare(const attend_peak *widest);
@@ -128,9 +147,11 @@ std::string Subject::prepare(const attend_peak *widest) {
   if (!workspace_) return "no memory for the workspace";
 
   attend_bench_data_poison(&data);
+  std::memset(workspace_.get(), untouched, workspace_size_);
   if (run() != ATTEND_OK) return attend_error_detail();
+  used = touched_bytes(workspace_.get(), workspace_size_);
   char why[200];
-  if (attend_bench_data_check(&data, compute, why, sizeof why)) return "";
+  if (attend_bench_data_check(&data, compute, &accuracy, why, sizeof why)) return "";
   wrong++;
   return why;
 }
@@ -194,6 +215,10 @@ void measure(benchmark::State &state, const Case &c, const attend_peak *widest) 
     state.SkipWithError(attend_error_detail());
     return;
   }
+  state.counters["workspace"] = static_cast<double>(subject.workspace_size());
+  state.counters["workspace_used"] = static_cast<double>(subject.used);
+  state.counters["error"] = subject.accuracy.error;
+  state.counters["plain_error"] = subject.accuracy.plain_error;
   /* Not kIsRate: that divides by the processor time of this thread. */
   const double per_second = static_cast<double>(state.iterations()) / elapsed;
   state.counters["flops"] = flops * per_second;

@@ -8,10 +8,6 @@
 #include <cstdio>
 #include <cstdlib>
 
-extern "C" {
-#include "bench/shapes.h"
-}
-
 namespace bench {
 namespace {
 
@@ -31,18 +27,18 @@ std::vector<std::string> split(const std::string &list) {
   return parts;
 }
 
-std::string parse_shapes(const std::string &value, std::vector<std::string> *globs) {
-  *globs = split(value);
-  for (const std::string &glob : *globs) {
+/** Globs that each match one of the shapes the options choose from. */
+std::string check_shapes(const Options &options) {
+  for (const std::string &glob : options.shapes) {
     bool found = false;
     std::string names;
-    for (const attend_shape *s = attend_shapes; s->name; s++) {
+    for (const attend_shape *s = shapes_of(options); s->name; s++) {
       found = found || matches({glob}, s->name);
       names += std::string(names.empty() ? "" : ", ") + s->name;
     }
     if (!found) return "--shapes: no shape matches '" + glob + "'; there are " + names;
   }
-  return globs->empty() ? "--shapes: expected names or globs, separated by commas" : "";
+  return options.shapes.empty() ? "--shapes: expected names or globs, separated by commas" : "";
 }
 
 std::string parse_kernels(const std::string &value, std::vector<std::string> *globs) {
@@ -79,14 +75,17 @@ std::string parse_threads(const std::string &value, std::vector<int> *threads) {
   return threads->empty() ? "--threads: expected numbers, separated by commas" : "";
 }
 
-void fill_in_defaults(int cores, Options *o) {
-  if (o->shapes.empty()) o->shapes = {"*"};
-  if (o->kernels.empty()) o->kernels = o->quick ? split("auto,baseline_openblas,peak") : split("*");
-  if (o->dtypes.empty()) o->dtypes.assign(all_dtypes, o->quick ? all_dtypes + 1 : std::end(all_dtypes));
+void fill_in_defaults(int cores, const std::string &isa, Options *o) {
+  const bool few = o->quick || o->sequence;
+  if (o->kernels.empty() && o->sequence)
+    o->kernels = {"auto", "baseline_openblas", "blocked_f32__" + isa + "_*"};
+  else if (o->kernels.empty())
+    o->kernels = o->quick ? split("auto,baseline_openblas,peak") : split("*");
+  if (o->dtypes.empty()) o->dtypes.assign(all_dtypes, few ? all_dtypes + 1 : std::end(all_dtypes));
   if (o->threads.empty()) {
     o->threads = {1};
-    for (int n = 2; n < cores && !o->quick; n *= 2) o->threads.push_back(n);
-    if (cores > 1) o->threads.push_back(cores);
+    for (int n = 2; n < cores && !few; n *= 2) o->threads.push_back(n);
+    if (cores > 1 && !o->sequence) o->threads.push_back(cores);
   }
 }
 
@@ -97,15 +96,18 @@ bool matches(const std::vector<std::string> &globs, const std::string &name) {
                      [&](const std::string &glob) { return fnmatch(glob.c_str(), name.c_str(), 0) == 0; });
 }
 
-std::string parse_options(int argc, char **argv, int cores, Options *o) {
+const attend_shape *shapes_of(const Options &options) { return options.sequence ? attend_sequences : attend_shapes; }
+
+std::string parse_options(int argc, char **argv, int cores, const std::string &isa, Options *o) {
   static char quick_time[] = "--benchmark_min_time=0.05";
   o->remaining = {argv[0]};
+  o->shapes = {"*"};
   for (int i = 1; i < argc; i++) {
     std::string argument = argv[i], error;
     size_t equals = argument.find('=');
     const std::string name = argument.substr(0, equals);
-    if (argument == "--quick") {
-      o->quick = true;
+    if (argument == "--quick" || argument == "--sequence") {
+      (argument == "--quick" ? o->quick : o->sequence) = true;
       o->remaining.insert(o->remaining.begin() + 1, quick_time); // in front, so that a later one counts
     } else if (argument == "--table") {
       o->table = true;
@@ -115,7 +117,7 @@ std::string parse_options(int argc, char **argv, int cores, Options *o) {
                name == "--markdown") {
       if (equals == std::string::npos && i + 1 == argc) return name + ": a value is missing";
       std::string value = equals == std::string::npos ? argv[++i] : argument.substr(equals + 1);
-      if (name == "--shapes") error = parse_shapes(value, &o->shapes);
+      if (name == "--shapes") o->shapes = split(value);
       if (name == "--kernels") error = parse_kernels(value, &o->kernels);
       if (name == "--dtypes") error = parse_dtypes(value, &o->dtypes);
       if (name == "--threads") error = parse_threads(value, &o->threads);
@@ -126,8 +128,8 @@ std::string parse_options(int argc, char **argv, int cores, Options *o) {
     }
     if (!error.empty()) return error;
   }
-  fill_in_defaults(cores, o);
-  return "";
+  fill_in_defaults(cores, isa, o);
+  return check_shapes(*o);
 }
 
 void print_help() {
@@ -140,11 +142,15 @@ void print_help() {
       "  flops     useful FLOP/s: attended pairs x 2 (D + Dv)\n"
       "  bytes     q, out and the attended keys and values, once each, per second\n"
       "  of_peak   the larger of flops / peak_flops and bytes / peak_bytes\n"
+      "  workspace, workspace_used   bytes asked for beside the tensors, and of these, what a run was seen to write\n"
+      "  error, plain_error   largest |out - reference| / max |v| of some rows; the same of plain f32 arithmetic\n"
       "  peak_flops, peak_bytes   the kernel's arithmetic limit, and reading as many bytes, probed beside the "
       "benchmark\n"
       "Every kernel is checked at a shape before it is timed there; a wrong result is an error and exit status 1.\n"
       "\n"
       "  --quick          auto, baseline and limits in f32, on one thread and on all: two minutes\n"
+      "  --sequence       one causal head at lengths from 1k to 64k instead of the standard shapes: auto, blocked and\n"
+      "                   baseline in f32 on one thread\n"
       "  --shapes GLOBS   e.g. tiny,'*-prefill'\n"
       "  --kernels GLOBS  e.g. auto,'*avx512*'; peak stands for all limits\n"
       "  --dtypes LIST    of f32, f16, bf16, and f32+f16, f32+bf16: q f32, k and v 16 bit\n"

@@ -7,6 +7,7 @@
 #include <vector>
 
 extern "C" {
+#include "bench/shapes.h"
 #include "dispatch/dispatch.h"
 }
 
@@ -20,6 +21,7 @@ struct Dtypes {
 
 struct Options {
   bool quick = false, table = false, list_shapes = false;
+  bool sequence = false;                    // attend_sequences instead of attend_shapes
   std::string markdown;                     // "" = none
   std::vector<std::string> shapes, kernels; // globs
   std::vector<Dtypes> dtypes;
@@ -30,8 +32,14 @@ struct Options {
 /** Whether a name matches one of the globs. */
 bool matches(const std::vector<std::string> &globs, const std::string &name);
 
-/** Reads the command line and fills in defaults for `cores` cores. Returns what is wrong, or "". */
-std::string parse_options(int argc, char **argv, int cores, Options *options);
+/** The shapes that the options choose from; ends with a null name. */
+const attend_shape *shapes_of(const Options &options);
+
+/**
+ * Reads the command line and fills in defaults for `cores` cores and the widest ISA allowed. Returns what is wrong, or
+ * "".
+ */
+std::string parse_options(int argc, char **argv, int cores, const std::string &isa, Options *options);
 
 /** Our part of --help, then Google Benchmark's. */
 void print_help();

@@ -30,6 +30,14 @@ const attend_shape attend_shapes[] = {
 };
 /* clang-format on */
 
+#define SEQUENCE(name, length) {name, 1, 1, 1, length, length, 64, CAUSAL, 0}
+const attend_shape attend_sequences[] = {
+    SEQUENCE("sequence-1k", 1024),   SEQUENCE("sequence-2k", 2048),
+    SEQUENCE("sequence-4k", 4096),   SEQUENCE("sequence-8k", 8192),
+    SEQUENCE("sequence-16k", 16384), SEQUENCE("sequence-32k", 32768),
+    SEQUENCE("sequence-64k", 65536), {0},
+};
+
 const attend_shape *attend_shape_find(const char *name) {
   for (const attend_shape *shape = attend_shapes; shape->name; shape++)
     if (strcmp(shape->name, name) == 0) return shape;

@@ -15,6 +15,10 @@ typedef struct attend_shape {
 /** In the order of the documentation: small to large, prefill before decode. Ends with a NULL name. */
 extern const attend_shape attend_shapes[];
 
+/** One causal head of 64 at 1,024 to 65,536 queries and keys, named sequence-1k and so on: time and memory by length.
+ */
+extern const attend_shape attend_sequences[];
+
 /** The shape of that name, or NULL. */
 const attend_shape *attend_shape_find(const char *name);
 

@@ -67,6 +67,25 @@ def test_counters():
                 continue
             expected = max(run["flops"] / run["peak_flops"], run["bytes"] / run["peak_bytes"])
             assert close(run["of_peak"], expected), run
+            assert 0 < run["error"] < (1e-6 if "/f32/" in run["name"] else 1e-2), run
+            assert 0 < run["plain_error"] < (1e-6 if "/f32/" in run["name"] else 1e-2), run
+            assert 0 <= run["workspace_used"] <= run["workspace"], run
+
+
+def test_sequence():
+    names = bench("--benchmark_list_tests", "--sequence").stdout.split()
+    assert {name.split("/")[1] for name in names} == {f"sequence-{2**n}k" for n in range(7)}
+    assert all("/f32/threads:1" in name for name in names)
+    found = measured("--sequence", "--shapes", "sequence-[14]k")
+    runs = {run["name"].split("/f32")[0]: run for run in found["benchmarks"]}
+    assert "keys 4096, head dim 64, causal" in found["context"]["shape/sequence-4k"]
+    for kernel, run in runs.items():
+        if kernel.startswith("baseline_openblas/"):
+            length = 1024 * int(kernel[-2])
+            assert run["workspace"] == run["workspace_used"] == 4 * length * length, run
+    assert any(kernel.startswith("blocked_") for kernel in runs) and "auto/sequence-4k" in runs
+    # Scores are never stored: four times the length would be sixteen times the memory.
+    assert runs["auto/sequence-4k"]["workspace_used"] < 4 * runs["auto/sequence-1k"]["workspace_used"]
 
 
 def test_useful_work():
@@ -106,7 +125,7 @@ def test_table():
 
 def test_errors():
     for arguments in (["--bogus"], ["--shapes", "nowhere"], ["--kernels", "none"], ["--dtypes", "f8"], ["--threads", "0"],
-                      ["--threads", "x"], ["--shapes"], ["--markdown", "/nonexistent/table.md", "--shapes", "tiny"]):
+                      ["--threads", "x"], ["--shapes"], ["--sequence", "--shapes", "tiny"], ["--markdown", "/nonexistent/table.md", "--shapes", "tiny"]):
         done = bench(*arguments, status=2)
         assert done.stdout == "" and done.stderr.startswith("attend-bench: ") and done.stderr.count("\n") == 1, done
 
