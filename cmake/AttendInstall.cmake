@@ -2,7 +2,7 @@
 # Installation: header, libraries, program, CMake package and pkg-config file.
 include(CMakePackageConfigHelpers)
 
-install(FILES include/attend/attend.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/attend)
+install(FILES include/attend/attend.h include/attend/layers.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/attend)
 install(TARGETS attend_shared EXPORT attend-shared)
 install(TARGETS attend_static EXPORT attend-static)
 if(ATTEND_CLI)
@@ -25,6 +25,10 @@ install(FILES ${PROJECT_BINARY_DIR}/attend-config.cmake ${PROJECT_BINARY_DIR}/at
 set(pc_private "-lm ${CMAKE_THREAD_LIBS_INIT}")
 if(ATTEND_USES_OPENMP)
   string(APPEND pc_private " ${OpenMP_C_FLAGS}")
+endif()
+if(ATTEND_BLAS) # not by Requires.private, which would ask for what a static OpenBLAS needs
+  list(JOIN OPENBLAS_LDFLAGS " " flags)
+  string(APPEND pc_private " ${flags}")
 endif()
 foreach(dir IN ITEMS INCLUDEDIR LIBDIR)
   if(IS_ABSOLUTE "${CMAKE_INSTALL_${dir}}")

@@ -114,12 +114,32 @@ attend_status attend_read_versioned(void *to, size_t size, size_t first, const v
 
 /* -------------------------------------------------------------------------------------------- problem.c, tensors.c */
 
+/** A field and its bounds. */
+typedef struct attend_range {
+  const char *field;
+  int64_t value, low, high;
+} attend_range;
+/** ATTEND_ERROR_INVALID_ARGUMENT at the first field out of its bounds. */
+attend_status attend_check_ranges(const attend_range *ranges, size_t count);
+
 /** Checks a problem and fills in every default. */
 attend_status attend_resolve(const attend_problem *problem, attend_resolved *resolved);
 /** Whether there is nothing to compute: no batch, no query head or no query. */
 static inline bool attend_is_empty(const attend_resolved *problem) {
   return problem->p.batch == 0 || problem->rows == 0;
 }
+/** A tensor of the caller's: its name, and the size of an element, to a multiple of which it must be aligned. */
+typedef struct attend_address {
+  const char *name;
+  const void *address;
+  bool needed;
+  size_t element;
+} attend_address;
+/** ATTEND_ERROR_INVALID_ARGUMENT at the first that is missing or misaligned. */
+attend_status attend_check_addresses(const attend_address *addresses, size_t count);
+/** Checks a run's workspace: ATTEND_ERROR_WORKSPACE if it is missing, misaligned or smaller than what is needed. */
+attend_status attend_check_workspace(const void *workspace, size_t size, size_t needed);
+
 /**
  * Checks the tensors of a run, the values of kv_lengths included. Writes a full-size copy, in which tensors that the
  * problem does not have are NULL. A problem with nothing to compute needs no tensor.

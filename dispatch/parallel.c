@@ -92,16 +92,7 @@ static void run_part(const attend_plan *plan, attend_run_state *run, int part) {
 
 static attend_status check_workspace(const attend_plan *plan, const void *workspace, size_t size) {
   if (!plan) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "plan is NULL");
-  if (plan->workspace_size == 0) return ATTEND_OK;
-  if (!workspace)
-    return attend_fail(ATTEND_ERROR_WORKSPACE, "workspace is NULL, expected %zu bytes", plan->workspace_size);
-  if (size < plan->workspace_size)
-    return attend_fail(ATTEND_ERROR_WORKSPACE, "workspace_size is %zu, expected at least %zu", size,
-                       plan->workspace_size);
-  if ((uintptr_t)workspace % ATTEND_WORKSPACE_ALIGNMENT)
-    return attend_fail(ATTEND_ERROR_WORKSPACE, "workspace is at %p, expected a multiple of %d", workspace,
-                       ATTEND_WORKSPACE_ALIGNMENT);
-  return ATTEND_OK;
+  return attend_check_workspace(workspace, size, plan->workspace_size);
 }
 
 /** Checks the tensors and readies the workspace. */

@@ -18,17 +18,16 @@ typedef struct layout {
   size_t element;
 } layout;
 
-static attend_status check_range(const char *field, int64_t value, int64_t low, int64_t high) {
-  if (value >= low && value <= high) return ATTEND_OK;
-  return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "%s is %" PRId64 ", expected %" PRId64 " to %" PRId64, field, value,
-                     low, high);
+attend_status attend_check_ranges(const attend_range *ranges, size_t count) {
+  for (const attend_range *r = ranges; r < ranges + count; r++)
+    if (r->value < r->low || r->value > r->high)
+      return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "%s is %" PRId64 ", expected %" PRId64 " to %" PRId64, r->field,
+                         r->value, r->low, r->high);
+  return ATTEND_OK;
 }
 
 static attend_status check_ranges(const attend_problem *p) {
-  const struct {
-    const char *field;
-    int64_t value, low, high;
-  } ranges[] = {
+  const attend_range ranges[] = {
       {"batch", p->batch, 0, ATTEND_MAX_EXTENT},
       {"q_heads", p->q_heads, 0, ATTEND_MAX_EXTENT},
       {"kv_heads", p->kv_heads, 0, ATTEND_MAX_EXTENT},
@@ -56,11 +55,7 @@ static attend_status check_ranges(const attend_problem *p) {
       {"score", p->score, ATTEND_SCORE_DOT, ATTEND_SCORE_ADDITIVE},
       {"reserved2", p->reserved2, 0, 0},
   };
-  for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
-    attend_status status = check_range(ranges[i].field, ranges[i].value, ranges[i].low, ranges[i].high);
-    if (status != ATTEND_OK) return status;
-  }
-  return ATTEND_OK;
+  return attend_check_ranges(ranges, sizeof ranges / sizeof *ranges);
 }
 
 static attend_status check_floats(const attend_problem *p) {

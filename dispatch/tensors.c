@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** Checks the addresses of a run. It is part of every run, so it does no more than it must. */
+/** Checks the addresses of a run, its workspace's included. It is part of every run, so it does no more than it must.
+ */
 #include <inttypes.h>
 
 #include "dispatch/dispatch.h"
@@ -16,6 +17,28 @@ static attend_status check_lengths(const attend_problem *p, const int32_t *lengt
   while (lengths[i] >= 0 && lengths[i] <= p->kv_len) i++;
   return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
                      "kv_lengths[%" PRId64 "] is %" PRId32 ", expected 0 to kv_len %" PRId64, i, lengths[i], p->kv_len);
+}
+
+attend_status attend_check_addresses(const attend_address *addresses, size_t count) {
+  for (const attend_address *a = addresses; a < addresses + count; a++) {
+    if (!a->address && a->needed)
+      return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "%s is NULL, expected a tensor: the problem has one", a->name);
+    if ((uintptr_t)a->address & (a->element - 1))
+      return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "%s is at %p, expected a multiple of its element size %zu",
+                         a->name, a->address, a->element);
+  }
+  return ATTEND_OK;
+}
+
+attend_status attend_check_workspace(const void *workspace, size_t size, size_t needed) {
+  if (needed == 0) return ATTEND_OK;
+  if (!workspace) return attend_fail(ATTEND_ERROR_WORKSPACE, "workspace is NULL, expected %zu bytes", needed);
+  if (size < needed)
+    return attend_fail(ATTEND_ERROR_WORKSPACE, "workspace_size is %zu, expected at least %zu", size, needed);
+  if ((uintptr_t)workspace % ATTEND_WORKSPACE_ALIGNMENT)
+    return attend_fail(ATTEND_ERROR_WORKSPACE, "workspace is at %p, expected a multiple of %d", workspace,
+                       ATTEND_WORKSPACE_ALIGNMENT);
+  return ATTEND_OK;
 }
 
 attend_status attend_check_tensors(const attend_resolved *problem, const attend_tensors *tensors,
@@ -38,12 +61,7 @@ attend_status attend_check_tensors(const attend_resolved *problem, const attend_
   if (!p->lse) t.lse = NULL;
   if (!p->weights) t.weights = NULL;
   if (p->score != ATTEND_SCORE_ADDITIVE) t.score_weights = NULL;
-  const struct {
-    const char *name;
-    const void *address;
-    bool needed;
-    size_t alignment;
-  } checks[] = {
+  const attend_address addresses[] = {
       {"q", t.q, true, attend_dtype_size(p->q_dtype)},
       {"k", t.k, keys, attend_dtype_size(p->kv_dtype)},
       {"v", t.v, keys, attend_dtype_size(p->kv_dtype)},
@@ -57,14 +75,7 @@ attend_status attend_check_tensors(const attend_resolved *problem, const attend_
       {"weights", t.weights, p->weights && keys, sizeof(float)},
       {"score_weights", t.score_weights, p->score == ATTEND_SCORE_ADDITIVE && keys, sizeof(float)},
   };
-  for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
-    if (!checks[i].address && checks[i].needed)
-      return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "%s is NULL, expected a tensor: the problem has one",
-                         checks[i].name);
-    if ((uintptr_t)checks[i].address & (checks[i].alignment - 1))
-      return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "%s is at %p, expected a multiple of its element size %zu",
-                         checks[i].name, checks[i].address, checks[i].alignment);
-  }
+  if ((status = attend_check_addresses(addresses, sizeof addresses / sizeof *addresses)) != ATTEND_OK) return status;
   if (t.kv_lengths && (status = check_lengths(p, t.kv_lengths)) != ATTEND_OK) return status;
   *full = t;
   return ATTEND_OK;

@@ -16,7 +16,7 @@ import unittest
 ROOT = pathlib.Path(os.environ.get("SOURCE_DIR", pathlib.Path(__file__).resolve().parent.parent))
 ATTEND = os.environ.get("ATTEND", str(ROOT / "build" / "attend"))
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")) + sorted(ROOT.glob("examples/*.md"))
-FOLDERS = ("include", "kernels", "dispatch", "verify", "cli", "tests", "bench", "examples", "scripts", "cmake", "docs", ".ci")
+FOLDERS = ("include", "kernels", "dispatch", "layers", "verify", "cli", "tests", "bench", "examples", "scripts", "cmake", "docs", ".ci")
 
 
 def attend(*arguments):
@@ -161,7 +161,7 @@ class Documents(unittest.TestCase):
         self.assertEqual(set(re.findall(r"`(?:cmake --preset )?([\w-]+)`", documented)), presets)
 
     def test_functions_and_variables_exist(self):
-        header = text("include/attend/attend.h")
+        header = text("include/attend/attend.h") + text("include/attend/layers.h")
         internal = "".join(path.read_text() for path in sources() if path.suffix == ".h" and path.parts[-2] in ("dispatch", "kernels"))
         variables = {row[0] for row in section(attend("--help"), "environment")}
         for document in DOCUMENTS:
@@ -216,7 +216,7 @@ class Documents(unittest.TestCase):
             if path.name != "rows.def":
                 self.assertIn("SPDX-License-Identifier: Apache-2.0", contents.split("\n", 1)[0], name)
             self.assertLessEqual(contents.count("\n"), 600, f"{name} is too long")
-            if re.search(r"\bgetenv\(", contents) and name.startswith(("dispatch/", "kernels/", "verify/")):
+            if re.search(r"\bgetenv\(", contents) and name.startswith(("dispatch/", "kernels/", "layers/", "verify/")):
                 readers.append(name)
         self.assertEqual(readers, ["dispatch/env.c"], "the library reads the environment in one place")
 

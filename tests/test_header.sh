@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The public header compiles alone, without a warning, as C11 and as C++17, with every compiler that is here.
+# Each public header compiles alone, without a warning, as C11 and as C++17, with every compiler that is here.
 set -euo pipefail
 : "${SOURCE_DIR:?}" "${CC:?}"
 
@@ -16,21 +16,31 @@ int main(void) {
          options.struct_size == sizeof options ? 0 : 1;
 }
 END
-cp "$work/use.c" "$work/use.cpp"
+cat >"$work/layers.c" <<'END'
+#include <attend/layers.h>
+int main(void) {
+  attend_mha_problem problem = ATTEND_MHA_PROBLEM_INIT;
+  attend_mha_tensors tensors = ATTEND_MHA_TENSORS_INIT;
+  return problem.struct_size == sizeof problem && tensors.struct_size == sizeof tensors ? 0 : 1;
+}
+END
+for file in use layers; do cp "$work/$file.c" "$work/$file.cpp"; done
 warnings=(-Wall -Wextra -pedantic -Werror -I"$SOURCE_DIR/include")
 
 done=0
-try() { # <compiler> <standard> <file>
+try() { # <compiler> <standard> <ending>
   command -v "$1" >/dev/null || return 0
-  "$1" "-std=$2" "${warnings[@]}" "$work/$3" -o "$work/use"
-  "$work/use"
+  for file in use layers; do
+    "$1" "-std=$2" "${warnings[@]}" "$work/$file.$3" -o "$work/$file"
+    "$work/$file"
+  done
   echo "$1 -std=$2"
   done=$((done + 1))
 }
 for compiler in "$CC" gcc clang-19 clang; do
-  try "$compiler" c11 use.c
+  try "$compiler" c11 c
 done
 for compiler in g++ clang++-19 clang++; do
-  try "$compiler" c++17 use.cpp
+  try "$compiler" c++17 cpp
 done
 [ "$done" -ge 2 ]

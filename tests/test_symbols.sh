@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The shared library exports exactly the functions of the public header, and what the static library defines for the
+# The shared library exports exactly the functions of the public headers, and what the static library defines for the
 # linker cannot clash with a program's own names.
 set -euo pipefail
 : "${BUILD_DIR:?}" "${SOURCE_DIR:?}" "${CC:?}"
@@ -8,14 +8,14 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Declarations may span lines: join them, then take the name before the parenthesis.
-"$CC" -E -P "$SOURCE_DIR/include/attend/attend.h" | tr '\n' ' ' |
+# layers.h includes attend.h. Declarations may span lines: join them, then take the name before the parenthesis.
+"$CC" -E -P -I"$SOURCE_DIR/include" "$SOURCE_DIR/include/attend/layers.h" | tr '\n' ' ' |
   grep -o '__attribute__((visibility("default")))[^(]*(' | sed 's/.*[ *]\([a-z_0-9]*\)($/\1/' | sort >"$work/header"
 nm -D --defined-only --format=posix "$BUILD_DIR/libattend.so" | cut -d ' ' -f 1 | sort >"$work/exported"
 
-[ "$(wc -l <"$work/header")" -ge 10 ] || { echo "found only these functions in the header:" && cat "$work/header" && exit 1; }
+[ "$(wc -l <"$work/header")" -ge 10 ] || { echo "found only these functions in the headers:" && cat "$work/header" && exit 1; }
 if ! diff "$work/header" "$work/exported"; then
-  echo "< in the header only, > exported only" && exit 1
+  echo "< in the headers only, > exported only" && exit 1
 fi
 if grep -v '^attend_' "$work/exported"; then
   echo "exported without attend_ in front" && exit 1

@@ -6,7 +6,8 @@
  *     out = softmax(scale * Q K^T + bias, masked) V
  *
  * The library detects the processor at run time and picks, for each shape, the fastest of its kernels that the
- * processor can run. This is the only public header. It is C11 and can be used from C++.
+ * processor can run. Whole layers, with their projections, are in attend/layers.h. Both headers are C11 and can be used
+ * from C++.
  *
  * INTRODUCTION
  *

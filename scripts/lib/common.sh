@@ -95,7 +95,7 @@ progress() {
 }
 
 for_build=(build-essential cmake ninja-build pkg-config python3 libcjson-dev)
-for_tests=(libcriterion-dev)
+for_tests=(libcriterion-dev libopenblas-dev)
 for_bench=(libbenchmark-dev libopenblas-dev)
 for_clang=(clang-19 libomp-19-dev libclang-rt-19-dev)
 for_report=(python3-matplotlib)

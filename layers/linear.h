@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Projections y = x W + b of whole sequences, by a BLAS. */
+#ifndef ATTEND_LAYERS_LINEAR_H
+#define ATTEND_LAYERS_LINEAR_H
+
+#include <stdbool.h>
+
+#include "attend/layers.h"
+
+/** How the input and the output of a projection lie in memory: `matrices` of `rows` rows each, strides in elements. */
+typedef struct attend_linear {
+  int64_t matrices, rows, in_dim, out_dim;
+  int64_t in_matrix, in_row, out_matrix, out_row;
+  int64_t weight_row;
+  attend_weight_layout layout;
+} attend_linear;
+
+/** A projection and its addresses. A NULL bias is none. */
+typedef struct attend_linear_call {
+  const attend_linear *linear;
+  const float *in, *weight, *bias;
+  float *out;
+} attend_linear_call;
+
+/**
+ * Computes up to ATTEND_LINEAR_CALLS projections that do not depend on one another, on at most `threads` of OpenMP's
+ * threads if the BLAS has one thread, else on those of the BLAS. No extent or row stride may exceed INT32_MAX.
+ */
+typedef void attend_linear_function(const attend_linear_call *calls, int count, int threads);
+enum { ATTEND_LINEAR_CALLS = 3 };
+
+/** That function, or NULL if the library was built without a BLAS. */
+attend_linear_function *attend_linear_blas(void);
+
+#endif
