@@ -9,27 +9,20 @@
 #include "kernels/convert.h"
 #include "kernels/size.h"
 
-/* An option, its file and what was read from it: what an error has to name. */
-typedef struct source {
-  const char *option, *path;
-  bool bf16_bits;
-  attend_npy *array;
-} source;
-
-static bool fail_shape(const source *s, const char *expected) {
+bool attend_source_fail_shape(const attend_source *s, const char *expected) {
   char shape[256];
   attend_npy_shape_text(s->array->rank, s->array->shape, shape, sizeof shape);
   attend_cli_error("--%s %s: field 'shape' is %s, expected %s", s->option, s->path, shape, expected);
   return false;
 }
 
-static bool fail_type(const source *s, const char *expected) {
+bool attend_source_fail_type(const attend_source *s, const char *expected) {
   attend_cli_error("--%s %s: field 'descr' is %s, expected %s", s->option, s->path,
                    attend_npy_type_name(s->array->type), expected);
   return false;
 }
 
-static bool read_source(const source *s) {
+bool attend_source_read(const attend_source *s) {
   char why[512];
   if (attend_npy_read(s->path, s->array, why, sizeof why)) return true;
   attend_cli_error("--%s %s: %s", s->option, s->path, why);
@@ -48,15 +41,16 @@ static float number_at(const attend_npy *array, size_t index) {
   return array->type == ATTEND_NPY_F16 ? f16_to_f32(bits) : bf16_to_f32(bits);
 }
 
-static bool read_numbers(const source *s) {
-  if (!read_source(s)) return false;
+bool attend_source_numbers(const attend_source *s) {
+  if (!attend_source_read(s)) return false;
   attend_npy_type type = s->array->type;
   if (type == ATTEND_NPY_F32 || type == ATTEND_NPY_F16 || (type == ATTEND_NPY_U16 && s->bf16_bits)) return true;
-  return fail_type(s, type == ATTEND_NPY_U16 ? "float32 or float16; if it holds the bits of bfloat16, add --bits bf16"
-                                             : "float32, float16, or uint16 with --bits bf16");
+  return attend_source_fail_type(s, type == ATTEND_NPY_U16
+                                        ? "float32 or float16; if it holds the bits of bfloat16, add --bits bf16"
+                                        : "float32, float16, or uint16 with --bits bf16");
 }
 
-static bool convert(const source *s, attend_dtype dtype) {
+bool attend_source_convert(const attend_source *s, attend_dtype dtype) {
   attend_npy *array = s->array;
   if (dtype_of(array) == dtype) return true;
   void *to = attend_alloc(size_mul(array->count, attend_dtype_size(dtype)));
@@ -78,7 +72,7 @@ static bool convert(const source *s, attend_dtype dtype) {
 }
 
 /* NaN and +inf have no meaning in what is added to scores; -inf has, where it excludes. */
-static bool check_numbers(const source *s, bool may_exclude) {
+bool attend_source_check(const attend_source *s, bool may_exclude) {
   for (size_t i = 0; i < s->array->count; i++) {
     float number = number_at(s->array, i);
     if (isfinite(number) || (may_exclude && isinf(number) && number < 0)) continue;
@@ -95,7 +89,7 @@ static bool check_numbers(const source *s, bool may_exclude) {
  * Whether a file has the last `rank` of four dimensions. One that is given as -1 may be anything, and is called by its
  * name in errors.
  */
-static bool check_shape(const source *s, int rank, const int64_t want[4], const char *const names[4]) {
+static bool check_shape(const attend_source *s, int rank, const int64_t want[4], const char *const names[4]) {
   bool fits = s->array->rank == rank;
   for (int i = 0; fits && i < rank; i++) {
     int64_t wanted = want[4 - rank + i];
@@ -113,7 +107,7 @@ static bool check_shape(const source *s, int rank, const int64_t want[4], const 
                          : rank == 1 ? ",)"
                                      : ")");
   }
-  return fail_shape(s, expected);
+  return attend_source_fail_shape(s, expected);
 }
 
 /* Dimension `axis` of (B, H, L, D), whatever leading ones the file leaves out. */
@@ -122,29 +116,29 @@ static int64_t extent(const attend_npy *array, int axis) {
   return at < 0 ? 1 : array->shape[at];
 }
 
-static bool check_q_k_v(const source *q, const source *k, const source *v, attend_problem *p) {
+static bool check_q_k_v(const attend_source *q, const attend_source *k, const attend_source *v, attend_problem *p) {
   int rank = q->array->rank;
-  if (rank < 2 || rank > 4) return fail_shape(q, "(B, Hq, Lq, D), (H, L, D) or (L, D)");
+  if (rank < 2 || rank > 4) return attend_source_fail_shape(q, "(B, Hq, Lq, D), (H, L, D) or (L, D)");
   p->batch = extent(q->array, 0);
   p->q_heads = extent(q->array, 1);
   p->q_len = extent(q->array, 2);
   p->head_dim = extent(q->array, 3);
-  if (p->head_dim == 0) return fail_shape(q, "a last dimension of at least 1");
+  if (p->head_dim == 0) return attend_source_fail_shape(q, "a last dimension of at least 1");
 
   static const char *const names[4] = {"B", "Hkv", "Lk", "Dv"};
   if (!check_shape(k, rank, (const int64_t[]){p->batch, -1, -1, p->head_dim}, names)) return false;
   p->kv_heads = extent(k->array, 1);
   p->kv_len = extent(k->array, 2);
   if (p->kv_heads == 0 ? p->q_heads != 0 : p->q_heads % p->kv_heads != 0)
-    return fail_shape(k, "a number of heads that divides that of --q");
+    return attend_source_fail_shape(k, "a number of heads that divides that of --q");
 
   if (!check_shape(v, rank, (const int64_t[]){p->batch, p->kv_heads, p->kv_len, -1}, names)) return false;
   p->v_head_dim = extent(v->array, 3);
-  return p->v_head_dim > 0 || fail_shape(v, "a last dimension of at least 1");
+  return p->v_head_dim > 0 || attend_source_fail_shape(v, "a last dimension of at least 1");
 }
 
 /* Sets the strides with which a file broadcasts, as in NumPy, to (B, Hq, Lq, Lk). */
-static bool broadcast(const source *s, const attend_problem *p, attend_strides4 *strides) {
+static bool broadcast(const attend_source *s, const attend_problem *p, attend_strides4 *strides) {
   const attend_npy *array = s->array;
   const int64_t full[4] = {p->batch, p->q_heads, p->q_len, p->kv_len};
   int64_t stride[4] = {0}, step = 1;
@@ -159,7 +153,7 @@ static bool broadcast(const source *s, const attend_problem *p, attend_strides4 
     char shape[160], expected[192];
     attend_npy_shape_text(4, full, shape, sizeof shape);
     snprintf(expected, sizeof expected, "one that broadcasts to %s", shape);
-    return fail_shape(s, expected);
+    return attend_source_fail_shape(s, expected);
   }
   *strides = (attend_strides4){stride[0], stride[1], stride[2], stride[3]};
   return true;
@@ -168,11 +162,12 @@ static bool broadcast(const source *s, const attend_problem *p, attend_strides4 
 /* -------------------------------------------------------------------------------------------------- one input each */
 
 /* From int32 or int64 to int32, each from 0 to Lk. */
-static bool read_lengths(const source *s, attend_problem *p) {
+static bool read_lengths(const attend_source *s, attend_problem *p) {
   static const char *const names[4] = {"", "", "", ""};
   attend_npy *array = s->array;
-  if (!read_source(s)) return false;
-  if (array->type != ATTEND_NPY_I32 && array->type != ATTEND_NPY_I64) return fail_type(s, "int32 or int64");
+  if (!attend_source_read(s)) return false;
+  if (array->type != ATTEND_NPY_I32 && array->type != ATTEND_NPY_I64)
+    return attend_source_fail_type(s, "int32 or int64");
   bool per_query = array->rank == 2;
   const int64_t want[4] = {0, 0, p->batch, per_query ? p->q_len : p->batch};
   if (!check_shape(s, per_query ? 2 : 1, want, names)) return false;
@@ -200,39 +195,44 @@ static bool read_lengths(const source *s, attend_problem *p) {
   return true;
 }
 
-static bool read_mask(const source *s, attend_problem *p) {
-  if (!read_source(s)) return false;
-  if (s->array->type != ATTEND_NPY_BOOL) return fail_type(s, "bool");
+static bool read_mask(const attend_source *s, attend_problem *p) {
+  if (!attend_source_read(s)) return false;
+  if (s->array->type != ATTEND_NPY_BOOL) return attend_source_fail_type(s, "bool");
   p->mask = 1;
   return broadcast(s, p, &p->mask_strides);
 }
 
-static bool read_bias(const source *s, attend_problem *p) {
-  if (!read_numbers(s)) return false;
+static bool read_bias(const attend_source *s, attend_problem *p) {
+  if (!attend_source_numbers(s)) return false;
   p->bias_dtype = dtype_of(s->array);
-  return broadcast(s, p, &p->bias_strides) && check_numbers(s, true);
+  return broadcast(s, p, &p->bias_strides) && attend_source_check(s, true);
 }
 
-static bool read_per_head(const source *s, const attend_problem *p, bool may_exclude) {
+static bool read_per_head(const attend_source *s, const attend_problem *p, bool may_exclude) {
   static const char *const names[4] = {"", "", "", ""};
-  return read_numbers(s) && check_shape(s, 1, (const int64_t[]){0, 0, 0, p->q_heads}, names) &&
-         check_numbers(s, may_exclude) && convert(s, ATTEND_F32);
+  return attend_source_numbers(s) && check_shape(s, 1, (const int64_t[]){0, 0, 0, p->q_heads}, names) &&
+         attend_source_check(s, may_exclude) && attend_source_convert(s, ATTEND_F32);
 }
 
 bool attend_input_read(const attend_input_files *files, attend_input *input, attend_problem *p, attend_tensors *t) {
   bool bits = files->bf16_bits;
   *input = (attend_input){0};
-  source q = {"q", files->q, bits, &input->q}, k = {"k", files->k, bits, &input->k},
-         v = {"v", files->v, bits, &input->v};
-  source lengths = {"kv-lengths", files->kv_lengths, bits, &input->kv_lengths};
-  source mask = {"mask", files->mask, bits, &input->mask}, bias = {"bias", files->bias, bits, &input->bias};
-  source alibi = {"alibi", files->alibi, bits, &input->alibi}, sinks = {"sinks", files->sinks, bits, &input->sinks};
+  attend_source q = {"q", files->q, bits, &input->q}, k = {"k", files->k, bits, &input->k},
+                v = {"v", files->v, bits, &input->v};
+  attend_source lengths = {"kv-lengths", files->kv_lengths, bits, &input->kv_lengths};
+  attend_source mask = {"mask", files->mask, bits, &input->mask}, bias = {"bias", files->bias, bits, &input->bias};
+  attend_source alibi = {"alibi", files->alibi, bits, &input->alibi},
+                sinks = {"sinks", files->sinks, bits, &input->sinks};
 
-  if (!read_numbers(&q) || !read_numbers(&k) || !read_numbers(&v) || !check_q_k_v(&q, &k, &v, p)) return false;
+  if (!attend_source_numbers(&q) || !attend_source_numbers(&k) || !attend_source_numbers(&v) ||
+      !check_q_k_v(&q, &k, &v, p))
+    return false;
   p->q_dtype = files->dtype;
   if (p->q_dtype == ATTEND_DTYPE_DEFAULT)
     p->q_dtype = input->q.type == input->k.type && input->k.type == input->v.type ? dtype_of(&input->q) : ATTEND_F32;
-  if (!convert(&q, p->q_dtype) || !convert(&k, p->q_dtype) || !convert(&v, p->q_dtype)) return false;
+  if (!attend_source_convert(&q, p->q_dtype) || !attend_source_convert(&k, p->q_dtype) ||
+      !attend_source_convert(&v, p->q_dtype))
+    return false;
 
   if (files->kv_lengths && !read_lengths(&lengths, p)) return false;
   if (files->mask && !read_mask(&mask, p)) return false;

@@ -6,6 +6,25 @@
 #include "attend/attend.h"
 #include "cli/npy.h"
 
+/** An option, its file and what was read from it: what an error has to name. */
+typedef struct attend_source {
+  const char *option, *path;
+  bool bf16_bits; /**< uint16 is the bits of bf16 */
+  attend_npy *array;
+} attend_source;
+
+/** Reports that a file has another shape or another type than was expected. False. */
+bool attend_source_fail_shape(const attend_source *s, const char *expected);
+bool attend_source_fail_type(const attend_source *s, const char *expected);
+
+/** Reads a file of any type, or of f32, f16 or bf16. False after reporting why not. */
+bool attend_source_read(const attend_source *s);
+bool attend_source_numbers(const attend_source *s);
+/** Converts the numbers of a file. False after reporting that there is no memory. */
+bool attend_source_convert(const attend_source *s, attend_dtype dtype);
+/** Whether all numbers are finite, or -inf if they may exclude; else reports the first that is not. */
+bool attend_source_check(const attend_source *s, bool may_exclude);
+
 /** Paths of the files, NULL where the option was not given, and how to take them. */
 typedef struct attend_input_files {
   const char *q, *k, *v, *kv_lengths, *mask, *bias, *alibi, *sinks;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "dispatch/dispatch.h"
+#include "kernels/size.h"
 
 int attend_cli_error(const char *format, ...) {
   char text[16384]; /* room for two paths */
@@ -26,6 +27,18 @@ int attend_cli_error(const char *format, ...) {
 int attend_cli_library_error(attend_status status) {
   const char *detail = attend_error_detail(), *kind = attend_status_string(status);
   return *detail ? attend_cli_error("%s: %s", kind, detail) : attend_cli_error("%s", kind);
+}
+
+bool attend_cli_library(attend_status status) {
+  if (status != ATTEND_OK) attend_cli_library_error(status);
+  return status == ATTEND_OK;
+}
+
+void *attend_cli_allocate(const char *what, size_t count, size_t size) {
+  size_t bytes = size_mul(count, size);
+  void *memory = bytes == SIZE_MAX ? NULL : attend_alloc(bytes);
+  if (!memory) attend_cli_error("no memory for the %zu bytes of %s", bytes, what);
+  return memory;
 }
 
 bool attend_cli_flush(void) {
@@ -64,6 +77,29 @@ int attend_cli_next_option(int argc, char **argv, const struct option *options) 
   return option;
 }
 
+bool attend_cli_parse(int argc, char **argv, const attend_cli_option *options, size_t count, const char *help,
+                      void *request, int *status) {
+  enum { HELP = ATTEND_CLI_MOST_OPTIONS + 1 };
+  struct option table[ATTEND_CLI_MOST_OPTIONS + 2] = {{"help", no_argument, NULL, HELP}};
+  for (size_t i = 0; i < count; i++)
+    table[i + 1] = (struct option){options[i].name, options[i].has_value, NULL, (int)i + 1};
+  *status = ATTEND_EXIT_BAD_INPUT;
+  int option;
+  while ((option = attend_cli_next_option(argc, argv, table)) > 0) {
+    if (option == HELP) {
+      fputs(help, stdout);
+      *status = ATTEND_EXIT_DONE;
+      return false;
+    }
+    const attend_cli_option *found = &options[option - 1];
+    if (!found->take)
+      *(const char **)((char *)request + found->text) = optarg;
+    else if (!found->take(optarg, request))
+      return false;
+  }
+  return option != 0;
+}
+
 /* strtoll() and strtof() skip white space and take "nan"; a value here begins with a sign, a digit or a point. */
 static bool begins_number(const char *text) { return *text && strchr("+-.0123456789", *text); }
 
@@ -89,6 +125,13 @@ bool attend_cli_number(const char *option, const char *text, float *value) {
     return false;
   }
   *value = number;
+  return true;
+}
+
+bool attend_cli_threads(const char *text, int *threads) {
+  int64_t number = 0;
+  if (!attend_cli_integer("threads", text, 1, ATTEND_MOST_THREADS, &number)) return false;
+  *threads = (int)number;
   return true;
 }
 

@@ -18,9 +18,6 @@ enum { ATTEND_EXIT_DONE = 0, ATTEND_EXIT_CHECK_FAILED = 1, ATTEND_EXIT_BAD_INPUT
  */
 int attend_cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/** Prints what attend_error_detail() says of the library call that just failed with `status`, like attend_cli_error. */
-int attend_cli_library_error(attend_status status);
-
 /** Flushes stdout. False after reporting that not all of it could be written. */
 bool attend_cli_flush(void);
 
@@ -30,12 +27,41 @@ bool attend_cli_flush(void);
  */
 int attend_cli_next_option(int argc, char **argv, const struct option *options);
 
+/** An option of a command: where in its request the text goes, or the function that takes the value. */
+typedef struct attend_cli_option {
+  const char *name;
+  int has_value; /**< of getopt_long() */
+  size_t text;
+  bool (*take)(const char *text, void *request);
+} attend_cli_option;
+
+/**
+ * Reads a command line of these options (at most ATTEND_CLI_MOST_OPTIONS) and --help, which prints `help`. False, with
+ * the exit status set, if that is all there is to do.
+ */
+enum { ATTEND_CLI_MOST_OPTIONS = 60 };
+bool attend_cli_parse(int argc, char **argv, const attend_cli_option *options, size_t count, const char *help,
+                      void *request, int *status);
+
+/** Prints what attend_error_detail() says of the library call that just failed with `status`, like attend_cli_error. */
+int attend_cli_library_error(attend_status status);
+
+/** Whether a library call went well; if not, that is reported as above. */
+bool attend_cli_library(attend_status status);
+
+/** Memory of attend_alloc() for `count` elements of `size` bytes. NULL after reporting that there is none for `what`.
+ */
+void *attend_cli_allocate(const char *what, size_t count, size_t size);
+
 /**
  * The value of --`option` as a number between two bounds. False after reporting that something else was expected:
  * a number with anything behind it, out of bounds, NaN, empty.
  */
 bool attend_cli_integer(const char *option, const char *text, int64_t least, int64_t most, int64_t *value);
 bool attend_cli_number(const char *option, const char *text, float *value);
+
+/** The value of --threads. */
+bool attend_cli_threads(const char *text, int *threads);
 
 /** The value of --dtype. */
 bool attend_cli_dtype(const char *text, attend_dtype *dtype);

@@ -128,7 +128,8 @@ static bool write_temporary(attend_output *output, int index) {
     close(descriptor);
     return fail(output, strerror(reason));
   }
-  bool written = attend_npy_write_f32(file, output->rank, output->shape, output->data);
+  bool written = output->text ? fputs(output->text, file) >= 0
+                              : attend_npy_write_f32(file, output->rank, output->shape, output->data);
   int reason = errno;
   /* A full disk may be noticed as late as here. */
   if (fclose(file) != 0 && written) written = false, reason = errno;
@@ -181,4 +182,21 @@ bool attend_outputs_commit(attend_outputs *outputs) {
   }
   attend_outputs_discard(outputs);
   return ok;
+}
+
+bool attend_outputs_finish(attend_outputs *outputs) {
+  if (attend_cli_flush()) return attend_outputs_commit(outputs);
+  attend_outputs_discard(outputs);
+  return false;
+}
+
+void attend_outputs_print(const attend_outputs *outputs) {
+  printf("wrote");
+  for (int i = 0; i < outputs->count; i++) {
+    const attend_output *file = &outputs->file[i];
+    char shape[128];
+    printf("%s %s%s%s %s", i ? "," : "", file->option, file->text ? "" : " ",
+           file->text ? "" : attend_npy_shape_text(file->rank, file->shape, shape, sizeof shape), file->path);
+  }
+  putchar('\n');
 }

@@ -9,14 +9,17 @@
 
 enum { ATTEND_OUTPUTS_MAX = 3 };
 
-/** A float32 array and the .npy file it goes to. The caller sets the first five fields, attend_outputs_check() the
- * rest. */
+/**
+ * A float32 array and the .npy file it goes to, or a text and its file. The caller sets the first six fields,
+ * attend_outputs_check() the rest.
+ */
 typedef struct attend_output {
   const char *option; /**< for errors: the option that names the file */
   const char *path;
   int rank;
   int64_t shape[4];
-  const float *data;        /**< needed from attend_outputs_stage() on */
+  const float *data;        /**< needed from attend_outputs_stage() on, */
+  const char *text;         /**< or this instead */
   char target[PATH_MAX];    /**< the path without links: what is replaced in the end */
   char temporary[PATH_MAX]; /**< what is written, "" when there is none */
   char replaced[PATH_MAX];  /**< what the target was, while it can still be brought back; "" when there is none */
@@ -39,6 +42,12 @@ bool attend_outputs_stage(attend_outputs *outputs);
 
 /** Renames all staged files to what they are called, or, on failure, leaves everything as it was. */
 bool attend_outputs_commit(attend_outputs *outputs);
+
+/** Commits, after all of standard output could be written: the files appear once everything else is done. */
+bool attend_outputs_finish(attend_outputs *outputs);
+
+/** Says on standard output what was written, to the end of a line. */
+void attend_outputs_print(const attend_outputs *outputs);
 
 /** Instead of the commit: removes all staged files. */
 void attend_outputs_discard(attend_outputs *outputs);

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,15 +76,20 @@ typedef struct request {
 
 /* ---------------------------------------------------------------------------------------------------- command line */
 
-static bool take_dtype(const char *text, request *r) { return attend_cli_dtype(text, &r->files.dtype); }
+static bool take_dtype(const char *text, void *to) {
+  request *r = to;
+  return attend_cli_dtype(text, &r->files.dtype);
+}
 
-static bool take_bits(const char *text, request *r) {
+static bool take_bits(const char *text, void *to) {
+  request *r = to;
   r->files.bf16_bits = strcmp(text, "bf16") == 0;
   if (!r->files.bf16_bits) attend_cli_error("--bits '%s': expected bf16", text);
   return r->files.bf16_bits;
 }
 
-static bool take_causal(const char *text, request *r) {
+static bool take_causal(const char *text, void *to) {
+  request *r = to;
   attend_problem *p = &r->problem;
   p->causal = ATTEND_CAUSAL_BOTTOM_RIGHT;
   if (!text || strcmp(text, "bottom-right") == 0) return true;
@@ -98,7 +102,8 @@ static bool take_causal(const char *text, request *r) {
   return false;
 }
 
-static bool take_window(const char *text, request *r) {
+static bool take_window(const char *text, void *to) {
+  request *r = to;
   attend_problem *p = &r->problem;
   char left[32];
   const char *comma = strchr(text, ',');
@@ -113,42 +118,40 @@ static bool take_window(const char *text, request *r) {
          attend_cli_integer("window", comma + 1, -1, ATTEND_MAX_EXTENT, &p->window_right);
 }
 
-static bool take_scale(const char *text, request *r) {
+static bool take_scale(const char *text, void *to) {
+  request *r = to;
   float *scale = &r->problem.scale;
   if (!attend_cli_number("scale", text, scale)) return false;
   if (*scale == 0.0f) attend_cli_error("--scale '%s': expected a number other than 0", text);
   return *scale != 0.0f;
 }
 
-static bool take_softcap(const char *text, request *r) {
+static bool take_softcap(const char *text, void *to) {
+  request *r = to;
   float *softcap = &r->problem.softcap;
   if (!attend_cli_number("softcap", text, softcap)) return false;
   if (*softcap < 0.0f) attend_cli_error("--softcap '%s': expected a number of at least 0", text);
   return *softcap >= 0.0f;
 }
 
-static bool take_threads(const char *text, request *r) {
-  int64_t number = 0;
-  if (!attend_cli_integer("threads", text, 1, 1024, &number)) return false;
-  r->options.num_threads = (int)number;
-  return true;
+static bool take_threads(const char *text, void *to) {
+  request *r = to;
+  return attend_cli_threads(text, &r->options.num_threads);
 }
 
-static bool take_explain(const char *text, request *r) {
+static bool take_explain(const char *text, void *to) {
+  request *r = to;
   (void)text;
   r->explain = true;
   return true;
 }
 
-static bool take_time(const char *text, request *r) { return attend_cli_integer("time", text, 1, 1000000, &r->runs); }
+static bool take_time(const char *text, void *to) {
+  request *r = to;
+  return attend_cli_integer("time", text, 1, 1000000, &r->runs);
+}
 
-/* All options but --help: the text they set, or the function that takes their value. */
-static const struct {
-  const char *name;
-  int has_value;
-  size_t text;
-  bool (*take)(const char *text, request *r);
-} options[] = {
+static const attend_cli_option options[] = {
     {"q", required_argument, offsetof(request, files.q), NULL},
     {"k", required_argument, offsetof(request, files.k), NULL},
     {"v", required_argument, offsetof(request, files.v), NULL},
@@ -171,28 +174,10 @@ static const struct {
     {"explain", no_argument, 0, take_explain},
     {"time", required_argument, 0, take_time},
 };
-enum { OPTION_COUNT = sizeof options / sizeof *options, OPTION_HELP = OPTION_COUNT + 1 };
 
 /* False when there is nothing to run: after --help, or an error. */
 static bool parse(int argc, char **argv, request *r, int *status) {
-  struct option table[OPTION_COUNT + 2] = {{"help", no_argument, NULL, OPTION_HELP}};
-  for (int i = 0; i < OPTION_COUNT; i++)
-    table[i + 1] = (struct option){options[i].name, options[i].has_value, NULL, i + 1};
-  *status = ATTEND_EXIT_BAD_INPUT;
-  int option;
-  while ((option = attend_cli_next_option(argc, argv, table)) > 0) {
-    if (option == OPTION_HELP) {
-      fputs(help, stdout);
-      *status = ATTEND_EXIT_DONE;
-      return false;
-    }
-    if (options[option - 1].take) {
-      if (!options[option - 1].take(optarg, r)) return false;
-    } else {
-      *(const char **)((char *)r + options[option - 1].text) = optarg;
-    }
-  }
-  if (option == 0) return false;
+  if (!attend_cli_parse(argc, argv, options, sizeof options / sizeof *options, help, r, status)) return false;
   const char *missing = !r->files.q ? "q" : !r->files.k ? "k" : !r->files.v ? "v" : !r->out ? "out" : NULL;
   if (missing) attend_cli_error("run: option '--%s FILE' is missing; 'attend run --help' lists all", missing);
   return !missing;
@@ -221,11 +206,6 @@ static void release(session *s) {
   attend_input_free(&s->input);
 }
 
-static bool library(attend_status status) {
-  if (status != ATTEND_OK) attend_cli_library_error(status);
-  return status == ATTEND_OK;
-}
-
 /* Elements of an output with the last dimensions given, -1 for none; the leading ones are those of q. */
 static size_t shape_output(const session *s, attend_output *output, const attend_problem *p, int64_t last) {
   const int64_t full[4] = {p->batch, p->q_heads, p->q_len, last};
@@ -237,34 +217,28 @@ static size_t shape_output(const session *s, attend_output *output, const attend
   return count;
 }
 
-static void *allocate(const char *what, size_t count, size_t size) {
-  size_t bytes = size_mul(count, size);
-  void *memory = bytes == SIZE_MAX ? NULL : attend_alloc(bytes);
-  if (!memory) attend_cli_error("no memory for the %zu bytes of %s", bytes, what);
-  return memory;
-}
-
 /* Makes the plan and allocates what it writes. The outputs are out, then lse and weights as far as asked for. */
 static bool prepare(const request *r, session *s) {
   const attend_problem *p = &r->problem;
-  if (!library(attend_plan_create(p, &r->options, &s->plan))) return false;
+  if (!attend_cli_library(attend_plan_create(p, &r->options, &s->plan))) return false;
   s->workspace_size = attend_plan_workspace_size(s->plan);
-  s->workspace = allocate("the workspace", s->workspace_size, 1);
+  s->workspace = attend_cli_allocate("the workspace", s->workspace_size, 1);
   if (!s->workspace) return false;
 
   attend_output *file = s->outputs.file;
   size_t count = shape_output(s, file, p, p->v_head_dim);
-  s->tensors.out = allocate("--out", count, attend_dtype_size(p->q_dtype));
-  s->out = p->q_dtype == ATTEND_F32 ? s->tensors.out : allocate("--out", count, sizeof *s->out);
+  s->tensors.out = attend_cli_allocate("--out", count, attend_dtype_size(p->q_dtype));
+  s->out = p->q_dtype == ATTEND_F32 ? s->tensors.out : attend_cli_allocate("--out", count, sizeof *s->out);
   if (!s->tensors.out || !s->out) return false;
   file++->data = s->out;
   if (r->lse) {
-    s->tensors.lse = allocate("--lse", shape_output(s, file, p, -1), sizeof *s->tensors.lse);
+    s->tensors.lse = attend_cli_allocate("--lse", shape_output(s, file, p, -1), sizeof *s->tensors.lse);
     if (!s->tensors.lse) return false;
     file++->data = s->tensors.lse;
   }
   if (r->weights) {
-    s->tensors.weights = allocate("--weights", shape_output(s, file, p, p->kv_len), sizeof *s->tensors.weights);
+    s->tensors.weights =
+        attend_cli_allocate("--weights", shape_output(s, file, p, p->kv_len), sizeof *s->tensors.weights);
     if (!s->tensors.weights) return false;
     file++->data = s->tensors.weights;
   }
@@ -317,13 +291,15 @@ static int compare(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-static bool run(session *s) { return library(attend_plan_run(s->plan, &s->tensors, s->workspace, s->workspace_size)); }
+static bool run(session *s) {
+  return attend_cli_library(attend_plan_run(s->plan, &s->tensors, s->workspace, s->workspace_size));
+}
 
 /* Runs again and again; the run before was the warm-up. */
 static bool time_runs(const attend_problem *p, size_t runs, session *s) {
   attend_resolved resolved;
-  double *times = allocate("--time", runs, sizeof *times);
-  bool ok = times && library(attend_resolve(p, &resolved));
+  double *times = attend_cli_allocate("--time", runs, sizeof *times);
+  bool ok = times && attend_cli_library(attend_resolve(p, &resolved));
   for (size_t i = 0; ok && i < runs; i++) {
     double start = seconds();
     ok = run(s);
@@ -351,25 +327,10 @@ static void print_explanation(const attend_plan *plan) {
 
 static void print_summary(const attend_problem *p, const session *s) {
   printf("attention: B %" PRId64 ", Hq %" PRId64 ", Hkv %" PRId64 ", Lq %" PRId64 ", Lk %" PRId64 ", D %" PRId64
-         ", Dv %" PRId64 ", %s, kernel %s; wrote",
+         ", Dv %" PRId64 ", %s, kernel %s; ",
          p->batch, p->q_heads, p->kv_heads, p->q_len, p->kv_len, p->head_dim, p->v_head_dim,
          attend_dtype_name(p->q_dtype), attend_plan_kernel(s->plan));
-  for (int i = 0; i < s->outputs.count; i++) {
-    const attend_output *file = &s->outputs.file[i];
-    char shape[128];
-    printf("%s %s %s %s", i ? "," : "", file->option,
-           attend_npy_shape_text(file->rank, file->shape, shape, sizeof shape), file->path);
-  }
-  putchar('\n');
-}
-
-/* Files appear once everything else is done, standard output included. */
-static bool write_outputs(const attend_problem *p, session *s) {
-  if (!attend_outputs_stage(&s->outputs)) return false;
-  print_summary(p, s);
-  if (attend_cli_flush()) return attend_outputs_commit(&s->outputs);
-  attend_outputs_discard(&s->outputs);
-  return false;
+  attend_outputs_print(&s->outputs);
 }
 
 static void name_outputs(const request *r, attend_outputs *outputs) {
@@ -388,7 +349,9 @@ static bool execute(request *r, session *s) {
   if (r->explain) print_explanation(s->plan);
   if (!run(s) || (r->runs > 0 && !time_runs(p, (size_t)r->runs, s))) return false;
   widen_output(p, s);
-  return write_outputs(p, s);
+  if (!attend_outputs_stage(&s->outputs)) return false;
+  print_summary(p, s);
+  return attend_outputs_finish(&s->outputs);
 }
 
 int cmd_run(int argc, char **argv) {
