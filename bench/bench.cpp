@@ -122,7 +122,7 @@ void describe_machine(const Options &options, const attend_peak *widest) {
   benchmark::AddCustomContext("compiler", attend_bench_compiler());
   benchmark::AddCustomContext("attend_version", attend_version());
   benchmark::AddCustomContext("openblas_core", attend_baseline_core());
-  benchmark::AddCustomContext("cores", std::to_string(attend_topology_get()->allowed));
+  benchmark::AddCustomContext("cores", std::to_string(attend_default_threads()));
   benchmark::AddCustomContext("threads", threads);
   for (const attend_shape *s = shapes_of(options); s->name; s++)
     if (matches(options.shapes, s->name)) benchmark::AddCustomContext(std::string("shape/") + s->name, describe(*s));
@@ -203,7 +203,7 @@ bool write_markdown(const std::string &file, const std::string &command, const s
   const std::time_t now = std::time(nullptr);
   std::strftime(date, sizeof date, "%Y-%m-%d", std::localtime(&now));
   std::string text = std::string("- Machine: ") + attend_cpu_get()->name + ", " +
-                     std::to_string(attend_topology_get()->allowed) + " cores\n- Compiler: " + attend_bench_compiler() +
+                     std::to_string(attend_default_threads()) + " cores\n- Compiler: " + attend_bench_compiler() +
                      "\n- attend " + attend_version() + ", OpenBLAS kernels for " + attend_baseline_core() +
                      "\n- Date: " + date + "\n- Command: `" + command + "`\n- Limits:";
   for (size_t i = 0; i < peaks.size(); i++) text += (i ? "; " : " ") + peaks[i];
@@ -243,7 +243,7 @@ int run(int argc, char **argv) {
   openblas_set_num_threads(1);
 
   Options options;
-  const int cores = env.num_threads ? env.num_threads : attend_topology_get()->allowed;
+  const int cores = env.num_threads ? env.num_threads : attend_default_threads();
   const std::string error = parse_options(argc, argv, cores, attend_isa_name(widest->isa), &options);
   if (!error.empty()) return fail(error);
   if (options.list_shapes) {

@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/json.h"
 #include "cli/options.h"
+#include "cli/topology.h"
 #include "dispatch/dispatch.h"
 
 static const char help[] =
@@ -48,15 +49,8 @@ static const char *environment_value(const char *name) {
 
 /* ------------------------------------------------------------------------------------------------------------ JSON */
 
-static void add_cache(cJSON *caches, const char *name, size_t bytes, bool known) {
-  cJSON *cache = cJSON_AddObjectToObject(caches, name);
-  cJSON_AddNumberToObject(cache, "bytes", (double)bytes);
-  cJSON_AddBoolToObject(cache, "known", known);
-}
-
 static void print_json(const attend_env *env) {
   const attend_cpu *cpu = attend_cpu_get();
-  const attend_topology *topology = attend_topology_get();
   cJSON *root = attend_cli_json_object();
   cJSON_AddStringToObject(root, "version", attend_version());
   cJSON_AddStringToObject(root, "compiler", compiler);
@@ -73,16 +67,7 @@ static void print_json(const attend_env *env) {
       cJSON_AddStringToObject(unusable, attend_cpu_feature_name(f), attend_cpu_unusable_reason(f));
   }
 
-  cJSON *caches = cJSON_AddObjectToObject(root, "caches");
-  add_cache(caches, "l1d", topology->l1d, topology->l1d_known);
-  add_cache(caches, "l2", topology->l2, topology->l2_known);
-  add_cache(caches, "l3", topology->l3, topology->l3_known);
-  cJSON *cores = cJSON_AddObjectToObject(root, "topology");
-  cJSON_AddNumberToObject(cores, "logical", topology->logical);
-  cJSON_AddNumberToObject(cores, "cores", topology->cores);
-  cJSON_AddNumberToObject(cores, "allowed", attend_allowed_cores());
-  cJSON_AddNumberToObject(cores, "numa_nodes", topology->nodes);
-
+  attend_cli_add_topology(root);
   cJSON_AddNumberToObject(root, "threads", default_threads(env));
   cJSON_AddStringToObject(root, "highest_isa", attend_isa_name(env->isa));
   cJSON *built = cJSON_AddArrayToObject(root, "built_isas");
@@ -99,14 +84,6 @@ static void print_json(const attend_env *env) {
 
 /* ------------------------------------------------------------------------------------------------------------ text */
 
-static void print_cache(const char *name, size_t bytes, bool known) {
-  const char *note = known ? "" : " (assumed: the system does not say)";
-  if (bytes % ((size_t)1 << 20) == 0)
-    printf("  %-20s %zu MiB%s\n", name, bytes >> 20, note);
-  else
-    printf("  %-20s %zu KiB%s\n", name, bytes >> 10, note);
-}
-
 static void print_features(const attend_cpu *cpu) {
   int indent = printf("  %-20s", "usable"), column = indent;
   for (attend_cpu_feature f = 0; f < ATTEND_CPU_FEATURE_COUNT; f++) {
@@ -122,7 +99,6 @@ static void print_features(const attend_cpu *cpu) {
 
 static void print_text(const attend_env *env) {
   const attend_cpu *cpu = attend_cpu_get();
-  const attend_topology *topology = attend_topology_get();
   printf("attend %s, built by %s, %s OpenMP; kernels for", attend_version(), compiler,
          attend_uses_openmp() ? "with" : "without");
   for (attend_isa isa = 0; isa < ATTEND_ISA_COUNT; isa++)
@@ -130,15 +106,12 @@ static void print_text(const attend_env *env) {
 
   printf("\n\nprocessor\n  %-20s %s\n  %-20s %s\n", "name", cpu->name, "signature", cpu->signature);
   print_features(cpu);
-  puts("\ncaches (one instance)");
-  print_cache("L1 data", topology->l1d, topology->l1d_known);
-  print_cache("L2", topology->l2, topology->l2_known);
-  print_cache("L3", topology->l3, topology->l3_known);
-  printf("\ntopology\n  %-20s %d\n  %-20s %d, of which this process may use %d\n  %-20s %d\n", "logical processors",
-         topology->logical, "cores", topology->cores, attend_allowed_cores(), "NUMA nodes", topology->nodes);
+  attend_cli_print_topology();
 
   printf("\nin use\n  %-20s %d (%s)\n", "threads", default_threads(env),
-         env->num_threads > 0 ? "ATTEND_NUM_THREADS" : "the cores this process may use");
+         env->num_threads > 0                      ? "ATTEND_NUM_THREADS"
+         : attend_topology_get()->efficiency_cores ? "the performance cores this process may use"
+                                                   : "the cores this process may use");
   printf("  %-20s %s (%s)\n", "highest isa", attend_isa_name(env->isa),
          environment_value("ATTEND_ISA") ? "ATTEND_ISA" : "the processor's");
   printf("  %-20s %s\n", "profile", profile);

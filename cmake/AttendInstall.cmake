@@ -30,6 +30,10 @@ if(ATTEND_BLAS) # not by Requires.private, which would ask for what a static Ope
   list(JOIN OPENBLAS_LDFLAGS " " flags)
   string(APPEND pc_private " ${flags}")
 endif()
+if(ATTEND_HWLOC) # likewise
+  list(JOIN HWLOC_LDFLAGS " " flags)
+  string(APPEND pc_private " ${flags}")
+endif()
 foreach(dir IN ITEMS INCLUDEDIR LIBDIR)
   if(IS_ABSOLUTE "${CMAKE_INSTALL_${dir}}")
     set(pc_${dir} "${CMAKE_INSTALL_${dir}}")

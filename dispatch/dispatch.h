@@ -6,6 +6,7 @@
 #ifndef ATTEND_DISPATCH_DISPATCH_H
 #define ATTEND_DISPATCH_DISPATCH_H
 
+#include "dispatch/topology.h"
 #include "kernels/kernel.h"
 
 /* ------------------------------------------------------------------------------------- cpu.c, cpu_x86.c, cpu_arm.c */
@@ -37,24 +38,6 @@ double attend_isa_flops_per_us(attend_isa isa);
 const char *attend_body_name(attend_body body);    /**< "blocked", "tiled", "streaming", "decode" */
 const char *attend_dtype_name(attend_dtype dtype); /**< "f32", ... */
 size_t attend_dtype_size(attend_dtype dtype);
-
-/* -------------------------------------------------------------------------------------------- topology.c, os_linux.c
- */
-
-typedef struct attend_topology {
-  int logical;        /**< logical processors of the machine */
-  int cores;          /**< physical cores of the machine */
-  int allowed;        /**< physical cores this process may use, when first asked: see attend_allowed_cores() */
-  int nodes;          /**< NUMA nodes */
-  size_t l1d, l2, l3; /**< bytes; of one instance of each level. Never 0: a common size where unknown */
-  bool l1d_known, l2_known, l3_known;
-} attend_topology;
-
-const attend_topology *attend_topology_get(void);
-/** Physical cores the calling thread may use now, by its affinity mask and the control group's quota; at least 1. */
-int attend_allowed_cores(void);
-/** `cores`, but no more than the machine has and the quota allows. */
-int attend_limit_cores(int cores);
 
 /* ------------------------------------------------------------------------------------------------------ registry.c */
 
@@ -170,7 +153,7 @@ attend_status attend_plan_create_tiled(const attend_problem *problem, const atte
 
 /* ------------------------------------------------------------------------------------------------------ parallel.c */
 
-/** Threads where neither the caller nor the environment says: the cores this process may use. */
+/** Threads where neither the caller nor the environment says: the (performance) cores this process may use. */
 int attend_default_threads(void);
 /** Whether the library was built with OpenMP. */
 bool attend_uses_openmp(void);

@@ -13,11 +13,24 @@
 /** Lets another thread run. */
 void attend_os_yield(void);
 
-/** Fills in what the system knows of the machine and leaves 0 where it does not. `allowed` is not filled in. */
-void attend_os_topology(attend_topology *topology);
+/**
+ * For attend_topology_complete(): the processors, and the caches of a typical one of `allowed`, as far as the system
+ * knows them. The topology is all zeros before.
+ */
+void attend_os_topology(const attend_cpu_set *allowed, attend_topology *topology);
 
-/** Physical cores in the calling thread's affinity mask, 0 if unknown. Call attend_os_topology() first. */
-int attend_os_affinity_cores(void);
+/** Marks the processors of efficiency cores, as far as the system knows them. */
+void attend_os_mark_efficiency(attend_topology *topology);
+
+/** Fills in cache sizes that are 0 from what the C library knows: virtual machines may have no files about caches. */
+void attend_os_fill_in_caches(attend_topology *topology);
+
+/** The calling thread's affinity mask; every processor, and false, if it is unknown. */
+bool attend_os_get_affinity(attend_cpu_set *set);
+/** Sets it; false if the system does not let us. */
+bool attend_os_set_affinity(const attend_cpu_set *set);
+/** The processor the calling thread runs on just now, -1 if unknown. */
+int attend_os_current_processor(void);
 
 /** Processors' worth of time that the system grants this process, rounded down but at least 1; 0 for no limit. */
 int attend_os_cpu_quota(void);

@@ -4,6 +4,7 @@
 #include <omp.h>
 #endif
 
+#include "dispatch/os.h"
 #include "dispatch/run_state.h"
 #include "kernels/merge.h"
 
@@ -167,15 +168,29 @@ attend_status attend_plan_run(const attend_plan *plan, const attend_tensors *ten
   return status;
 }
 
-int attend_default_threads(void) {
-  int threads = attend_allowed_cores();
+/**
+ * Where a run's threads may be: the affinity mask. OMP_PROC_BIND binds the calling thread to a place of its own, so
+ * that its mask says nothing of its team's: then it is all places.
+ */
+static void usable_processors(attend_cpu_set *set) {
+  attend_os_get_affinity(set);
 #ifdef _OPENMP
-  /* OMP_PROC_BIND binds the calling thread to a place of its own: its affinity mask says nothing of its team's. */
-  if (omp_get_proc_bind() != omp_proc_bind_false) {
-    int team = attend_limit_cores(omp_get_num_procs());
-    if (team > threads) threads = team;
+  if (omp_get_proc_bind() == omp_proc_bind_false) return;
+  for (int place = 0; place < omp_get_num_places(); place++) {
+    int cpus[1024], count = omp_get_place_num_procs(place);
+    if (count > (int)(sizeof cpus / sizeof *cpus)) continue;
+    omp_get_place_proc_ids(place, cpus);
+    for (int i = 0; i < count; i++)
+      if (cpus[i] >= 0 && cpus[i] < ATTEND_MOST_PROCESSORS) attend_cpu_set_add(set, cpus[i]);
   }
 #endif
+}
+
+int attend_default_threads(void) {
+  attend_cpu_set usable;
+  int cores[ATTEND_MOST_GROUPS];
+  usable_processors(&usable);
+  int threads = attend_limit_cores(attend_place(attend_topology_get(), &usable, 0, cores));
   return threads > ATTEND_MOST_THREADS ? ATTEND_MOST_THREADS : threads;
 }
 

@@ -20,9 +20,13 @@ const char *__asan_default_options(void) { return "allocator_may_return_null=1";
 
 void attend_test_expect_no_leak(void) { cr_expect_eq(__lsan_do_recoverable_leak_check(), 0, "memory was lost"); }
 
+void attend_test_allow_leaks(bool allowed) { allowed ? __lsan_disable() : __lsan_enable(); }
+
 #else
 
 void attend_test_expect_no_leak(void) {}
+
+void attend_test_allow_leaks(bool allowed) { (void)allowed; }
 
 #endif
 #if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)

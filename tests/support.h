@@ -121,4 +121,7 @@ void attend_test_accepts(const attend_problem *problem, const attend_options *op
 /** Expects that nothing allocated so far was lost. Where the build has no LeakSanitizer there is nothing to ask. */
 void attend_test_expect_no_leak(void);
 
+/** From `true` to `false`, what is allocated may be lost: by a library that is not ours. */
+void attend_test_allow_leaks(bool allowed);
+
 #endif

@@ -339,6 +339,32 @@ class OtherCommands(unittest.TestCase):
         self.assertIsNone(info["environment"]["ATTEND_PROFILE"])
         self.assertRegex(self.succeed("info", environment=environment), r"threads +3 \(ATTEND_NUM_THREADS\)")
 
+    def test_info_of_the_topology(self):
+        here = json.loads(self.succeed("info", "--json"))["topology"]
+        self.assertIn(here["source"], ("hwloc", "Linux"))
+        self.assertEqual(sum(group["cores"] for group in here["groups"]), here["cores"])
+        self.assertEqual(len({group["node"] for group in here["groups"]}), here["numa_nodes"])
+        self.assertIn(f"topology (from {here['source']})\n", self.succeed("info"))
+        if here["source"] != "hwloc":
+            self.skipTest("this build has no hwloc to describe other machines to it")
+        node, twice = {"cores": 4, "cache_level": 3, "cache_bytes": 8 << 20}, " +2 groups of 4 cores, each sharing 8 MiB of L3\n"
+        for variable, description, text, expected in [
+            ("HWLOC_SYNTHETIC", "pack:2 [numa] l3:2(size=8388608) core:4 pu:2", rf"NUMA nodes +2\n +node 0{twice} +node 1{twice}\n",
+             {"logical": 32, "cores": 16, "efficiency_cores": 0, "numa_nodes": 2,
+              "groups": [{"node": 0} | node] * 2 + [{"node": 1} | node] * 2}),
+            ("HWLOC_SYNTHETIC", "[numa] pack:1 core:1 pu:1", r"NUMA nodes +1\n +node 0 +1 core\n\n",
+             {"cores": 1, "groups": [{"node": 0, "cores": 1, "cache_level": 0, "cache_bytes": 0}]}),
+            ("HWLOC_XMLFILE", ROOT / "tests/topologies/hybrid.xml",
+             r"cores +6 \(2 performance, 4 efficiency\), .*\n.*\n +node 0 +6 cores, sharing 10 MiB of L3\n",
+             {"logical": 8, "cores": 6, "efficiency_cores": 4, "numa_nodes": 1}),
+            ("HWLOC_XMLFILE", ROOT / "tests/topologies/big-little.xml",
+             r"node 0 +4 cores, sharing 512 KiB of L2\n +2 cores, sharing 1 MiB of L2\n", {"cores": 6, "efficiency_cores": 4}),
+        ]:
+            environment = {variable: str(description), "HWLOC_THISSYSTEM": "1"}
+            topology = json.loads(self.succeed("info", "--json", environment=environment))["topology"]
+            self.assertEqual(topology | expected, topology, description)
+            self.assertRegex(self.succeed("info", environment=environment), text)
+
     def test_kernels(self):
         rows = json.loads(self.succeed("kernels", "--json"))["kernels"]
         lines = self.succeed("kernels").splitlines()

@@ -49,6 +49,12 @@ echo "-- add_subdirectory"
 "$CMAKE" -S "$work/source/subproject" -B "$work/subproject" -DATTEND_SOURCE="$SOURCE_DIR" >"$work/log" 2>&1 ||
   { cat "$work/log" && exit 1; }
 
+echo "-- hwloc asked for by name where there is none"
+if PKG_CONFIG_LIBDIR="$work" PKG_CONFIG_PATH='' "$CMAKE" -S "$SOURCE_DIR" -B "$work/without" -DATTEND_HWLOC=ON >"$work/log" 2>&1 ||
+    ! grep -q "ATTEND_HWLOC needs hwloc 2.5 or newer" "$work/log"; then
+  cat "$work/log" && echo "configuring with -DATTEND_HWLOC=ON must fail and say what is missing" && exit 1
+fi
+
 echo "-- pkg-config"
 PKG_CONFIG_PATH=$(dirname "$(find "$work/installed" -name attend.pc)")
 export PKG_CONFIG_PATH

@@ -72,8 +72,10 @@ Test(topology, is_sane) {
   cr_expect_geq(t->logical, 1);
   cr_expect_geq(t->cores, 1);
   cr_expect_leq(t->cores, t->logical);
-  cr_expect_geq(t->allowed, 1);
-  cr_expect_leq(t->allowed, t->cores);
+  cr_expect_geq(attend_allowed_cores(), 1);
+  cr_expect_leq(attend_allowed_cores(), t->cores);
+  cr_expect_geq(attend_default_threads(), 1);
+  cr_expect_leq(attend_default_threads(), attend_allowed_cores());
   cr_expect_geq(t->nodes, 1);
   cr_expect_leq(t->nodes, t->logical);
   cr_expect_geq(t->l1d, 4 << 10);
@@ -92,7 +94,7 @@ Test(topology, respects_the_affinity_mask) {
     if (CPU_ISSET(cpu, &all)) CPU_SET(cpu, &one);
   }
   cr_assert_eq(sched_setaffinity(0, sizeof one, &one), 0);
-  cr_expect_eq(attend_topology_get()->allowed, 1);
+  cr_expect_eq(attend_allowed_cores(), 1);
   const attend_problem problem = attend_test_problem(4, 8, 8, 256, 256, 64);
   attend_plan *plan = attend_test_plan(&problem, NULL, 0);
   cr_expect_eq(attend_plan_max_parts(plan), 1);

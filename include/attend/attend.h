@@ -265,8 +265,8 @@ typedef struct attend_options {
 
   /**
    * The most threads, or parts, that will work on a run; 1 to 1024. 0 = ATTEND_NUM_THREADS if set, else the number of
-   * cores this process may use (affinity mask and cgroup limit respected). The result is the same, to the bit, for
-   * every number.
+   * physical cores this process may use: affinity mask and cgroup limit respected, efficiency cores of a hybrid
+   * processor left out as long as there are others. The result is the same, to the bit, for every number.
    */
   int num_threads;
 

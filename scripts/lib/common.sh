@@ -25,6 +25,7 @@ present() {
     pkg-config) have pkg-config ;;
     python3) have python3 && python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' ;;
     libcjson-dev) pkg-config --exists libcjson ;;
+    libhwloc-dev) pkg-config --atleast-version 2.5 hwloc ;;
     libcriterion-dev) pkg-config --exists criterion ;;
     libbenchmark-dev) pkg-config --exists benchmark ;;
     libopenblas-dev) pkg-config --exists openblas ;;
@@ -94,7 +95,7 @@ progress() {
   if [ -t 1 ]; then printf '\r\e[K'; fi
 }
 
-for_build=(build-essential cmake ninja-build pkg-config python3 libcjson-dev)
+for_build=(build-essential cmake ninja-build pkg-config python3 libcjson-dev libhwloc-dev)
 for_tests=(libcriterion-dev libopenblas-dev)
 for_bench=(libbenchmark-dev libopenblas-dev)
 for_clang=(clang-19 libomp-19-dev libclang-rt-19-dev)
