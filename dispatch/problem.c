@@ -53,7 +53,6 @@ static attend_status check_ranges(const attend_problem *p) {
       {"batch_invariant", p->batch_invariant, 0, 1},
       {"reserved", p->reserved, 0, 0},
       {"score", p->score, ATTEND_SCORE_DOT, ATTEND_SCORE_ADDITIVE},
-      {"reserved2", p->reserved2, 0, 0},
   };
   return attend_check_ranges(ranges, sizeof ranges / sizeof *ranges);
 }
@@ -64,6 +63,9 @@ static attend_status check_floats(const attend_problem *p) {
   if (!isfinite(p->softcap) || p->softcap < 0)
     return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "softcap is %g, expected a finite number >= 0",
                        (double)p->softcap);
+  if (!(p->dropout >= 0 && p->dropout <= 1))
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "dropout is %g, expected a probability from 0 to 1",
+                       (double)p->dropout);
   return ATTEND_OK;
 }
 
@@ -210,6 +212,11 @@ attend_status attend_resolve(const attend_problem *problem, attend_resolved *res
   if (p.out_dtype == ATTEND_DTYPE_DEFAULT) p.out_dtype = p.q_dtype;
   if (p.scale == 0) p.scale = p.score == ATTEND_SCORE_ADDITIVE ? 1.0f : (float)(1 / sqrt((double)p.head_dim));
   if ((status = resolve_layouts(&p)) != ATTEND_OK) return status;
+  if (p.dropout > 0 && p.batch * p.q_heads > (INT64_C(1) << 32)) /* extents are below 2^31 */
+    return attend_fail(ATTEND_ERROR_UNSUPPORTED,
+                       "dropout tells at most 2^32 heads apart, and batch %" PRId64 " times q_heads %" PRId64
+                       " is more",
+                       p.batch, p.q_heads);
 
   int64_t group = p.kv_heads ? p.q_heads / p.kv_heads : 0;
   *resolved = (attend_resolved){.p = p,

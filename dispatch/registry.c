@@ -71,6 +71,10 @@ bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *probl
     if (why) snprintf(why, why_size, "does not compute additive scores");
     return false;
   }
+  if (p->dropout > 0 && !(kernel->can & ATTEND_CAN_DROPOUT)) {
+    if (why) snprintf(why, why_size, "does not drop weights");
+    return false;
+  }
   if (p->weights) {
     /* Whoever wants the weights has room for all scores, so that the limits below do not matter. */
     if (kernel->can & ATTEND_CAN_WEIGHTS) return true;

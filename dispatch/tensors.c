@@ -76,6 +76,9 @@ attend_status attend_check_tensors(const attend_resolved *problem, const attend_
       {"score_weights", t.score_weights, p->score == ATTEND_SCORE_ADDITIVE && keys, sizeof(float)},
   };
   if ((status = attend_check_addresses(addresses, sizeof addresses / sizeof *addresses)) != ATTEND_OK) return status;
+  if (t.reserved)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "reserved is %" PRIu32 ", expected 0: use ATTEND_TENSORS_INIT",
+                       t.reserved);
   if (t.kv_lengths && (status = check_lengths(p, t.kv_lengths)) != ATTEND_OK) return status;
   *full = t;
   return ATTEND_OK;

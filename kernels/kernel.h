@@ -95,9 +95,10 @@ static inline int64_t attend_partial_stride(int64_t v_head_dim) { return (v_head
 
 /** What a kernel can do beyond writing the final output. */
 enum {
-  ATTEND_CAN_WEIGHTS = 1 << 0, /**< writes attention weights */
-  ATTEND_CAN_SPLIT = 1 << 1,   /**< writes partial results */
-  ATTEND_CAN_ADDITIVE = 1 << 2 /**< computes additive scores, beside dot products */
+  ATTEND_CAN_WEIGHTS = 1 << 0,  /**< writes attention weights */
+  ATTEND_CAN_SPLIT = 1 << 1,    /**< writes partial results */
+  ATTEND_CAN_ADDITIVE = 1 << 2, /**< computes additive scores, beside dot products */
+  ATTEND_CAN_DROPOUT = 1 << 3   /**< drops weights */
 };
 
 #define ATTEND_DTYPE_BIT(dtype) (1u << (dtype))

@@ -11,6 +11,7 @@
  *   LANES            floats in a vector, a power of two from 1 to 16
  *   vf               a vector of LANES floats
  *   vm               a selection: one truth value per lane
+ *   vu               a vector of LANES uint32_t
  *
  * Loads and stores need no alignment. The _n forms touch the first n lanes only, 0 <= n <= LANES: memory behind them is
  * neither read nor written, and loaded lanes behind them are 0. f16 and bf16 elements are passed as uint16_t; stores
@@ -39,6 +40,9 @@
  *   vm_bytes_n(p, n)     lanes < n with p[lane] != 0, likewise touching n bytes only
  *   vm_and(a, b)  vm_gt(a, b)   vm_gt is false for NaN
  *   vm_any(m)            whether any lane is selected, as bool
+ *   vu_set1(x)  vu_iota()  vu_add(a, b)  vu_xor(a, b)    integers, modulo 2^32
+ *   vu_mul_wide(a, b, &high, &low)    the upper and the lower half of the 64-bit products
+ *   vu_ge(a, b)          a >= b, as a selection
  *   vf_pin(v)            v, kept in a register: for a loaded vector that is used several times, which gcc would load
  *                        anew for each multiply-add otherwise
  *   vf_prefetch(p)       brings a cache line near; any address is allowed

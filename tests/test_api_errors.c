@@ -123,8 +123,6 @@ Test(problem, fields_out_of_bounds_are_refused) {
       FLAG(reserved, 1),
       FLAG(reserved, INT_MAX),
       FLAG(reserved, INT_MIN),
-      FLAG(reserved2, -1),
-      FLAG(reserved2, 1),
       ENUM(q_dtype, -1),
       ENUM(q_dtype, 4),
       ENUM(q_dtype, 33),

@@ -114,8 +114,9 @@ Test(table, rows_are_well_formed) {
     cr_assert_lt(kernel->body, ATTEND_BODY_COUNT, "%s", kernel->name);
     cr_expect_eq(attend_isa_features(kernel->isa) & ~kernel->cpu, 0, "%s does not need all of its ISA", kernel->name);
     cr_expect_eq(kernel->cpu >> ATTEND_CPU_FEATURE_COUNT, 0, "%s", kernel->name);
-    cr_expect_eq(kernel->can & ~(unsigned)(ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE), 0, "%s",
-                 kernel->name);
+    cr_expect_eq(kernel->can &
+                     ~(unsigned)(ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE | ATTEND_CAN_DROPOUT),
+                 0, "%s", kernel->name);
     cr_expect(kernel->compute >= ATTEND_F32 && kernel->compute <= ATTEND_BF16, "%s", kernel->name);
     cr_expect_neq(kernel->dtypes, 0, "%s", kernel->name);
     cr_expect_eq(kernel->dtypes & ~(unsigned)ATTEND_DTYPES_ALL, 0, "%s", kernel->name);

@@ -25,7 +25,8 @@ static void run_case(attend_verify *v, const attend_verify_case *c, int *passed)
     attend_verify_run(v, kernel, result);
     cr_expect_neq(result->status, ATTEND_VERIFY_FAILED, "%s", result->message);
     const unsigned needed = (c->problem.weights ? ATTEND_CAN_WEIGHTS : 0) |
-                            (c->problem.score == ATTEND_SCORE_ADDITIVE ? ATTEND_CAN_ADDITIVE : 0);
+                            (c->problem.score == ATTEND_SCORE_ADDITIVE ? ATTEND_CAN_ADDITIVE : 0) |
+                            (c->problem.dropout > 0 ? ATTEND_CAN_DROPOUT : 0);
     if (kernel->isa == ATTEND_ISA_SCALAR && (kernel->can & needed) == needed)
       cr_expect_eq(result->status, ATTEND_VERIFY_PASSED, "%s skips %s: %s", kernel->name, c->name, result->message);
     *passed += result->status == ATTEND_VERIFY_PASSED;

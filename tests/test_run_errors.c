@@ -11,7 +11,7 @@
 /* Every input and every output that a problem can have. */
 static attend_problem everything(void) {
   attend_problem problem = attend_test_full_problem();
-  problem.score = ATTEND_SCORE_ADDITIVE;
+  problem.score = ATTEND_SCORE_ADDITIVE, problem.dropout = 0.1f;
   return problem;
 }
 

@@ -428,6 +428,66 @@ EACH_ISA(and_any_select) {
     }
 }
 
+/* -------------------------------------------------------------------------------------------------------- integers */
+
+EACH_ISA(integers) {
+  static const uint32_t edges[] = {0, 1, 2, 0x7fffffff, 0x80000000, 0x80000001, 0xfffffffe, 0xffffffff};
+  uint32_t got[MOST], more[MOST];
+  uint8_t selected[MOST];
+  v->u_iota(got);
+  for (int i = 0; i < v->lanes; i++) MUST(got[i] == (uint32_t)i, v, "vu_iota: lane %d is %u", i, got[i]);
+  for (int64_t n = 0; n < 100000; n++) {
+    uint32_t a[MOST], b[MOST];
+    bool any = false;
+    for (int i = 0; i < v->lanes; i++) {
+      const uint64_t random = hash((uint64_t)n, i);
+      a[i] = n % 2 ? (uint32_t)random : edges[random % COUNT(edges)];
+      b[i] = n % 4 > 1 ? (uint32_t)(random >> 32) : edges[random / 64 % COUNT(edges)];
+    }
+    v->u_set1(a[0], got);
+    for (int i = 0; i < v->lanes; i++) MUST(got[i] == a[0], v, "vu_set1(%x): lane %d is %x", a[0], i, got[i]);
+    v->u_add(a, b, got);
+    for (int i = 0; i < v->lanes; i++) MUST(got[i] == a[i] + b[i], v, "vu_add(%x, %x) is %x", a[i], b[i], got[i]);
+    v->u_xor(a, b, got);
+    for (int i = 0; i < v->lanes; i++) MUST(got[i] == (a[i] ^ b[i]), v, "vu_xor(%x, %x) is %x", a[i], b[i], got[i]);
+    v->u_mul_wide(a, b, got, more);
+    for (int i = 0; i < v->lanes; i++)
+      MUST(((uint64_t)got[i] << 32 | more[i]) == (uint64_t)a[i] * b[i], v, "vu_mul_wide(%x, %x) is %x %x", a[i], b[i],
+           got[i], more[i]);
+    const bool said = v->u_ge(a, b, selected);
+    for (int i = 0; i < v->lanes; i++) {
+      MUST(selected[i] == (a[i] >= b[i]), v, "vu_ge(%x, %x) is %d", a[i], b[i], selected[i]);
+      any |= a[i] >= b[i];
+    }
+    MUST(said == any, v, "vm_any of vu_ge is %d", said);
+  }
+}
+
+/* The known answers that the authors of Philox publish with their code (Random123, kat_vectors). */
+EACH_ISA(philox_known_answers) {
+  static const struct {
+    uint32_t counter[4], key[2], words[4];
+  } known[] = {
+      {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+      {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
+       {0xffffffff, 0xffffffff},
+       {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+      {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+       {0xa4093822, 0x299f31d0},
+       {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+  };
+  for (size_t n = 0; n < COUNT(known); n++)
+    for (int lane = 0; lane < v->lanes; lane++) {
+      uint32_t c[4 * MOST];
+      for (int i = 0; i < 4 * v->lanes; i++) c[i] = (uint32_t)hash(n, i); /* other counters in the other lanes */
+      for (int w = 0; w < 4; w++) c[w * v->lanes + lane] = known[n].counter[w];
+      v->philox(c, known[n].key[0], known[n].key[1]);
+      for (int w = 0; w < 4; w++)
+        MUST(c[w * v->lanes + lane] == known[n].words[w], v, "answer %zu: word %d in lane %d is %08x, not %08x", n, w,
+             lane, c[w * v->lanes + lane], known[n].words[w]);
+    }
+}
+
 EACH_ISA(prefetch_of_any_address) {
   attend_guarded g = place(&places[0], 64, 1);
   v->prefetch(g.data);

@@ -129,6 +129,7 @@ size_t attend_verify_describe(const attend_verify_case *c, char *buffer, size_t 
   }
   add(&t, " alibi=%d sinks=%d lse=%d weights=%d batch_invariant=%d", p->alibi, p->sinks, p->lse, p->weights,
       p->batch_invariant);
+  if (p->dropout > 0) add(&t, " dropout=%.9g", (double)p->dropout);
   if (c->packed) add(&t, " packed");
   add_strides(&t, "q", c->q, &p->q_strides);
   add_strides(&t, "k", c->k, &p->k_strides);

@@ -17,6 +17,7 @@
 #define ALIBI .problem.alibi = 1
 #define SINKS .problem.sinks = 1
 #define ADDITIVE .problem.score = ATTEND_SCORE_ADDITIVE
+#define DROPOUT(P) .problem.dropout = P
 #define SOFTCAP(X) .problem.softcap = X
 #define SCALE(X) .problem.scale = X
 #define LSE .problem.lse = 1
@@ -213,6 +214,27 @@ static const attend_verify_case cases[] = {
     {"additive-weights", SHAPE(2, 4, 2, 17, 65, 16, 16), ADDITIVE, WEIGHTS, PER_BATCH, LSE},
     {"additive-padded", SHAPE(2, 4, 2, 17, 33, 15, 17), ADDITIVE, LAYOUTS(PADDED, REVERSED, BSHD, PADDED), LSE},
     {"additive-everything", SHAPE(2, 4, 2, 17, 65, 16, 16), ADDITIVE, EVERYTHING, BOTTOM_RIGHT},
+
+    /* Dropout. */
+    {"dropout", SHAPE(2, 3, 3, 17, 200, 16, 16), DROPOUT(0.5f), LSE},
+    {"dropout-little", SHAPE(1, 2, 2, 33, 65, 16, 16), DROPOUT(0.01f), LSE},
+    {"dropout-most", SHAPE(1, 2, 2, 33, 127, 16, 16), DROPOUT(0.9f), LSE},
+    {"dropout-all", SHAPE(1, 2, 2, 17, 33, 16, 16), DROPOUT(1.0f), LSE},
+    {"dropout-one-in-2^33", SHAPE(1, 2, 2, 17, 33, 16, 16), DROPOUT(0x1p-33f), LSE},
+    {"dropout-long", SHAPE(1, 2, 1, 13, 1023, 24, 24), DROPOUT(0.1f), LSE},
+    {"dropout-gqa", SHAPE(2, 6, 2, 15, 129, 16, 16), DROPOUT(0.2f), PER_QUERY, LSE},
+    {"dropout-decode", SHAPE(2, 8, 2, 1, 513, 32, 32), DROPOUT(0.3f), PER_BATCH, LSE},
+    {"dropout-causal", SHAPE(1, 4, 2, 65, 65, 16, 16), DROPOUT(0.1f), TOP_LEFT, LSE},
+    {"dropout-window", SHAPE(1, 2, 1, 65, 300, 16, 16), DROPOUT(0.1f), WINDOW(70, 5), LSE},
+    {"dropout-mask-rows", SHAPE(2, 4, 2, 17, 65, 16, 16), DROPOUT(0.3f), MASK(ROWS, H_), LSE},
+    {"dropout-sinks", SHAPE(1, 4, 2, 17, 65, 16, 16), DROPOUT(0.3f), SINKS, LSE},
+    {"dropout-nan-k", SHAPE(1, 2, 1, 33, 33, 16, 16), DROPOUT(0.4f), NONFINITE(NAN_IN_K), TOP_LEFT, LSE},
+    {"dropout-nan-v", SHAPE(1, 2, 1, 33, 65, 16, 16), DROPOUT(0.4f), NONFINITE(NAN_IN_V), MASK(SOME, 0), LSE},
+    {"dropout-inf-v", SHAPE(1, 2, 1, 33, 65, 16, 16), DROPOUT(0.4f), NONFINITE(INF_IN_V), TOP_LEFT, LSE},
+    {"dropout-weights", SHAPE(2, 4, 2, 17, 130, 16, 16), DROPOUT(0.25f), WEIGHTS, PER_BATCH, LSE},
+    {"dropout-weights-nan", SHAPE(1, 2, 1, 33, 33, 16, 16), DROPOUT(0.25f), WEIGHTS, NONFINITE(NAN_IN_K), TOP_LEFT},
+    {"dropout-additive", SHAPE(2, 4, 2, 17, 130, 16, 16), DROPOUT(0.25f), ADDITIVE, WEIGHTS, PER_BATCH, LSE},
+    {"dropout-everything", SHAPE(2, 4, 2, 17, 65, 16, 16), DROPOUT(0.2f), EVERYTHING, BOTTOM_RIGHT},
 
     /* Numbers. */
     {"large", SHAPE(1, 2, 2, 33, 65, 64, 64), VALUES(LARGE), LSE},

@@ -93,6 +93,7 @@ static void choose_scores(stream *s, attend_verify_case *c) {
   p->alibi = chance(s, 15) && p->causal_offset != INT32_MAX && p->causal_offset != -INT32_MAX;
   p->sinks = chance(s, 20);
   if (chance(s, 10)) p->score = ATTEND_SCORE_ADDITIVE;
+  if (chance(s, 10)) p->dropout = chance(s, 10) ? 1.0f : (float)(1 + below(s, 90)) / 100.0f;
   if (chance(s, 15)) p->softcap = chance(s, 50) ? 30.0f : 1.5f;
   if (chance(s, 20)) p->scale = chance(s, 50) ? 1.0f : (float)(below(s, 400) - 200) / 100.0f;
   if (chance(s, 40)) c->values = (attend_verify_values)below(s, ATTEND_VERIFY_VALUES_COUNT);

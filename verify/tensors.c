@@ -382,6 +382,7 @@ bool attend_verify_fill(attend_verify_data *data, const attend_verify_case *c) {
   forget(data);
   data->problem = c->problem;
   data->tensors = (attend_tensors)ATTEND_TENSORS_INIT;
+  data->tensors.dropout_seed = hash(key, 7), data->tensors.dropout_offset = (uint32_t)hash(key, 8);
   attend_problem *p = &data->problem;
   fill_defaults(p);
   const int64_t pairs = p->batch * p->q_heads * p->q_len * p->kv_len;

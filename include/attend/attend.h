@@ -173,7 +173,7 @@ typedef enum attend_score {
  *     w[i, j] = exp(s[i, j]) / (sum over attended j of exp(s[i, j]) + exp(sinks[h]) if sinks is set)
  *
  * and a query that attends no key gives a row of zeros. LSE is the natural logarithm of the whole denominator: -inf for
- * a query that attends no key, or sinks[h].
+ * a query that attends no key, or sinks[h]. With dropout, each weight is then set to 0 or divided by 1 - dropout.
  *
  * p(i) = i + offset is the position of query i: the offset of the causal mask, or that of ATTEND_CAUSAL_BOTTOM_RIGHT
  * when there is none.
@@ -225,7 +225,13 @@ typedef struct attend_problem {
                  */
 
   attend_score score; /**< default: the dot product */
-  int reserved2;      /**< 0, likewise */
+
+  /**
+   * Dropout: the probability p, 0 to 1, with which each attention weight is set to 0 behind the softmax; the others are
+   * divided by 1 - p. attend_tensors has the seed, and says which weights are dropped. What is written as weights is
+   * what the values are multiplied by; LSE is that of the scores. 0 = none, and then it costs nothing.
+   */
+  float dropout;
 } attend_problem;
 
 #define ATTEND_PROBLEM_INIT ATTEND_INIT_(attend_problem)
@@ -253,6 +259,18 @@ typedef struct attend_tensors {
   float *weights; /**< (B, Hq, Lq, Lk) */
 
   const float *score_weights; /**< with ATTEND_SCORE_ADDITIVE: w, (Hq, D) */
+
+  /**
+   * With dropout: two runs with the same seed and offset drop the same weights, on every machine, with every kernel and
+   * number of threads; another offset, for each layer and step say, or another seed, gives others that are independent.
+   * The weight of key j and query i in head h of batch entry b is dropped if a word is below p * 2^32, rounded down
+   * (with p = 1 always): word j / 16 % 4 of Philox 4x32-10 (Salmon et al. 2011,
+   * https://doi.org/10.1145/2063384.2063405) with the key (seed mod 2^32, seed / 2^32) and the counter (j / 64 * 16 + j
+   * % 16, i, b * Hq + h, offset). B * Hq must not be over 2^32.
+   */
+  uint64_t dropout_seed;
+  uint32_t dropout_offset;
+  uint32_t reserved; /**< 0, as in attend_problem */
 } attend_tensors;
 
 #define ATTEND_TENSORS_INIT ATTEND_INIT_(attend_tensors)

@@ -21,6 +21,7 @@
 
 typedef __m256 vf;
 typedef __m256i vm;
+typedef __m256i vu;
 
 ATTEND_INLINE __m256i vi_iota(void) { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
 ATTEND_INLINE vm vm_first(int n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), vi_iota()); }
@@ -161,6 +162,19 @@ ATTEND_INLINE vm vm_bytes_n(const uint8_t *p, int n) {
 }
 ATTEND_INLINE vm vm_and(vm a, vm b) { return _mm256_and_si256(a, b); }
 ATTEND_INLINE vm vm_gt(vf a, vf b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_GT_OQ)); }
+ATTEND_INLINE vu vu_set1(uint32_t x) { return _mm256_set1_epi32((int)x); }
+ATTEND_INLINE vu vu_iota(void) { return vi_iota(); }
+ATTEND_INLINE vu vu_add(vu a, vu b) { return _mm256_add_epi32(a, b); }
+ATTEND_INLINE vu vu_xor(vu a, vu b) { return _mm256_xor_si256(a, b); }
+/** Products of the even lanes, then of the odd ones. */
+ATTEND_INLINE void vu_mul_wide(vu a, vu b, vu *high, vu *low) {
+  const __m256i even = _mm256_mul_epu32(a, b);
+  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
+  *high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+  *low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+}
+/** There is no unsigned comparison. */
+ATTEND_INLINE vm vu_ge(vu a, vu b) { return _mm256_cmpeq_epi32(_mm256_max_epu32(a, b), a); }
 ATTEND_INLINE bool vm_any(vm m) { return !_mm256_testz_si256(m, m); }
 ATTEND_INLINE vf vf_pin(vf a) {
   __asm__("" : "+x"(a));

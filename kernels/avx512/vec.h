@@ -22,6 +22,7 @@
 
 typedef __m512 vf;
 typedef __mmask16 vm;
+typedef __m512i vu;
 
 ATTEND_INLINE vm vm_first(int n) { return (vm)((1u << n) - 1); }
 
@@ -154,6 +155,18 @@ ATTEND_INLINE vm vm_bytes_n(const uint8_t *p, int n) {
 }
 ATTEND_INLINE vm vm_and(vm a, vm b) { return (vm)(a & b); }
 ATTEND_INLINE vm vm_gt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+ATTEND_INLINE vu vu_set1(uint32_t x) { return _mm512_set1_epi32((int)x); }
+ATTEND_INLINE vu vu_iota(void) { return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
+ATTEND_INLINE vu vu_add(vu a, vu b) { return _mm512_add_epi32(a, b); }
+ATTEND_INLINE vu vu_xor(vu a, vu b) { return _mm512_xor_si512(a, b); }
+/** Products of the even lanes, then of the odd ones. */
+ATTEND_INLINE void vu_mul_wide(vu a, vu b, vu *high, vu *low) {
+  const __m512i even = _mm512_mul_epu32(a, b);
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32));
+  *high = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
+  *low = _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+}
+ATTEND_INLINE vm vu_ge(vu a, vu b) { return _mm512_cmpge_epu32_mask(a, b); }
 ATTEND_INLINE bool vm_any(vm m) { return m != 0; }
 ATTEND_INLINE vf vf_pin(vf a) {
   __asm__("" : "+v"(a));

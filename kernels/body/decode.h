@@ -10,6 +10,7 @@
 #ifndef ATTEND_KERNELS_BODY_DECODE_H
 #define ATTEND_KERNELS_BODY_DECODE_H
 
+#include "kernels/body/dropout.h"
 #include "kernels/body/finish.h"
 #include "kernels/body/softmax.h"
 #include "kernels/size.h"
@@ -333,6 +334,7 @@ ATTEND_OUTLINE void decode_run(const attend_call *call, const attend_slice *slic
     for (int64_t r = 0; r < rows; r += ROWS)
       softmax_step(s + r * BLOCK, BLOCK, (int)min_i64(ROWS, rows - r), 0, vectors, unit, selected, max + r,
                    sum + r * LANES, alpha + r);
+    if (p->dropout > 0.0f) drop_tile(call, slice, 0, (int)rows, key, 0, vectors, s, BLOCK);
     if (selected) {
       for (int64_t r = 0; r < rows; r++)
         decode_values_selected(s + r * BLOCK, &v, p->kv_dtype, alpha[r], o + r * width);
@@ -372,7 +374,7 @@ ATTEND_OUTLINE void decode_run(const attend_call *call, const attend_slice *slic
         [ATTEND_F32] = &id##_products_f32, [ATTEND_F16] = &id##_products_f16, [ATTEND_BF16] = &id##_products_bf16};    \
     decode_run(call, slice, scratch, rows, block, products[call->problem->p.kv_dtype]);                                \
   }                                                                                                                    \
-  ATTEND_DESCRIBE(id, ATTEND_BODY_DECODE, ATTEND_CAN_SPLIT, rows, block)
+  ATTEND_DESCRIBE(id, ATTEND_BODY_DECODE, ATTEND_CAN_SPLIT | ATTEND_CAN_DROPOUT, rows, block)
 
 #include "kernels/body/expand.h"
 

@@ -10,6 +10,7 @@
 #define ATTEND_KERNELS_BODY_STREAMING_H
 
 #include "kernels/body/additive.h"
+#include "kernels/body/dropout.h"
 #include "kernels/body/finish.h"
 #include "kernels/body/slice.h"
 #include "kernels/body/softmax.h"
@@ -115,6 +116,7 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
           finish_scores(call, slice, slice->row_begin + row + r, ranges[row + r], block, begin, vectors_end,
                         s + r * BLOCK);
         softmax_step(s, BLOCK, count, begin, vectors_end, unit, selected, max + row, sum + row * LANES, alpha);
+        if (p->dropout > 0.0f) drop_tile(call, slice, row, count, block, begin, vectors_end, s, BLOCK);
         if (selected)
           value_selected(s, BLOCK, v, BLOCK, begin, end, width, PANEL, alpha, o + row * width, count);
         else
@@ -137,7 +139,7 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
   static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
     streaming_run(call, slice, scratch, &id##_products);                                                               \
   }                                                                                                                    \
-  ATTEND_DESCRIBE(id, ATTEND_BODY_STREAMING, ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE, rows, block)
+  ATTEND_DESCRIBE(id, ATTEND_BODY_STREAMING, ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE | ATTEND_CAN_DROPOUT, rows, block)
 #include "kernels/body/expand.h"
 
 #endif

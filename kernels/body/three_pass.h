@@ -11,6 +11,7 @@
 #define ATTEND_KERNELS_BODY_THREE_PASS_H
 
 #include "kernels/body/additive.h"
+#include "kernels/body/dropout.h"
 #include "kernels/body/finish.h"
 #include "kernels/body/slice.h"
 #include "kernels/body/softmax.h"
@@ -112,6 +113,17 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
   return selected;
 }
 
+/** Drops weights of `count` rows of a tile in all their key blocks. */
+ATTEND_OUTLINE void three_pass_drop(const three_pass *w, int64_t row, int64_t row0, int count, int tile,
+                                    key_range span) {
+  const int BLOCK = w->products->block;
+  for (int64_t b = 0; b < w->blocks; b++) {
+    const key_range keys = tile_keys(w, span, b);
+    drop_tile(w->call, w->slice, row, count, w->first + b * BLOCK, keys.begin, round_up(keys.end, LANES),
+              tile_scores(w, row0, b, tile), BLOCK);
+  }
+}
+
 /**
  * Writes a row of attention weights: exp(score - max) times the row's factor where keys are attended, 0 elsewhere, even
  * where the factor is NaN: row_exp_selected() leaves -0 for excluded keys.
@@ -156,6 +168,7 @@ ATTEND_OUTLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t
     const int count = (int)min_i64(tile, strip_end - row);
     const key_range span = range_union(w->range + row, count);
     const bool selected = three_pass_softmax(w, row, row - strip, count, tile, span);
+    if (w->call->problem->p.dropout > 0.0f) three_pass_drop(w, row, row - strip, count, tile, span);
     float *o = w->o + (row - strip) * w->width;
     for (int64_t b = 0; b < w->blocks; b++) {
       const key_range keys = tile_keys(w, span, b);
@@ -228,7 +241,8 @@ ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *
   static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
     three_pass_run(call, slice, scratch, call->tiling.slice_rows, &id##_products);                                     \
   }                                                                                                                    \
-  ATTEND_DESCRIBE(id, ATTEND_BODY_BLOCKED, ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE, rows, block)
+  ATTEND_DESCRIBE(id, ATTEND_BODY_BLOCKED,                                                                             \
+                  ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE | ATTEND_CAN_DROPOUT, rows, block)
 
 #define ATTEND_TILED(id, rows, block, vecs)                                                                            \
   ATTEND_TILE_PRODUCTS(id, rows, block, vecs)                                                                          \
@@ -238,7 +252,8 @@ ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *
   static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
     three_pass_run(call, slice, scratch, call->tiling.strip_rows, &id##_products);                                     \
   }                                                                                                                    \
-  ATTEND_DESCRIBE(id, ATTEND_BODY_TILED, ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE, rows, block)
+  ATTEND_DESCRIBE(id, ATTEND_BODY_TILED,                                                                               \
+                  ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE | ATTEND_CAN_DROPOUT, rows, block)
 
 #include "kernels/body/expand.h"
 

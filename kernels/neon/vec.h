@@ -21,6 +21,7 @@
 
 typedef float32x4_t vf;
 typedef uint32x4_t vm;
+typedef uint32x4_t vu;
 
 ATTEND_INLINE vf vf_iota(void) { return (vf){0.0f, 1.0f, 2.0f, 3.0f}; }
 
@@ -152,6 +153,17 @@ ATTEND_INLINE vm vm_bytes_n(const uint8_t *p, int n) {
 }
 ATTEND_INLINE vm vm_and(vm a, vm b) { return vandq_u32(a, b); }
 ATTEND_INLINE vm vm_gt(vf a, vf b) { return vcgtq_f32(a, b); }
+ATTEND_INLINE vu vu_set1(uint32_t x) { return vdupq_n_u32(x); }
+ATTEND_INLINE vu vu_iota(void) { return (vu){0, 1, 2, 3}; }
+ATTEND_INLINE vu vu_add(vu a, vu b) { return vaddq_u32(a, b); }
+ATTEND_INLINE vu vu_xor(vu a, vu b) { return veorq_u32(a, b); }
+ATTEND_INLINE void vu_mul_wide(vu a, vu b, vu *high, vu *low) {
+  const vu first = vreinterpretq_u32_u64(vmull_u32(vget_low_u32(a), vget_low_u32(b)));
+  const vu last = vreinterpretq_u32_u64(vmull_high_u32(a, b));
+  *high = vuzp2q_u32(first, last);
+  *low = vuzp1q_u32(first, last);
+}
+ATTEND_INLINE vm vu_ge(vu a, vu b) { return vcgeq_u32(a, b); }
 ATTEND_INLINE bool vm_any(vm m) { return vmaxvq_u32(m) != 0; }
 ATTEND_INLINE vf vf_pin(vf a) {
   __asm__("" : "+w"(a));

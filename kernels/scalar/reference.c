@@ -62,6 +62,28 @@ bool attend_reference_attends(const attend_problem *p, const attend_tensors *t, 
   return true;
 }
 
+/* Philox 4x32-10 as its authors define it: word `word` of what a counter of four words gives. */
+static uint32_t philox(const uint32_t counter[4], uint64_t seed, int word) {
+  uint32_t c[4], key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+  memcpy(c, counter, sizeof c);
+  for (int round = 1; round <= 10; round++) {
+    const uint64_t first = UINT64_C(0xd2511f53) * c[0], second = UINT64_C(0xcd9e8d57) * c[2];
+    const uint32_t next[4] = {(uint32_t)(second >> 32) ^ c[1] ^ key[0], (uint32_t)second,
+                              (uint32_t)(first >> 32) ^ c[3] ^ key[1], (uint32_t)first};
+    memcpy(c, next, sizeof c);
+    key[0] += 0x9e3779b9, key[1] += 0xbb67ae85;
+  }
+  return c[word];
+}
+
+bool attend_reference_drops(const attend_problem *p, const attend_tensors *t, int64_t b, int64_t h, int64_t i,
+                            int64_t j) {
+  if (p->dropout == 0 || p->dropout == 1) return p->dropout == 1;
+  const uint32_t counter[4] = {(uint32_t)(j / 64 * 16 + j % 16), (uint32_t)i, (uint32_t)(b * p->q_heads + h),
+                               t->dropout_offset};
+  return philox(counter, t->dropout_seed, (int)(j / 16 % 4)) < (uint32_t)((double)p->dropout * 4294967296.0);
+}
+
 #define REAL double
 #define THREE_PASSES three_passes_f64
 #include "kernels/scalar/three_pass.inc"

@@ -35,4 +35,8 @@ float attend_reference_element(const void *tensor, attend_dtype dtype, int64_t i
 bool attend_reference_attends(const attend_problem *problem, const attend_tensors *tensors, int64_t b, int64_t h,
                               int64_t i, int64_t j);
 
+/** Whether dropout drops the weight of key j and query i of head h, attended or not. */
+bool attend_reference_drops(const attend_problem *problem, const attend_tensors *tensors, int64_t b, int64_t h,
+                            int64_t i, int64_t j);
+
 #endif

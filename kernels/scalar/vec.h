@@ -17,6 +17,7 @@
 
 typedef float vf;
 typedef bool vm;
+typedef uint32_t vu;
 
 ATTEND_INLINE vf vf_zero(void) { return 0.0f; }
 ATTEND_INLINE vf vf_set1(float x) { return x; }
@@ -61,6 +62,16 @@ ATTEND_INLINE vm vm_range(int64_t lo, int64_t hi) { return lo <= 0 && hi > 0; }
 ATTEND_INLINE vm vm_bytes_n(const uint8_t *p, int n) { return n && *p; }
 ATTEND_INLINE vm vm_and(vm a, vm b) { return a && b; }
 ATTEND_INLINE vm vm_gt(vf a, vf b) { return a > b; }
+ATTEND_INLINE vu vu_set1(uint32_t x) { return x; }
+ATTEND_INLINE vu vu_iota(void) { return 0; }
+ATTEND_INLINE vu vu_add(vu a, vu b) { return a + b; }
+ATTEND_INLINE vu vu_xor(vu a, vu b) { return a ^ b; }
+ATTEND_INLINE void vu_mul_wide(vu a, vu b, vu *high, vu *low) {
+  const uint64_t product = (uint64_t)a * b;
+  *high = (uint32_t)(product >> 32);
+  *low = (uint32_t)product;
+}
+ATTEND_INLINE vm vu_ge(vu a, vu b) { return a >= b; }
 ATTEND_INLINE bool vm_any(vm m) { return m; }
 ATTEND_INLINE vf vf_pin(vf a) { return a; }
 ATTEND_INLINE void vf_prefetch(const void *p) { __builtin_prefetch(p); }

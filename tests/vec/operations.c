@@ -7,7 +7,10 @@
 
 #include ATTEND_VEC_H
 
+#include <string.h>
+
 #include "kernels/body/additive.h"
+#include "kernels/body/dropout.h"
 #include "kernels/body/rows.h"
 
 static void zero(float *to) { vf_store(to, vf_zero()); }
@@ -87,6 +90,32 @@ static void op_select(const uint8_t *m, const float *a, const float *b, float *t
   vf_store(to, vf_select(vm_bytes_n(m, LANES), vf_load(a), vf_load(b)));
 }
 
+static vu u_load(const uint32_t *p) {
+  vu v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+static void u_store(uint32_t *to, vu v) { memcpy(to, &v, sizeof v); }
+static void u_set1(uint32_t x, uint32_t *to) { u_store(to, vu_set1(x)); }
+static void u_iota(uint32_t *to) { u_store(to, vu_iota()); }
+static void u_add(const uint32_t *a, const uint32_t *b, uint32_t *to) { u_store(to, vu_add(u_load(a), u_load(b))); }
+static void u_xor(const uint32_t *a, const uint32_t *b, uint32_t *to) { u_store(to, vu_xor(u_load(a), u_load(b))); }
+static void u_mul_wide(const uint32_t *a, const uint32_t *b, uint32_t *high, uint32_t *low) {
+  vu h, l;
+  vu_mul_wide(u_load(a), u_load(b), &h, &l);
+  u_store(high, h);
+  u_store(low, l);
+}
+static bool u_ge(const uint32_t *a, const uint32_t *b, uint8_t *to) {
+  return selection(vu_ge(u_load(a), u_load(b)), to);
+}
+static void philox_words(uint32_t *c, uint32_t key0, uint32_t key1) {
+  vu v[4];
+  for (int w = 0; w < 4; w++) v[w] = u_load(c + w * LANES);
+  philox(v, key0, key1);
+  for (int w = 0; w < 4; w++) u_store(c + w * LANES, v[w]);
+}
+
 static void prefetch(const void *p) { vf_prefetch(p); }
 
 #ifdef ATTEND_PAIRS
@@ -148,6 +177,13 @@ const attend_vec ATTEND_VEC_TABLE = {
     .gt = gt,
     .both = both,
     .select = op_select,
+    .u_set1 = u_set1,
+    .u_iota = u_iota,
+    .u_add = u_add,
+    .u_xor = u_xor,
+    .u_mul_wide = u_mul_wide,
+    .u_ge = u_ge,
+    .philox = philox_words,
     .prefetch = prefetch,
     .pairs = PAIRS,
 };

@@ -11,7 +11,8 @@
 /** Group sizes of vf_store_groups: 1, 2, 4, 8, 16. */
 #define ATTEND_VEC_GROUPS 5
 
-/** One function per operation of kernels/vec_contract.h, under its name there, and the tanh of the bodies. */
+/** One function per operation of kernels/vec_contract.h, under its name there, and what the bodies make of
+ *  them: tanh and Philox. */
 typedef struct attend_vec {
   attend_isa isa;
   uint64_t cpu; /**< features the functions need */
@@ -51,6 +52,15 @@ typedef struct attend_vec {
   bool (*gt)(const float *a, const float *b, uint8_t *to);
   bool (*both)(const uint8_t *a, const uint8_t *b, uint8_t *to); /**< vm_and */
   void (*select)(const uint8_t *m, const float *a, const float *b, float *to);
+
+  /* A vector of integers is `lanes` uint32_t. */
+  void (*u_set1)(uint32_t x, uint32_t *to);
+  void (*u_iota)(uint32_t *to);
+  void (*u_add)(const uint32_t *a, const uint32_t *b, uint32_t *to);
+  void (*u_xor)(const uint32_t *a, const uint32_t *b, uint32_t *to);
+  void (*u_mul_wide)(const uint32_t *a, const uint32_t *b, uint32_t *high, uint32_t *low);
+  bool (*u_ge)(const uint32_t *a, const uint32_t *b, uint8_t *to);
+  void (*philox)(uint32_t *c, uint32_t key0, uint32_t key1); /**< c: 4 vectors, in place */
 
   void (*prefetch)(const void *p);
 
