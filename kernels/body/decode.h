@@ -303,10 +303,8 @@ ATTEND_OUTLINE void decode_run(const attend_call *call, const attend_slice *slic
   kv_rows k = {.stride = p->k_strides.row * size, .dim = p->head_dim, .bytes = p->head_dim * size};
   kv_rows v = {.stride = p->v_strides.row * size, .dim = p->v_head_dim, .bytes = p->v_head_dim * size};
 
-  for (int64_t i = 0; i < rows; i++) {
-    ranges[i] = attended_range(call, slice, place_of(call, slice, slice->row_begin + i));
-    max[i] = -INFINITY;
-  }
+  attended_ranges(call, slice, ranges);
+  for (int64_t i = 0; i < rows; i++) max[i] = -INFINITY;
   memset(sum, 0, (size_t)(rows * LANES) * sizeof *sum);
   memset(o, 0, (size_t)(rows * width) * sizeof *o);
   copy_queries(call, slice, q_stride, q);
@@ -326,8 +324,7 @@ ATTEND_OUTLINE void decode_run(const attend_call *call, const attend_slice *slic
       score_chunk(q, q_stride, &k, rows, s + j, BLOCK, products);
     }
     const bool edge = work || vectors > count || !ranges_cover(ranges, rows, key, key + count);
-    for (int64_t r = 0; edge && r < rows; r++)
-      finish_scores(call, slice, slice->row_begin + r, ranges[r], key, 0, vectors, s + r * BLOCK);
+    if (edge) finish_scores(call, slice, slice->row_begin, ranges, rows, key, 0, vectors, s, BLOCK);
     v.at = value_at(call, slice, key);
     v.count = count;
     const bool selected = edge && !values_finite(&v, p->kv_dtype);

@@ -64,6 +64,18 @@ ATTEND_OUTLINE key_range attended_range(const attend_call *call, const attend_sl
   return (key_range){(int32_t)begin, (int32_t)end};
 }
 
+/** Whether all rows of a slice attend the same range: nothing that sets it depends on the query. */
+ATTEND_INLINE bool ranges_agree(const attend_resolved *problem) {
+  return !problem->causal && !problem->p.window && problem->p.kv_lengths != ATTEND_LENGTHS_PER_QUERY;
+}
+
+/** The ranges of all rows of a slice. */
+ATTEND_OUTLINE void attended_ranges(const attend_call *call, const attend_slice *slice, key_range *ranges) {
+  const bool agree = ranges_agree(call->problem);
+  for (int64_t i = 0; i < slice->row_end - slice->row_begin; i++)
+    ranges[i] = agree && i > 0 ? ranges[0] : attended_range(call, slice, place_of(call, slice, slice->row_begin + i));
+}
+
 /** The least range that holds those of `count` rows. */
 ATTEND_INLINE key_range range_union(const key_range *ranges, int64_t count) {
   key_range all = {0, 0};
@@ -170,17 +182,11 @@ ATTEND_INLINE void exclude_outside(key_range range, int64_t block, int64_t begin
   for (; j < end; j += LANES) vf_store(s + j, vf_select(vm_range(from - j, to - j), vf_load(s + j), excluded));
 }
 
-/**
- * Turns raw products s[begin..end) of a row, those of keys block + begin and on, into what the softmax takes: softcap,
- * bias, ALiBi, and -inf for every key that is not attended. begin and end are multiples of LANES. Only keys that exist
- * are looked up in mask and bias.
- */
-ATTEND_OUTLINE void finish_scores(const attend_call *call, const attend_slice *slice, int64_t row, key_range range,
-                                  int64_t block, int64_t begin, int64_t end, float *s) {
+/** Softcap, bias, ALiBi and mask for s[begin..end) of a row: what scores_need_work() speaks of. */
+ATTEND_INLINE void adjust_scores(const attend_call *call, row_place at, int64_t block, int64_t begin, int64_t end,
+                                 float *s) {
   const attend_problem *p = &call->problem->p;
-  const bool work = scores_need_work(p);
-  const row_place at = work ? place_of(call, slice, row) : (row_place){0};
-  for (int64_t j = begin; work && j < end; j += LANES) {
+  for (int64_t j = begin; j < end; j += LANES) {
     const int64_t key = block + j;
     const int count = (int)max_i64(0, min_i64(LANES, p->kv_len - key));
     vf x = vf_mul(vf_load(s + j), vf_set1(fabsf(p->scale)));
@@ -198,7 +204,21 @@ ATTEND_OUTLINE void finish_scores(const attend_call *call, const attend_slice *s
     if (p->mask) x = vf_select(mask_lanes(call, at, key, count), x, vf_set1(-INFINITY));
     vf_store(s + j, x);
   }
-  exclude_outside(range, block, begin, end, s);
+}
+
+/**
+ * Turns raw products s[begin..end) of `count` rows from `row` on, ld apart, those of keys block + begin and on, into
+ * what the softmax takes: softcap, bias, ALiBi, and -inf for every key that is not attended. begin and end are
+ * multiples of LANES. Only keys that exist are looked up in mask and bias.
+ */
+ATTEND_OUTLINE void finish_scores(const attend_call *call, const attend_slice *slice, int64_t row,
+                                  const key_range *ranges, int64_t count, int64_t block, int64_t begin, int64_t end,
+                                  float *s, int64_t ld) {
+  const bool work = scores_need_work(&call->problem->p);
+  for (int64_t r = 0; r < count; r++, s += ld) {
+    if (work) adjust_scores(call, place_of(call, slice, row + r), block, begin, end, s);
+    exclude_outside(ranges[r], block, begin, end, s);
+  }
 }
 
 #endif

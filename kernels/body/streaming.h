@@ -73,11 +73,9 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
   const int64_t rows = slice->row_end - slice->row_begin;
   const int64_t dim = p->head_dim, q_stride = packed_query(p), width = round_up(p->v_head_dim, LANES);
 
-  for (int64_t i = 0; i < rows; i++) {
-    ranges[i] = attended_range(call, slice, place_of(call, slice, slice->row_begin + i));
-    max[i] = -INFINITY;
-  }
-  const bool work = scores_need_work(p);
+  attended_ranges(call, slice, ranges);
+  for (int64_t i = 0; i < rows; i++) max[i] = -INFINITY;
+  const bool work = scores_need_work(p), agree = ranges_agree(call->problem);
   const float unit = score_unit(p);
   const key_range all = range_union(ranges, rows);
   const int64_t first = all.begin / BLOCK * BLOCK;
@@ -89,7 +87,8 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
     for (int64_t row = 0; row < rows;) {
       const int tile = tile_rows(rows - row, products->rows);
       const int count = (int)min_i64(tile, rows - row);
-      const key_range span = range_union(ranges + row, count);
+      const int looked_at = agree ? 1 : count; /* rows whose ranges may differ */
+      const key_range span = range_union(ranges + row, looked_at);
       const int64_t end = min_i64(keys, span.end - block);
       const int64_t begin = max_i64(0, span.begin - block) / PANEL * PANEL;
       if (block == first) {
@@ -97,7 +96,8 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
         memset(sum + row * LANES, 0, (size_t)(count * LANES) * sizeof *sum);
         memset(o + row * width, 0, (size_t)(tile * width) * sizeof *o);
       }
-      if (begin < end && tile_attends(call, slice, slice->row_begin + row, ranges + row, count, block, block + keys)) {
+      if (begin < end && tile_attends(call, slice, slice->row_begin + row, ranges + row, p->mask ? count : looked_at,
+                                      block, block + keys)) {
         if (!packed) {
           pack_keys(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, keys, dim, PANEL, k);
           finite = pack_values(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, keys, p->v_head_dim, PANEL,
@@ -105,16 +105,16 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
           packed = true;
         }
         const int64_t vectors_end = round_up(end, LANES);
-        const bool edge = work || vectors_end > end || !ranges_cover(ranges + row, count, block + begin, block + end);
+        const bool edge =
+            work || vectors_end > end || !ranges_cover(ranges + row, looked_at, block + begin, block + end);
         const bool selected = edge && !finite;
         float alpha[16];
         fetch_list fetch;
         fetch_ahead(&fetch, call, slice, row, tile, count, block, first, last, BLOCK);
         fetch_spread(&fetch, (end - begin + PANEL - 1) / PANEL + width / PANEL);
         compute_scores(p, products, tile, q + row * q_stride, k, begin, end, s, &fetch);
-        for (int r = 0; edge && r < count; r++)
-          finish_scores(call, slice, slice->row_begin + row + r, ranges[row + r], block, begin, vectors_end,
-                        s + r * BLOCK);
+        if (edge)
+          finish_scores(call, slice, slice->row_begin + row, ranges + row, count, block, begin, vectors_end, s, BLOCK);
         softmax_step(s, BLOCK, count, begin, vectors_end, unit, selected, max + row, sum + row * LANES, alpha);
         if (p->dropout > 0.0f) drop_tile(call, slice, row, count, block, begin, vectors_end, s, BLOCK);
         if (selected)

@@ -87,9 +87,8 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
         work || vectors_end > keys.end || !ranges_cover(w->range + row, count, block + keys.begin, block + keys.end);
     if (!edge) continue;
     if (!w->finite[b]) selected = true;
-    for (int r = 0; r < count; r++)
-      finish_scores(w->call, w->slice, w->slice->row_begin + row + r, w->range[row + r], block, keys.begin, vectors_end,
-                    tile_scores(w, row0, b, tile) + r * BLOCK);
+    finish_scores(w->call, w->slice, w->slice->row_begin + row, w->range + row, count, block, keys.begin, vectors_end,
+                  tile_scores(w, row0, b, tile), BLOCK);
   }
   for (int r = 0; r < count; r++) {
     float max = -INFINITY;
@@ -211,8 +210,7 @@ ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *
                   .q_stride = packed_query(p),
                   .width = round_up(p->v_head_dim, LANES)};
   const int64_t rows = slice->row_end - slice->row_begin;
-  for (int64_t i = 0; i < rows; i++)
-    w.range[i] = attended_range(call, slice, place_of(call, slice, slice->row_begin + i));
+  attended_ranges(call, slice, w.range);
   for (int64_t row = 0; row < rows;) {
     const int tile = tile_rows(rows - row, ROWS);
     pack_tile_queries(call, slice, slice->row_begin + row, tile, w.q + row * w.q_stride);
