@@ -14,6 +14,7 @@ static const struct {
     {"info", "what this machine has: processor, caches, threads, and what of it is used", cmd_info},
     {"kernels", "all kernels, and which of them run here", cmd_kernels},
     {"run", "attention on .npy files", cmd_run},
+    {"report", "a page of what attend-bench and scripts/peers measured", cmd_report},
     {"verify", "prove every kernel against the scalar reference", cmd_verify},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };

@@ -7,6 +7,7 @@ install(TARGETS attend_shared EXPORT attend-shared)
 install(TARGETS attend_static EXPORT attend-static)
 if(ATTEND_CLI)
   install(TARGETS attend_cli)
+  install(DIRECTORY report DESTINATION ${CMAKE_INSTALL_DATADIR}/attend PATTERN __pycache__ EXCLUDE)
 endif()
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/attend)

@@ -77,3 +77,4 @@ done
 
 echo "-- the installed program"
 "$work/installed/bin/attend" kernels >/dev/null
+"$work/installed/bin/attend" report --help >/dev/null

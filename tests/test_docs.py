@@ -16,7 +16,7 @@ import unittest
 ROOT = pathlib.Path(os.environ.get("SOURCE_DIR", pathlib.Path(__file__).resolve().parent.parent))
 ATTEND = os.environ.get("ATTEND", str(ROOT / "build" / "attend"))
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")) + sorted(ROOT.glob("examples/*.md"))
-FOLDERS = ("include", "kernels", "dispatch", "layers", "verify", "cli", "tests", "bench", "examples", "scripts", "cmake", "docs", ".ci")
+FOLDERS = ("include", "kernels", "dispatch", "layers", "verify", "cli", "tests", "bench", "examples", "report", "scripts", "cmake", "docs", ".ci")
 
 
 def attend(*arguments):
@@ -104,7 +104,7 @@ class Documents(unittest.TestCase):
     def test_documented_options_exist(self):
         seen = 0
         for document in DOCUMENTS:
-            for command, rest in re.findall(r"attend (run|info|kernels|verify)\b([^`\n]*)", document.read_text()):
+            for command, rest in re.findall(r"attend (run|info|kernels|verify|report)\b([^`\n]*)", document.read_text()):
                 for option in re.findall(r"--[a-z][a-z-]*", rest):
                     self.assertRegex(attend(command, "--help"), rf"(?m)(^|\W){option}\b", f"{document.name}")
                     seen += 1

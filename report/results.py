@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What attend-bench and bench/peers wrote, read with suspicion: a field that is not as expected is named."""
+
+import dataclasses
+import json
+import math
+import os
+import re
+import statistics
+
+DTYPES = ["f32", "f16", "bf16", "f32+f16", "f32+bf16"]
+BASELINE = "baseline_openblas"
+NAME = re.compile(r"([^/]+)/([^/]+)/([^/]+)/threads:([1-9]\d*)")
+LIMIT = re.compile(r"peak/(\w+)(?:/threads:(\d+))?")
+SEQUENCE = re.compile(r"sequence-([1-9]\d*)k")
+FIGURES = ("flops", "bytes", "of_peak", "peak_flops", "peak_bytes", "error", "plain_error", "workspace", "workspace_used")
+
+
+class BadInput(Exception):
+    """What is wrong with the input, in a line that names the file and the field."""
+
+
+@dataclasses.dataclass
+class Run:
+    """The medians of a benchmark. A figure that was not measured is None."""
+
+    source: str
+    kernel: str  # the name of a row, "auto" or the baseline
+    shape: str
+    dtype: str
+    threads: int
+    seconds: float
+    picked: str  # what auto picked, else the kernel
+    flops: float = None
+    bytes: float = None
+    of_peak: float = None
+    peak_flops: float = None
+    peak_bytes: float = None
+    error: float = None
+    plain_error: float = None
+    workspace: float = None
+    workspace_used: float = None
+
+    @property
+    def isa(self):
+        found = re.search(r"__([a-z0-9]+)_", self.picked)
+        return found[1] if found else None
+
+    @property
+    def length(self):
+        """Keys, if this is one of the sequences; else None."""
+        found = SEQUENCE.fullmatch(self.shape)
+        return 1024 * int(found[1]) if found else None
+
+
+@dataclasses.dataclass
+class Source:
+    """A file of attend-bench."""
+
+    name: str
+    context: dict
+    runs: list
+    limits: dict  # (name, threads): per second
+    skipped: dict  # benchmark: reason
+    failed: dict
+
+    def find(self, **like):
+        return [run for run in self.runs if all(getattr(run, field) == value for field, value in like.items())]
+
+
+@dataclasses.dataclass
+class Peers:
+    """A file of bench/peers: its results are dicts as written, with what is needed checked."""
+
+    name: str
+    context: dict
+    results: list
+
+
+def field(where, table, key, kind):
+    """A field that must be there and be of a kind: numbers are finite and not negative."""
+    if key not in table:
+        raise BadInput(f"{where}: field '{key}' is missing")
+    value = table[key]
+    number = kind is float
+    right = isinstance(value, (int, float) if number else kind) and (kind is bool or not isinstance(value, bool))
+    if not right or (number and not (math.isfinite(value) and value >= 0)):
+        names = {float: "a number of at least 0", str: "text", list: "a list", dict: "an object", int: "a whole number"}
+        raise BadInput(f"{where}: field '{key}' is {json.dumps(value)[:60]}, expected {names[kind]}")
+    return value
+
+
+def unit_seconds(where, item):
+    unit = field(where, item, "time_unit", str)
+    if unit not in ("ns", "us", "ms", "s"):
+        raise BadInput(f"{where}: field 'time_unit' is '{unit}', expected ns, us, ms or s")
+    return {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}[unit]
+
+
+def read_benchmarks(path, items):
+    """{name: samples of every figure}, {name: error}. Google Benchmark's own medians, where it has them, count alone."""
+    samples, failed = {}, {}
+    for i, item in enumerate(items):
+        where = f"{path}: benchmarks[{i}]"
+        if not isinstance(item, dict):
+            raise BadInput(f"{where} is no object")
+        name = field(where, item, "run_name" if "run_name" in item else "name", str)
+        if item.get("error_occurred"):
+            failed[name] = str(item.get("error_message", "failed"))
+            continue
+        median = item.get("run_type") == "aggregate" and item.get("aggregate_name") == "median"
+        if item.get("run_type", "iteration") != "iteration" and not median:
+            continue
+        known = samples.setdefault(name, {"seconds": [], "label": ""} | {key: [] for key in FIGURES})
+        if median:
+            known.update({key: [] for key in ("seconds", *FIGURES)})
+        known["seconds"].append(field(where, item, "real_time", float) * unit_seconds(where, item))
+        known["label"] = item.get("label", "")
+        for key in FIGURES:
+            if key in item:
+                known[key].append(field(where, item, key, float))
+    return samples, failed
+
+
+def read_bench(path, name, data):
+    context = field(path, data, "context", dict)
+    samples, failed = read_benchmarks(path, field(path, data, "benchmarks", list))
+    runs, limits = [], {}
+    for title, known in samples.items():
+        figures = {key: statistics.median(known[key]) if known[key] else None for key in FIGURES}
+        limit, match = LIMIT.fullmatch(title), NAME.fullmatch(title)
+        if limit:
+            rate = figures["flops"] or figures["bytes"]
+            if rate:
+                limits[limit[1], int(limit[2] or 1)] = rate
+        elif match:
+            kernel, shape, dtype, threads = match.groups()
+            picked = known["label"] if kernel == "auto" and known["label"] else kernel
+            runs.append(Run(name, kernel, shape, dtype, int(threads), statistics.median(known["seconds"]), picked, **figures))
+        else:
+            raise BadInput(f"{path}: benchmark '{title}': expected a name such as KERNEL/SHAPE/DTYPE/threads:N")
+    if not runs:
+        raise BadInput(f"{path}: no benchmark of a kernel in it gave a result")
+    skipped = {key[len("skipped "):]: str(value) for key, value in context.items() if key.startswith("skipped ")}
+    return Source(name, context, runs, limits, skipped, failed)
+
+
+def read_peers(path, name, data):
+    context = field(path, data, "context", dict)
+    results = field(path, data, "results", list)
+    for i, result in enumerate(results):
+        where = f"{path}: results[{i}]"
+        if not isinstance(result, dict):
+            raise BadInput(f"{where} is no object")
+        for key, kind in (("peer", str), ("shape", str), ("dtype", str), ("threads", int)):
+            field(where, result, key, kind)
+        if "cannot" not in result:
+            for key in ("seconds", "least", "most", "error"):
+                field(where, result, key, float)
+    if not results:
+        raise BadInput(f"{path}: no results in it")
+    return Peers(name, context, results)
+
+
+def read(argument):
+    """A file, or NAME=FILE. Gives a Source or Peers."""
+    name, equals, path = argument.partition("=")
+    if not equals or os.path.exists(argument):
+        path = argument
+        name = os.path.splitext(os.path.basename(path))[0]
+    try:
+        with open(path, encoding="utf-8") as file:
+            data = json.load(file)
+    except OSError as failure:
+        raise BadInput(f"{path}: {failure.strerror}") from failure
+    except (ValueError, RecursionError) as failure:
+        raise BadInput(f"{path}: not JSON as attend-bench writes it: {failure}") from failure
+    if not isinstance(data, dict):
+        raise BadInput(f"{path}: expected the JSON object that attend-bench or bench/peers writes")
+    if "attend_peers" in data:
+        if data["attend_peers"] != 1:
+            raise BadInput(f"{path}: field 'attend_peers' is {json.dumps(data['attend_peers'])[:20]}, expected version 1")
+        return read_peers(path, name, data)
+    return read_bench(path, name, data)
+
+
+def merged(sources):
+    """Sources of one name are one: the standard shapes and the sequences are measured in two runs."""
+    found = {}
+    for source in sources:
+        first = found.setdefault(source.name, source)
+        if first is not source:
+            first.context = source.context | first.context
+            first.runs += source.runs
+            first.limits = source.limits | first.limits
+            first.skipped |= source.skipped
+            first.failed |= source.failed
+    return list(found.values())
+
+
+def shapes_of(runs):
+    """In the order in which they were measured."""
+    return list(dict.fromkeys(run.shape for run in runs))
+
+
+def dtypes_of(runs):
+    there = {run.dtype for run in runs}
+    return [dtype for dtype in DTYPES if dtype in there] + sorted(there - set(DTYPES))
+
+
+def one(runs, **like):
+    """The run that is like that, or None."""
+    return next((run for run in runs if all(getattr(run, key) == value for key, value in like.items())), None)

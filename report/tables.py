@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of what was found, the same for the page and for Markdown."""
+
+import dataclasses
+
+from results import BASELINE, dtypes_of, one, shapes_of
+
+
+@dataclasses.dataclass
+class Table:
+    """Cells are text, or (text, number to sort by)."""
+
+    title: str
+    columns: list
+    rows: list
+    note: str = ""
+
+
+def time_cell(seconds):
+    for unit, size in (("µs", 1e-6), ("ms", 1e-3)):
+        if seconds < 999.5 * size:
+            return f"{seconds / size:.3g} {unit}", seconds
+    return f"{seconds:.3g} s", seconds
+
+
+def size_cell(size):
+    if size is None:
+        return "-"
+    for unit, shift in (("B", 0), ("KiB", 10), ("MiB", 20)):
+        if size < 999.5 * (1 << shift):
+            return f"{size / (1 << shift):.3g} {unit}", size
+    return f"{size / (1 << 30):.3g} GiB", size
+
+
+def number_cell(value, form="{:.2f}", factor=1.0):
+    return "-" if value is None else (form.format(value * factor), value)
+
+
+def ratio_cell(above, below):
+    return (f"{above / below:.2f}", above / below) if above and below else "-"
+
+
+def text_of(cell):
+    return cell if isinstance(cell, str) else cell[0]
+
+
+def kernel_name(run):
+    return f"auto: {run.picked}" if run.kernel == "auto" else run.kernel
+
+
+def standard(runs):
+    return [run for run in runs if run.length is None]
+
+
+def fastest_row(runs, like):
+    rows = [run for run in runs if (run.shape, run.dtype, run.threads) == (like.shape, like.dtype, like.threads)
+            and run.kernel not in ("auto", BASELINE)]
+    return min(rows, key=lambda run: run.seconds, default=None)
+
+
+def seconds(run):
+    return run.seconds if run else None
+
+
+def speed(source, dtype):
+    """A line for every shape: what auto does, beside the best row and the baseline."""
+    runs = [run for run in standard(source.runs) if run.dtype == dtype]
+    counts = sorted({run.threads for run in runs})
+    few, many = counts[0], counts[-1]
+    rows = []
+    any_row = any_baseline = False
+    for shape in shapes_of(runs):
+        picked = one(runs, kernel="auto", shape=shape, threads=few)
+        if not picked:
+            continue
+        best, baseline = fastest_row(runs, picked), one(runs, kernel=BASELINE, shape=shape, threads=few)
+        any_row, any_baseline = any_row or best, any_baseline or baseline
+        shared = one(runs, kernel="auto", shape=shape, threads=many)
+        rows.append([shape, picked.picked, time_cell(picked.seconds), number_cell(picked.flops, "{:.1f}", 1e-9),
+                     number_cell(picked.of_peak), best.kernel if best else "-", ratio_cell(picked.seconds, seconds(best)),
+                     ratio_cell(seconds(baseline), picked.seconds), ratio_cell(picked.seconds, seconds(shared))])
+    columns = ["shape", "auto picks", "time", "GFLOP/s", "of peak", "best row", "auto / best row in time", "auto / OpenBLAS in speed",
+               f"{many} threads / {few} in speed"]
+    keep = [i for i in range(len(columns))
+            if (any_row or i not in (5, 6)) and (any_baseline or i != 7) and (many > few or i != 8)]
+    return Table(f"{source.name}: {dtype}, {few} thread{'s' * (few > 1)}", [columns[i] for i in keep],
+                 [[row[i] for i in keep] for row in rows])
+
+
+def sequences(source):
+    """Time and workspace by length: auto beside what stores scores."""
+    runs = [run for run in source.runs if run.length]
+    rows = []
+    for run in sorted(runs, key=lambda run: (run.length, run.kernel != "auto", run.kernel)):
+        rows.append([(f"{run.length:,}", run.length), kernel_name(run),
+                     time_cell(run.seconds), number_cell(run.flops, "{:.1f}", 1e-9), size_cell(run.workspace),
+                     size_cell(run.workspace_used)])
+    note = "; ".join(f"{name.split('/')[0]} at {name.split('/')[1]}: {reason}"
+                     for name, reason in source.skipped.items() if "/sequence-" in name)
+    return Table(f"{source.name}: one causal head of 64, f32, 1 thread", ["keys", "kernel", "time", "GFLOP/s", "workspace", "of it used"],
+                 rows, f"Left out: {note}." if note else "")
+
+
+def accuracy(source):
+    """The largest error at any shape, for each type and kernel that was picked or measured."""
+    worst = {}
+    for run in source.runs:
+        if run.error is not None and run.kernel != "auto":
+            key = (run.dtype, run.kernel)
+        elif run.error is not None:
+            key = (run.dtype, run.picked)
+        else:
+            continue
+        if key not in worst or run.error > worst[key].error:
+            worst[key] = run
+    rows = [[dtype, kernel, number_cell(run.error, "{:.1e}"), number_cell(run.plain_error, "{:.1e}"), run.shape]
+            for (dtype, kernel), run in sorted(worst.items(), key=lambda item: (dtypes_of(source.runs).index(item[0][0]), item[0][1]))]
+    return Table(f"{source.name}: largest error", ["dtype", "kernel", "error", "plain f32 there", "at shape"], rows)
+
+
+def cases_of(peers):
+    """{(shape, dtype, threads): {peer: result}} in the order of the file."""
+    cases = {}
+    for result in peers.results:
+        cases.setdefault((result["shape"], result["dtype"], result["threads"]), {})[result["peer"]] = result
+    return cases
+
+
+def best_peer(found):
+    """The result of the fastest peer that is not attend, or None."""
+    return min((result for peer, result in found.items() if peer != "attend" and "seconds" in result),
+               key=lambda result: result["seconds"], default=None)
+
+
+def beside_peers(peers, dtype, threads):
+    """A line for every shape, a column for every peer; what a peer cannot do is said below."""
+    cases = {shape: found for (shape, d, t), found in cases_of(peers).items() if (d, t) == (dtype, threads)}
+    names = list(dict.fromkeys(peer for found in cases.values() for peer in found))
+    names.sort(key=lambda name: name != "attend")
+    rows, reasons = [], {}
+    for shape, found in cases.items():
+        row = [shape]
+        for name in names:
+            result = found.get(name, {"cannot": "not measured"})
+            if "cannot" in result:
+                reasons.setdefault((name, result["cannot"]), []).append(shape)
+                row.append("cannot")
+            else:
+                row.append(time_cell(result["seconds"]))
+        best, ours = best_peer(found), found.get("attend", {}).get("seconds")
+        rows.append(row + [best["peer"] if best else "-", ratio_cell(best and best["seconds"], ours)])
+    note = "; ".join(f"{name} {reason} ({', '.join(shapes)})" for (name, reason), shapes in reasons.items())
+    return Table(f"{peers.name}: {dtype}, {threads} thread{'s' * (threads > 1)}", ["shape", *names, "best peer", "attend / best peer in speed"], rows,
+                 f"Cannot: {note}." if note else "")
+
+
+def peers_detail(peers):
+    """Every figure of every peer."""
+    rows = []
+    for r in peers.results:
+        if "cannot" in r:
+            rows.append([r["shape"], r["dtype"], str(r["threads"]), r["peer"], "-", "-", "-", "-", "cannot: " + r["cannot"]])
+            continue
+        spread = f"{text_of(time_cell(r['least']))} to {text_of(time_cell(r['most']))}"
+        rows.append([r["shape"], r["dtype"], str(r["threads"]), r["peer"], time_cell(r["seconds"]), spread,
+                     size_cell(r.get("memory_bytes")), number_cell(r["error"], "{:.1e}"), str(r.get("setting", ""))])
+    return Table(f"{peers.name}: every measurement", ["shape", "dtype", "threads", "peer", "median", "of rounds", "memory", "error", "setting"],
+                 rows)
+
+
+def machine(source):
+    """What the figures depend on."""
+    context = source.context
+    rows = [[title, str(context[key])] for title, key in
+            (("processor", "cpu"), ("features", "cpu_features"), ("instruction set used", "isa"), ("cores", "cores"),
+             ("compiler", "compiler"), ("attend", "attend_version"), ("OpenBLAS kernels for", "openblas_core"),
+             ("date", "date"), ("system", "system")) if context.get(key)]
+    rows += [[key[len("peak/"):].replace("_", " "), str(value)] for key, value in context.items() if key.startswith("peak/")]
+    versions = context.get("versions")
+    if isinstance(versions, dict):
+        rows += [[peer, str(version)] for peer, version in versions.items() if peer != "attend"]
+    return Table(f"{source.name}: machine", ["", ""], rows)
+
+
+def everything(sources):
+    rows = [[run.source, kernel_name(run), run.shape, run.dtype, (str(run.threads), run.threads),
+             time_cell(run.seconds), number_cell(run.flops, "{:.1f}", 1e-9), number_cell(run.bytes, "{:.1f}", 1e-9),
+             number_cell(run.of_peak), number_cell(run.error, "{:.1e}"), size_cell(run.workspace_used)]
+            for source in sources for run in source.runs]
+    return Table("Every measurement", ["run", "kernel", "shape", "dtype", "threads", "time", "GFLOP/s", "GB/s", "of peak",
+                                       "error", "workspace used"], rows)
+
+
+def compared(sources):
+    """The speed of auto in every file beside the first."""
+    first = standard(sources[0].runs)
+    rows = []
+    for run in first:
+        if run.kernel != "auto":
+            continue
+        others = [one(source.runs, kernel="auto", shape=run.shape, dtype=run.dtype, threads=run.threads) for source in sources[1:]]
+        if any(others):
+            rows.append([run.shape, run.dtype, str(run.threads), time_cell(run.seconds),
+                         *(ratio_cell(run.seconds, seconds(other)) for other in others)])
+    return Table(f"Speed beside {sources[0].name}", ["shape", "dtype", "threads", sources[0].name + ", time",
+                                                     *(source.name for source in sources[1:])], rows)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report as Markdown, and all measurements as CSV."""
+
+import csv
+import dataclasses
+import io
+
+import tables
+from results import Run, dtypes_of
+from summary import paragraphs
+
+
+def escaped(cell):
+    return tables.text_of(cell).replace("|", "\\|")
+
+
+def markdown_table(table):
+    lines = [f"### {table.title}", "", "| " + " | ".join(table.columns) + " |", "| " + " | ".join("---" for _ in table.columns) + " |"]
+    lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in table.rows]
+    return "\n".join(lines) + "\n" + (f"\n{table.note}\n" if table.note else "")
+
+
+def about(source):
+    rows = tables.machine(source).rows
+    return f"### {source.name}: machine\n\n" + "\n".join(f"- {title}: {value}" for title, value in rows) + "\n"
+
+
+def markdown(sources, peers):
+    parts = ["\n\n".join(paragraphs(sources, peers)) + "\n"]
+    for each in peers:
+        parts.append(about(each))
+        for dtype, threads in dict.fromkeys((r["dtype"], r["threads"]) for r in each.results):
+            parts.append(markdown_table(tables.beside_peers(each, dtype, threads)))
+    for source in sources:
+        parts.append(about(source))
+        parts += [markdown_table(tables.speed(source, dtype)) for dtype in dtypes_of(tables.standard(source.runs))]
+        found = [tables.sequences(source), tables.accuracy(source)]
+        parts += [markdown_table(table) for table in found if table.rows]
+    if len(sources) > 1:
+        table = tables.compared(sources)
+        parts += [markdown_table(table)] if table.rows else []
+    return "\n".join(parts)
+
+
+def comma_separated(sources, peers):
+    """A row for every measurement, peers as kernels of their own; empty where there is no figure."""
+    out = io.StringIO()
+    names = [field.name for field in dataclasses.fields(Run)]
+    writer = csv.DictWriter(out, names, lineterminator="\n", restval="", extrasaction="ignore")
+    writer.writeheader()
+    for source in sources:
+        for run in source.runs:
+            writer.writerow({key: "" if value is None else value for key, value in dataclasses.asdict(run).items()})
+    for each in peers:
+        for r in each.results:
+            if "seconds" in r:
+                writer.writerow({"source": each.name, "kernel": r["peer"], "picked": r.get("setting", ""), "shape": r["shape"],
+                                 "dtype": r["dtype"], "threads": r["threads"], "seconds": r["seconds"], "error": r["error"],
+                                 "flops": r["flops"] / r["seconds"] if r.get("flops") and r["seconds"] else "",
+                                 "workspace_used": "" if r.get("memory_bytes") is None else r["memory_bytes"]})
+    return out.getvalue()

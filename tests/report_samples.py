@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files as attend-bench and bench/peers write them, with figures that are made up but hang together."""
+
+import random
+
+SHAPES = {"tiny": 4, "bert-base": 90, "llama-prefill": 400, "llama-decode": 2, "batch-decode": 2}  # operations per byte
+KERNELS = ["stream_f32__avx512_q12k256", "blocked_f32__avx512_q12k256", "stream_f32__avx2_q6k128"]
+
+
+def benchmark(name, seconds, label="", **figures):
+    return {"name": name, "run_name": name, "run_type": "iteration", "iterations": 9, "real_time": seconds * 1e6, "cpu_time": 1.0,
+            "time_unit": "us", "label": label} | figures
+
+
+def case(source, kernel, shape, dtype, threads, intensity):
+    work = 1e6 * intensity
+    rate = source.uniform(0.3, 0.9) * 250e9 * threads * min(1, intensity / 20)
+    return benchmark(f"{kernel}/{shape}/{dtype}/threads:{threads}", work / rate, KERNELS[0] if kernel == "auto" else "", flops=rate,
+                     bytes=rate / intensity, of_peak=rate / 250e9 / threads, peak_flops=250e9 * threads, peak_bytes=60e9,
+                     error=source.uniform(1e-8, 1e-7), plain_error=1e-7, workspace=2e5 * threads, workspace_used=1e5)
+
+
+def bench(seed=0, dtypes=("f32", "bf16"), kernels=KERNELS):
+    source = random.Random(seed)
+    runs = [case(source, kernel, shape, dtype, threads, intensity) for shape, intensity in SHAPES.items() for dtype in dtypes
+            for kernel in ("auto", *kernels) for threads in (1, 2)]
+    runs += [benchmark(f"baseline_openblas/{shape}/f32/threads:1", 1e-4, "SkylakeX", flops=1e11, bytes=1e11 / intensity, of_peak=0.4,
+                       peak_flops=250e9) for shape, intensity in SHAPES.items()]
+    for n in range(7):
+        length = 1024 << n
+        for kernel, memory in (("auto", 5e5), ("baseline_openblas", 4 * length**2)):
+            if n < 5 or kernel == "auto":
+                runs.append(benchmark(f"{kernel}/sequence-{1 << n}k/f32/threads:1", length**2 * 5e-10, KERNELS[0], flops=2e11, bytes=1e9,
+                                      workspace=memory, workspace_used=memory))
+    runs += [benchmark(f"peak/{name}{threads}", 1e-3, **{kind: rate}) for threads in ("", "/threads:2")
+             for name, kind, rate in (("f32_fma", "flops", 250e9), ("read_l2", "bytes", 250e9), ("read_memory", "bytes", 45e9))]
+    return {"context": {"date": "2026-01-02T03:04:05+00:00", "cpu": "A <processor> & more", "compiler": "gcc 12", "cores": "2",
+                        "peak/f32_fma": "250 GFLOP/s", "skipped baseline_openblas/sequence-32k/f32/threads:1": "needs 4096 MiB"},
+            "benchmarks": runs}
+
+
+def peers():
+    results = []
+    for dtype in ("f32", "bf16"):
+        for i, shape in enumerate(SHAPES):
+            for peer, ratio in (("attend", 1.0), ("quick", (3.0, 0.5, 2.0, 1.0, 4.0)[i]), ("slow", 9.0)):
+                result = {"peer": peer, "shape": shape, "dtype": dtype, "threads": 2, "flops": 1e9}
+                if peer == "quick" and dtype == "bf16":
+                    result["cannot"] = "has no bf16 | kernel <here>"
+                else:
+                    seconds = 1e-3 * ratio
+                    result |= {"seconds": seconds, "least": 0.98 * seconds, "most": 1.02 * seconds, "rounds": [seconds] * 3, "error": 1e-7,
+                               "memory_bytes": 1 << 20, "setting": "(B, H, L, D)"}
+                results.append(result)
+    return {"attend_peers": 1, "context": {"cpu": "A <processor> & more", "date": "2026-01-03", "versions": {"slow": "1.0"}},
+            "results": results}

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""attend report: what it says of figures that are known, its three formats, and what it refuses. test_report_browser.py
+looks at the page in a browser.
+"""
+
+import csv
+import importlib.util
+import io
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+from html.parser import HTMLParser
+
+import report_samples
+from cli_support import ATTEND, attend
+
+DEBIAN = "/usr/bin/python3"
+MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None or (
+    os.path.exists(DEBIAN) and subprocess.run([DEBIAN, "-c", "import matplotlib"], capture_output=True, check=False).returncode == 0)
+
+
+class Balanced(HTMLParser):
+    """Every element that is opened is closed."""
+
+    VOID = {"meta", "link", "input"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.seen.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, (tag, self.open[-3:])
+        self.open.pop()
+
+
+class Report(unittest.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.folder = pathlib.Path(directory.name)
+        self.write("bench", report_samples.bench())
+        self.write("peers", report_samples.peers())
+
+    def write(self, name, data):
+        self.folder.joinpath(f"{name}.json").write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
+
+    def report(self, *arguments, **options):
+        return attend("report", *arguments, cwd=self.folder, **options)
+
+    def succeed(self, *arguments):
+        done = self.report(*arguments)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout
+
+    def refuse(self, what, *arguments, **options):
+        before = sorted(os.listdir(self.folder))
+        done = self.report(*arguments, **options)
+        self.assertEqual((done.returncode, done.stdout or "", done.stderr.count("\n")), (2, "", 1), done.stderr)
+        self.assertTrue(done.stderr.startswith("attend: "), done.stderr)
+        self.assertIn(what, done.stderr)
+        self.assertEqual(sorted(os.listdir(self.folder)), before)
+
+    def test_markdown(self):
+        text = self.succeed("bench.json", "peers.json", "--format", "markdown")
+        first = text.split("\n\n")[0]
+        self.assertTrue(first.startswith("attend is behind the best peer at 1 of 10 cases: bert-base in f32 on 2 threads (quick, 0.50 times"), first)
+        self.assertIn("level with the best peer at 1: llama-decode in f32 on 2 threads", first)
+        self.assertIn("attend is ahead of the best peer at 8 of 10 cases, 2.00 to 9.00 times as fast.", first)
+        self.assertIn("| llama-prefill | 1 ms | 2 ms | 9 ms | quick | 2.00 |", text)
+        self.assertIn("has no bf16 | kernel <here>", text)
+        self.assertIn("Left out: baseline_openblas at sequence-32k: needs 4096 MiB.", text)
+        self.assertRegex(text, r"used at most 0\.48 MiB of workspace")
+        for line in text.splitlines():
+            if line.startswith("|"):
+                self.assertTrue(line.endswith("|"), line)
+        for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
+            self.assertEqual(len({line.replace("\\|", "").count("|") for line in block.splitlines()}), 1, block)
+
+    def test_one_wins_where_all_are_slower(self):
+        self.write("alone", {**report_samples.peers(), "results": [r for r in report_samples.peers()["results"] if r["peer"] != "quick"]})
+        self.assertTrue(self.succeed("alone.json", "--format", "markdown").startswith(
+            "attend is ahead of the best peer at all 10 cases, 9.00 to 9.00 times as fast."))
+
+    def test_medians(self):
+        name = "auto/tiny/f32/threads:1"
+        runs = [report_samples.benchmark(name, seconds, flops=1e9) for seconds in (1.0, 5.0, 3.0)]
+        self.write("repeated", {"context": {}, "benchmarks": runs})
+        read = lambda: list(csv.DictReader(io.StringIO(self.succeed("repeated.json", "--format", "csv"))))
+        self.assertEqual([float(row["seconds"]) for row in read()], [3.0])
+        median = report_samples.benchmark(name + "_median", 4.0, flops=1e9) | {"run_name": name, "run_type": "aggregate",
+                                                                             "aggregate_name": "median"}
+        mean = median | {"aggregate_name": "mean", "real_time": 7e6}
+        self.write("repeated", {"context": {}, "benchmarks": [*runs, mean, median]})
+        self.assertEqual([float(row["seconds"]) for row in read()], [4.0])
+
+    def test_csv(self):
+        rows = list(csv.DictReader(io.StringIO(self.succeed("fast=bench.json", "peers.json", "--format", "csv"))))
+        written = [b for b in report_samples.bench()["benchmarks"] if not b["name"].startswith("peak/")]
+        self.assertEqual(len(rows), len(written) + 25)
+        self.assertEqual({row["source"] for row in rows}, {"fast", "peers"})
+        for row, run in zip(rows, written):
+            self.assertEqual("/".join([row["kernel"], row["shape"], row["dtype"], "threads:" + row["threads"]]), run["name"])
+            self.assertAlmostEqual(float(row["seconds"]) * 1e6, run["real_time"])
+
+    def test_several_runs(self):
+        self.write("other", report_samples.bench(seed=1))
+        text = self.succeed("before=bench.json", "after=other.json", "--format", "markdown")
+        self.assertIn("Speed beside before", text)
+        self.assertIn("| shape | dtype | threads | before, time | after |", text)
+
+    @unittest.skipUnless(MATPLOTLIB, "SKIPPED: no Python here has matplotlib (Debian: python3-matplotlib)")
+    def test_page(self):
+        self.write("other", report_samples.bench(seed=1))
+        self.assertEqual(self.succeed("bench.json", "other.json", "peers.json", "-o", "report.html"), "")
+        self.assertEqual(sorted(os.listdir(self.folder)), ["bench.json", "other.json", "peers.json", "report.html"])
+        text = self.folder.joinpath("report.html").read_text(encoding="utf-8")
+        self.assertLess(len(text.encode()), 2 << 20)
+        self.assertIn("A &lt;processor&gt; &amp; more", text)
+        page = Balanced()
+        page.feed(text)
+        self.assertEqual(page.open, [])
+        names = [attributes["id"] for _, attributes in page.seen if "id" in attributes]
+        self.assertEqual(len(names), len(set(names)))
+        drawings = [attributes for tag, attributes in page.seen if tag == "svg"]
+        self.assertGreater(len(drawings), 15)
+        self.assertTrue(all(d["role"] == "img" and d["aria-label"] for d in drawings))
+        for _, attributes in page.seen:
+            for reference in (attributes.get("href", ""), attributes.get("xlink:href", ""), attributes.get("src", "")):
+                if reference.startswith("#"):
+                    self.assertIn(reference[1:], names)
+                else:
+                    self.assertIn(reference, ("", "data:,"))
+        self.assertNotIn("#0102", text)  # every stand-in of a colour has become a variable
+
+    @unittest.skipUnless(MATPLOTLIB, "SKIPPED: no Python here has matplotlib (Debian: python3-matplotlib)")
+    def test_page_of_little(self):
+        self.write("little", {"context": {}, "benchmarks": [report_samples.benchmark("auto/tiny/f32/threads:1", 1e-6)]})
+        self.assertIn("auto", self.succeed("little.json"))
+        self.assertIn("slow", self.succeed("peers.json"))
+
+    def test_bad_input(self):
+        good = report_samples.bench()
+        run = good["benchmarks"][0]
+        for data, what in (
+            ("", "not JSON"), ("[1]", "expected the JSON object"), ("[" * 100000, "not JSON"), (json.dumps(good)[:-9], "not JSON"),
+            ({}, "'context' is missing"), ({"context": {}}, "'benchmarks' is missing"), ({"context": {}, "benchmarks": 3}, "expected a list"),
+            ({"context": {}, "benchmarks": []}, "no benchmark"), ({"context": {}, "benchmarks": [7]}, "benchmarks[0] is no object"),
+            ({"context": {}, "benchmarks": [run | {"real_time": "x"}]}, "benchmarks[0]: field 'real_time' is \"x\", expected a number"),
+            ({"context": {}, "benchmarks": [run | {"flops": -1}]}, "field 'flops' is -1"),
+            ({"context": {}, "benchmarks": [run | {"time_unit": "h"}]}, "expected ns, us, ms or s"),
+            ({"context": {}, "benchmarks": [run | {"run_name": "BM_other"}]}, "'BM_other': expected a name such as"),
+            ('{"context": {}, "benchmarks": [{"run_name": "auto/tiny/f32/threads:1", "real_time": NaN, "time_unit": "s"}]}', "'real_time' is NaN"),
+            ({"attend_peers": 2}, "expected version 1"), ({"attend_peers": 1, "context": {}, "results": []}, "no results"),
+            ({"attend_peers": 1, "context": {}, "results": [{"peer": "x"}]}, "results[0]: field 'shape' is missing"),
+        ):
+            with self.subTest(what):
+                self.write("bad", data)
+                self.refuse(what, "bad.json", "--format", "markdown", "-o", "out.md")
+                self.refuse("bad.json", "bench.json", "bad.json", "--format", "markdown", "-o", "out.md")
+
+    def test_bad_usage(self):
+        self.refuse("No such file", "nowhere.json", "--format", "csv")
+        self.refuse("required", "--format", "csv")
+        self.refuse("invalid choice", "bench.json", "--format", "pdf")
+        self.refuse("--bogus", "bench.json", "--bogus")
+        self.refuse("No such file or directory", "bench.json", "--format", "csv", "-o", "nowhere/out.csv")
+        self.refuse("Is a directory", "bench.json", "--format", "csv", "-o", ".")
+        self.refuse("?", "\n\x1b.json", "--format", "csv")
+        if os.path.exists("/dev/full"):
+            with open("/dev/full", "w", encoding="utf-8") as full:
+                self.refuse("cannot write to standard output", "bench.json", "--format", "csv", stdout=full)
+
+    def test_what_is_missing_is_named(self):
+        self.refuse("cannot start python3", "bench.json", environment={"PATH": str(self.folder)})
+        with tempfile.TemporaryDirectory() as elsewhere:
+            lost = shutil.copy(ATTEND, elsewhere)
+            done = subprocess.run([lost, "report", "bench.json"], capture_output=True, text=True, check=False, cwd=self.folder)
+        self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (2, "", 1))
+        self.assertIn("its Python program is neither in", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
