@@ -60,7 +60,7 @@ const char *attend_baseline_better_core(attend_isa widest) {
   static const char *const avx512[] = {"SkylakeX", "Cooperlake", "SapphireRapids", NULL};
   const char *const *good = NULL;
   if (widest == ATTEND_ISA_AVX2) good = avx2;
-  if (widest == ATTEND_ISA_AVX512 || widest == ATTEND_ISA_AMX) good = avx512;
+  if (widest == ATTEND_ISA_AVX512 || widest == ATTEND_ISA_AVX512BF16 || widest == ATTEND_ISA_AMX) good = avx512;
   if (!good) return NULL;
   for (const char *const *core = good; *core; core++)
     if (strcasecmp(*core, openblas_get_corename()) == 0) return NULL;

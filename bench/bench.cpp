@@ -33,6 +33,16 @@ int fail(const std::string &text) {
   return 2;
 }
 
+/** The widest instruction set that computes in f32 here: some kernels compute in 16 bits only. */
+std::string widest_f32(attend_isa highest) {
+  for (size_t i = 0; i < attend_kernel_count(); i++) {
+    const attend_kernel *kernel = attend_kernel_at(i);
+    if (kernel->compute == ATTEND_F32 && attend_kernel_runnable(kernel, highest, nullptr, 0))
+      return attend_isa_name(kernel->isa);
+  }
+  return attend_isa_name(ATTEND_ISA_SCALAR);
+}
+
 /** Every case the options select, sorted so that those with the same tensors follow one another. */
 std::vector<Case> select_cases(const Options &options, attend_isa highest) {
   std::vector<std::string> kernels;
@@ -244,7 +254,7 @@ int run(int argc, char **argv) {
 
   Options options;
   const int cores = env.num_threads ? env.num_threads : attend_default_threads();
-  const std::string error = parse_options(argc, argv, cores, attend_isa_name(widest->isa), &options);
+  const std::string error = parse_options(argc, argv, cores, widest_f32(env.isa), &options);
   if (!error.empty()) return fail(error);
   if (options.list_shapes) {
     print_shapes();

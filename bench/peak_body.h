@@ -38,6 +38,31 @@ static double peak_f32(size_t rounds) {
   return (double)rounds * FMA_REPEATS * PEAK_ACCUMULATORS * 2 * LANES;
 }
 
+#ifdef ATTEND_PAIR_DOT
+/* Sums only grow, and slowly: products of 2^-40 stay far from overflow. */
+static double peak_bf16(size_t rounds) {
+  vf acc[PEAK_ACCUMULATORS];
+  vp a = vp_set1(0x2b802b80), b = vp_set1(0x3f803f80); /* pairs of 2^-40 and of 1 */
+  PIN(a);
+  PIN(b);
+  ATTEND_UNROLL
+  for (int i = 0; i < PEAK_ACCUMULATORS; i++) {
+    acc[i] = vf_set1((float)i);
+    PIN(acc[i]);
+  }
+  for (size_t n = 0; n < rounds; n++) {
+    ATTEND_UNROLL
+    for (int repeat = 0; repeat < FMA_REPEATS; repeat++) {
+      ATTEND_UNROLL
+      for (int i = 0; i < PEAK_ACCUMULATORS; i++) acc[i] = vp_dot(a, b, acc[i]);
+    }
+  }
+  ATTEND_UNROLL
+  for (int i = 0; i < PEAK_ACCUMULATORS; i++) PIN(acc[i]);
+  return (double)rounds * FMA_REPEATS * PEAK_ACCUMULATORS * 4 * LANES;
+}
+#endif
+
 /* Forgetting x makes each exponential one of its own, and leaves the registers to the constants. */
 static double peak_exp(size_t rounds) {
   vf x = vf_set1(-0.7f);

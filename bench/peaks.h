@@ -20,7 +20,6 @@ typedef struct attend_peak {
   attend_isa isa;
   double (*f32)(size_t rounds);
   double (*bf16)(size_t rounds); /**< NULL: there is no such instruction */
-  uint64_t bf16_cpu;             /**< features bf16 needs beyond the ISA's */
   double (*exp)(size_t rounds);
   double (*read)(const void *data, size_t bytes); /**< once over the data, which is aligned to 64 bytes */
 

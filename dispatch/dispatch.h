@@ -16,6 +16,8 @@ typedef struct attend_cpu {
   char signature[64]; /**< family, model, stepping, or the Arm MIDR: what a profile is bound to */
   uint64_t present;   /**< features the processor has */
   uint64_t usable;    /**< of those, the ones the operating system lets us use, less the test mask */
+  uint64_t unproven;  /**< instruction sets, 1 << attend_isa each, that may be slower here than narrower ones: their
+                           kernels are chosen where they were measured, not by heuristics */
 } attend_cpu;
 
 /** The processor, detected once. */

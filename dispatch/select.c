@@ -159,17 +159,20 @@ static int place_of(const attend_body *ranking, attend_body body) {
   return place;
 }
 
-/** The widest instruction set first, then the best body, then the first row of the table. */
+/** The best body first, then the widest instruction set that is known to pay, then the first row of the table. */
 static attend_status choose_by_heuristics(const attend_resolved *r, const attend_env *env, attend_choice *choice) {
   const attend_kernel *best = NULL;
-  const attend_body *ranking = NULL;
+  int best_place = 0;
   char why[200] = "";
   for (size_t i = 0; i < attend_kernel_count(); i++) {
     const attend_kernel *kernel = attend_kernel_at(i);
     if (!attend_kernel_runnable(kernel, env->isa, NULL, 0) || !attend_kernel_can(kernel, r, why, sizeof why)) continue;
-    int wider = best ? attend_isa_rank(kernel->isa) - attend_isa_rank(best->isa) : 1;
-    if (wider > 0) ranking = rank_bodies(r, kernel->isa, choice->reason, sizeof choice->reason);
-    if (wider > 0 || (wider == 0 && place_of(ranking, kernel->body) < place_of(ranking, best->body))) best = kernel;
+    if (attend_cpu_get()->unproven >> kernel->isa & 1) continue;
+    char reason[sizeof choice->reason];
+    const int place = place_of(rank_bodies(r, kernel->isa, reason, sizeof reason), kernel->body);
+    if (best && place >= best_place) continue; /* wider ones stand first */
+    best = kernel, best_place = place;
+    memcpy(choice->reason, reason, sizeof reason);
   }
   if (!best)
     return attend_fail(ATTEND_ERROR_UNSUPPORTED, "no kernel can do this problem, the last of them because: %s", why);

@@ -53,8 +53,16 @@
  *   vp_set1(x)       of one pair
  *   vp_load(p)       vp_load_n(p, n)    2 LANES consecutive elements; the first n of them, 0 <= n <= 2 LANES, and 0s
  *   vp_store(p, v)   to LANES uint32_t
+ *   vp_and(a, b)     of bits
  *   vp_transpose(r)  in place, as vf_transpose
  *   vp_zip(a, b)     lane by lane the pair of a's and b's number, both of which bf16 can hold
+ *
+ * One that has products of bf16 pairs defines ATTEND_PAIR_DOT and, for vf a, b and c and vp x and y,
+ *
+ *   vp_dot(x, y, c)  c + the product of x's and y's first elements + that of their second ones, as exact as three
+ *                    operations in f32; denormal numbers may be taken as 0, and a denormal result be 0
+ *   vp_round(a, b)   2 LANES numbers rounded to bf16, to nearest even, as pairs of neighbours of a, then of b. NaN
+ *                    stays NaN; a denormal number may become a 0 of its sign
  */
 #ifndef ATTEND_KERNELS_VEC_CONTRACT_H
 #define ATTEND_KERNELS_VEC_CONTRACT_H

@@ -185,6 +185,11 @@ bool attend_test_can(const attend_kernel *kernel, const attend_problem *problem)
   return attend_test_runnable(kernel) && attend_kernel_can(kernel, &resolved, NULL, 0);
 }
 
+attend_problem attend_test_typed_for(const attend_kernel *kernel, attend_problem problem) {
+  problem.q_dtype = problem.kv_dtype = problem.out_dtype = kernel->compute;
+  return problem;
+}
+
 attend_plan *attend_test_plan(const attend_problem *problem, const char *kernel, int num_threads) {
   attend_options options = ATTEND_OPTIONS_INIT;
   options.kernel = kernel, options.num_threads = num_threads;

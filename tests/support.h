@@ -78,6 +78,9 @@ bool attend_test_runnable(const attend_kernel *kernel);
 /** Whether it also takes a problem. */
 bool attend_test_can(const attend_kernel *kernel, const attend_problem *problem);
 
+/** A problem with q, k, v and out of the type in which a kernel computes, which every kernel takes. */
+attend_problem attend_test_typed_for(const attend_kernel *kernel, attend_problem problem);
+
 /** Makes a plan, or fails the test. A NULL kernel is the library's choice. */
 attend_plan *attend_test_plan(const attend_problem *problem, const char *kernel, int num_threads);
 

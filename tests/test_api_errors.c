@@ -446,27 +446,47 @@ Test(options, unknown_kernels_are_refused) {
 }
 
 /* A problem that asks for something only kernels with the ability `can` have; others say so with the word `named`. */
-static void expect_only_those_that_can(const attend_problem *asking, unsigned can, const char *named) {
-  const attend_problem plain = attend_test_problem(1, 2, 1, 5, 7, 8);
+static void expect_only_those_that_can(const attend_problem *untyped, unsigned can, const char *named) {
   size_t without = 0, with = 0;
   for (size_t i = 0; i < attend_kernel_count(); i++) {
     const attend_kernel *kernel = attend_kernel_at(i);
+    const attend_problem asking = attend_test_typed_for(kernel, *untyped);
+    const attend_problem plain = attend_test_typed_for(kernel, attend_test_problem(1, 2, 1, 5, 7, 8));
     attend_options options = ATTEND_OPTIONS_INIT;
     options.kernel = kernel->name;
     if (!attend_test_runnable(kernel)) {
       attend_test_refuses(&plain, &options, ATTEND_ERROR_UNSUPPORTED, kernel->name, NULL, kernel->name);
     } else if (kernel->can & can) {
-      attend_test_accepts(asking, &options, kernel->name);
+      attend_test_accepts(&asking, &options, kernel->name);
       with++;
     } else {
-      attend_test_refuses(asking, &options, ATTEND_ERROR_UNSUPPORTED, kernel->name, NULL, kernel->name);
-      attend_test_refuses(asking, &options, ATTEND_ERROR_UNSUPPORTED, named, NULL, kernel->name);
+      attend_test_refuses(&asking, &options, ATTEND_ERROR_UNSUPPORTED, kernel->name, NULL, kernel->name);
+      attend_test_refuses(&asking, &options, ATTEND_ERROR_UNSUPPORTED, named, NULL, kernel->name);
       attend_test_accepts(&plain, &options, kernel->name);
       without++;
     }
   }
   cr_expect_gt(with, 0);
   cr_expect_gt(without, 0);
+}
+
+/* Types that a kernel does not take, of q and of k and v, beside one that it does. */
+Test(options, every_kernel_says_which_types_it_does_not_take) {
+  for (size_t i = 0; i < attend_kernel_count(); i++) {
+    const attend_kernel *kernel = attend_kernel_at(i);
+    if (!attend_test_runnable(kernel)) continue;
+    attend_options options = ATTEND_OPTIONS_INIT;
+    options.kernel = kernel->name;
+    for (int which = 0; which < 2; which++)
+      for (attend_dtype dtype = ATTEND_F32; dtype <= ATTEND_BF16; dtype++) {
+        attend_problem problem = attend_test_typed_for(kernel, attend_test_problem(1, 2, 1, 5, 7, 8));
+        *(which ? &problem.kv_dtype : &problem.q_dtype) = dtype;
+        if (kernel->dtypes & ATTEND_DTYPE_BIT(dtype))
+          attend_test_accepts(&problem, &options, kernel->name);
+        else
+          attend_test_refuses(&problem, &options, ATTEND_ERROR_UNSUPPORTED, which ? "v" : "q", NULL, kernel->name);
+      }
+  }
 }
 
 Test(options, every_kernel_says_what_it_cannot_do) {

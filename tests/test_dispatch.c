@@ -155,11 +155,12 @@ Test(table, scalar_rows_do_everything) {
 
 /* What is runnable under a mask: exactly the rows that need none of it, and each of them works. */
 static void expect_only_unmasked(uint64_t mask) {
-  const attend_problem problem = attend_test_problem(1, 4, 2, 20, 37, 12);
+  const attend_problem f32 = attend_test_problem(1, 4, 2, 20, 37, 12);
   attend_cpu_set_test_mask(mask);
   cr_expect_eq(attend_cpu_get()->usable & mask, 0);
   for (size_t i = 0; i < attend_kernel_count(); i++) {
     const attend_kernel *kernel = attend_kernel_at(i);
+    const attend_problem problem = attend_test_typed_for(kernel, f32);
     const uint64_t missing = kernel->cpu & ~attend_cpu_get()->usable;
     char why[200] = "";
     attend_env env;
@@ -184,7 +185,7 @@ static void expect_only_unmasked(uint64_t mask) {
       cr_expect_not(attend_kernel_runnable(kernel, env.isa, NULL, 0));
     }
   }
-  attend_plan *plan = attend_test_plan(&problem, NULL, 1);
+  attend_plan *plan = attend_test_plan(&f32, NULL, 1);
   const attend_kernel *chosen = attend_kernel_find(attend_plan_kernel(plan));
   cr_assert_not_null(chosen);
   cr_expect_eq(chosen->cpu & mask, 0, "%s was chosen under a mask", chosen->name);

@@ -34,7 +34,8 @@ static void expect_refused(const char *variable, const char *value) {
 }
 
 static attend_plan *plan_under(const char *variable, const char *value, int num_threads) {
-  const attend_problem problem = some_problem();
+  const attend_kernel *named = attend_kernel_find(value);
+  const attend_problem problem = named ? attend_test_typed_for(named, some_problem()) : some_problem();
   cr_assert_eq(setenv(variable, value, 1), 0);
   return attend_test_plan(&problem, NULL, num_threads);
 }
@@ -131,10 +132,10 @@ Test(env, isa_unknown_is_refused) {
 /* --------------------------------------------------------------------------------------------------------- kernel */
 
 Test(env, kernel_is_used) {
-  const attend_problem problem = some_problem();
   const attend_kernel *other = attend_kernel_at(attend_kernel_count() - 1);
   for (size_t i = 0; i < attend_kernel_count(); i++) {
     const attend_kernel *kernel = attend_kernel_at(i);
+    const attend_problem problem = attend_test_typed_for(kernel, some_problem());
     if (!attend_test_can(kernel, &problem)) {
       expect_refused("ATTEND_KERNEL", kernel->name);
       continue;

@@ -18,9 +18,9 @@ from hot_loops import AARCH64, X86_64, disassembler, hot_loops, machine_of, on_s
 
 SHOWN = 3  # instructions of a loop
 
-# Of each machine its instruction sets, and how their registers show in a loop.
+# Of each machine its instruction sets, and how they show in a loop.
 SETS = {
-    X86_64: {"avx2": "%ymm", "avx512": "%zmm"},
+    X86_64: {"avx2": "%ymm", "avx512": "%zmm", "avx512bf16": "vdpbf16ps"},
     AARCH64: {"neon": ".4s"},
 }
 # To write a loop in C: header, flags, vector type and its lanes, load, store, multiply-add, and how many sums fit the
@@ -102,7 +102,7 @@ def main():
                 print(f"  {instruction.address:x}: {instruction.text}")
     for isa, register in wanted.items():
         count = sum(any(register in i.text for i in loop.instructions) for loop in loops)
-        print(f"{count} hot loops of {isa} ({register} registers)")
+        print(f"{count} hot loops of {isa} ({register})")
         if count == 0:
             fail("there must be some: nothing was checked")
     if bad:

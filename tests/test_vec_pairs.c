@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** Operations on pairs of 16-bit elements, and packing in pairs, of every instruction set that has them. */
-#include "kernels/scalar/reference.h"
+#include <float.h>
+
 #include "tests/vec/each_isa.h"
 #include "verify/internal.h"
 
@@ -71,6 +72,101 @@ EACH_ISA_WITH_PAIRS(zips_every_pattern) {
     }
   }
 }
+
+EACH_ISA_WITH_PAIRS(and_) {
+  uint32_t a[MOST], b[MOST], got[MOST];
+  for (int i = 0; i < v->lanes; i++) a[i] = (uint32_t)hash(5, i), b[i] = (uint32_t)hash(6, i);
+  p->both(a, b, got);
+  for (int i = 0; i < v->lanes; i++) MUST(got[i] == (a[i] & b[i]), v, "vp_and: lane %d is %08x", i, got[i]);
+}
+
+/* ------------------------------------------------------------------------------------------------------- products */
+
+/* A test of the instruction sets that multiply pairs. */
+#define EACH_ISA_WITH_PRODUCTS(name)                                                                                   \
+  static void name##_in(const attend_vec *v, const attend_vec_pairs *p);                                               \
+  EACH_ISA_WITH_PAIRS(name) {                                                                                          \
+    if (!p->dot) cr_skip_test("%s has no products of pairs", attend_isa_name(v->isa));                                 \
+    name##_in(v, p);                                                                                                   \
+  }                                                                                                                    \
+  static void name##_in(const attend_vec *v, const attend_vec_pairs *p)
+
+/* bf16 numbers of either sign between 2^-16 and 2^16, and 0. */
+static uint16_t ordinary(int64_t i) {
+  const uint64_t h = hash(7, i);
+  return h % 17 ? (uint16_t)((h & 0x8000) | (111 + h / 0x10000 % 32) << 7 | h % 128) : 0;
+}
+
+EACH_ISA_WITH_PRODUCTS(dots) {
+  for (int64_t first = 0; first < 200000; first += v->lanes) {
+    uint32_t a[MOST], b[MOST];
+    float c[MOST], got[MOST];
+    for (int i = 0; i < v->lanes; i++) {
+      const int64_t at = 4 * (first + i);
+      a[i] = pair_of(ordinary(at), ordinary(at + 1)), b[i] = pair_of(ordinary(at + 2), ordinary(at + 3));
+      c[i] = hash(8, at) % 3 ? bf16_to_f32(ordinary(~at)) * 1.7f : 0.0f;
+    }
+    p->dot(a, b, c, got);
+    for (int i = 0; i < v->lanes; i++) {
+      const double x = (double)bf16_to_f32((uint16_t)a[i]) * (double)bf16_to_f32((uint16_t)b[i]);
+      const double y = (double)bf16_to_f32((uint16_t)(a[i] >> 16)) * (double)bf16_to_f32((uint16_t)(b[i] >> 16));
+      const double expected = x + y + (double)c[i], size = fabs(x) + fabs(y) + fabs((double)c[i]);
+      MUST(fabs((double)got[i] - expected) <= 2 * 0x1p-24 * size, v, "vp_dot(%08x, %08x, %a) is %a, not %a", a[i], b[i],
+           c[i], got[i], expected);
+    }
+  }
+}
+
+/* What bodies rely on: a weight of 0, of either sign, changes no sum, unless it is denormal; NaN and Inf show. */
+EACH_ISA_WITH_PRODUCTS(dots_with_zero_and_what_is_not_finite) {
+  for (int64_t first = 0; first < 20000; first += v->lanes) {
+    uint32_t a[MOST], b[MOST];
+    float c[MOST], got[MOST];
+    for (int i = 0; i < v->lanes; i++) {
+      a[i] = first % 3 ? 0 : 0x80008000;
+      b[i] = pair_of(ordinary(first + i), ordinary(first - i));
+      c[i] = f32_from_bits((uint32_t)hash(9, first + i));
+      if (!isnormal(c[i])) c[i] = 1.0f;
+    }
+    p->dot(a, b, c, got);
+    for (int i = 0; i < v->lanes; i++) MUST(same(got[i], c[i]), v, "%a and products with 0 are %a", c[i], got[i]);
+  }
+  static const struct {
+    uint32_t a, b;
+    bool nan;
+  } cases[] = {{0x00007fc0, 0x00003f80, true},  {0x7fc00000, 0x3f800000, true},  {0x00007f80, 0x00000000, true},
+               {0x00007f80, 0x00003f80, false}, {0x3f807f80, 0x3f803f80, false}, {0x7f807f80, 0xbf803f80, true}};
+  for (size_t n = 0; n < COUNT(cases); n++) {
+    uint32_t a[MOST], b[MOST];
+    float c[MOST], got[MOST];
+    for (int i = 0; i < v->lanes; i++) a[i] = cases[n].a, b[i] = cases[n].b, c[i] = 1.0f;
+    p->dot(a, b, c, got);
+    for (int i = 0; i < v->lanes; i++)
+      MUST(cases[n].nan ? isnan(got[i]) : got[i] == INFINITY, v, "vp_dot(%08x, %08x, 1) is %a", a[i], b[i], got[i]);
+  }
+}
+
+/* Denormal numbers may be taken as 0. */
+EACH_ISA_WITH_PRODUCTS(rounds_to_nearest_even) {
+  for (int64_t first = 0; first < 400000; first += 2 * v->lanes) {
+    float x[2 * MOST];
+    uint32_t got[MOST];
+    for (int i = 0; i < 2 * v->lanes; i++) {
+      const uint64_t h = hash(10, first + i);
+      const uint32_t tail = h >> 32 & 3 ? (uint32_t)(h >> 34 & 0xffff) : 0x7fff + (uint32_t)(h >> 34 & 3); /* ties */
+      x[i] = f32_from_bits((uint32_t)h << 16 | tail);
+    }
+    p->round(x, x + v->lanes, got);
+    for (int i = 0; i < 2 * v->lanes; i++) {
+      const uint16_t is = (uint16_t)(got[i / 2] >> (i % 2 ? 16 : 0)), expected = f32_to_bf16(x[i]);
+      const uint16_t zero = signbit(x[i]) ? 0x8000 : 0;
+      MUST(isnan(x[i]) ? isnan(bf16_to_f32(is)) : is == expected || (fabsf(x[i]) < FLT_MIN && is == zero), v,
+           "vp_round(%a) is %04x, not %04x", x[i], is, expected);
+    }
+  }
+}
+
+/* -------------------------------------------------------------------------------------------------------- packing */
 
 /* Shapes of what is packed: rows, elements of a row, panel in vectors, and what is added to the least depth. */
 static const struct shape {

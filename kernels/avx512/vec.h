@@ -13,11 +13,15 @@
 
 #include "kernels/vec_contract.h"
 
-#define ATTEND_ISA_ID ATTEND_ISA_AVX512
-#define ATTEND_ISA_CPU                                                                                                 \
+#define AVX512_CPU                                                                                                     \
   (ATTEND_CPU_BIT(AVX512F) | ATTEND_CPU_BIT(AVX512BW) | ATTEND_CPU_BIT(AVX512DQ) | ATTEND_CPU_BIT(AVX512VL) |          \
    ATTEND_CPU_BIT(AVX2) | ATTEND_CPU_BIT(FMA) | ATTEND_CPU_BIT(F16C))
+
+#ifndef ATTEND_ISA_ID /* else a wider instruction set borrows what follows */
+#define ATTEND_ISA_ID ATTEND_ISA_AVX512
+#define ATTEND_ISA_CPU AVX512_CPU
 #define ATTEND_ROWS "kernels/avx512/rows.def"
+#endif
 #define LANES 16
 
 typedef __m512 vf;
@@ -183,6 +187,7 @@ ATTEND_INLINE vp vp_load_n(const uint16_t *p, int n) {
   return _mm512_maskz_loadu_epi16((__mmask32)((UINT64_C(1) << n) - 1), p);
 }
 ATTEND_INLINE void vp_store(uint32_t *p, vp v) { _mm512_storeu_si512(p, v); }
+ATTEND_INLINE vp vp_and(vp a, vp b) { return _mm512_and_si512(a, b); }
 ATTEND_INLINE void vp_transpose(vp r[LANES]) {
   vf t[LANES];
   ATTEND_UNROLL

@@ -41,13 +41,16 @@ ATTEND_OUTLINE void additive_scores(const tile_products *products, int tile, con
   }
 }
 
-/** Scores of whichever kind the problem asks for. */
-ATTEND_INLINE void compute_scores(const attend_problem *p, const tile_products *products, int tile, const float *q,
-                                  const float *k, int64_t begin, int64_t end, float *s, fetch_list *fetch) {
-  if (p->score == ATTEND_SCORE_ADDITIVE)
+/** Scores of whichever kind the problem asks for. Pairs know dot products only (ATTEND_CAN_OPERANDS). */
+ATTEND_INLINE void compute_scores(const attend_problem *p, const tile_products *products, int tile, const operand *q,
+                                  const operand *k, int64_t begin, int64_t end, float *s, fetch_list *fetch) {
+#ifndef ATTEND_PAIR_DOT
+  if (p->score == ATTEND_SCORE_ADDITIVE) {
     additive_scores(products, tile, q, k, p->head_dim, begin, end, s);
-  else
-    products->scores(tile, q, k, p->head_dim, begin, end, s, fetch);
+    return;
+  }
+#endif
+  products->scores(tile, q, k, operands(p->head_dim), begin, end, s, fetch);
 }
 
 #endif

@@ -10,8 +10,8 @@
                                             .isa = ATTEND_ISA_ID,                                                      \
                                             .cpu = ATTEND_ISA_CPU,                                                     \
                                             .can = can_,                                                               \
-                                            .compute = ATTEND_F32,                                                     \
-                                            .dtypes = ATTEND_DTYPES_ALL,                                               \
+                                            .compute = ATTEND_COMPUTE,                                                 \
+                                            .dtypes = ATTEND_DTYPES,                                                   \
                                             .q_rows = rows_,                                                           \
                                             .k_block = block_,                                                         \
                                             .scratch = id##_scratch,                                                   \

@@ -11,16 +11,17 @@
 
 /** Transposes up to LANES rows of `dim` elements: out[d * out_stride + lane] = elements 2d and 2d + 1 of rows[lane],
  * for d < depth; 0 where there is no row or no element. Stores whole vectors. */
-ATTEND_INLINE void transpose_row_pairs(const uint16_t *const rows[LANES], int count, int64_t dim, int64_t depth,
+ATTEND_INLINE void transpose_row_pairs(const void *const rows[LANES], int count, int64_t dim, int64_t depth,
                                        uint32_t *out, int64_t out_stride) {
   for (int64_t d = 0; d < depth; d += LANES) {
     const int n = (int)max_i64(0, min_i64(2 * LANES, dim - 2 * d)), steps = (int)min_i64(LANES, depth - d);
     vp r[LANES];
     if (n == 2 * LANES && count == LANES) {
       ATTEND_UNROLL
-      for (int i = 0; i < LANES; i++) r[i] = vp_load(rows[i] + 2 * d);
+      for (int i = 0; i < LANES; i++) r[i] = vp_load((const uint16_t *)rows[i] + 2 * d);
     } else {
-      for (int i = 0; i < LANES; i++) r[i] = i < count && n > 0 ? vp_load_n(rows[i] + 2 * d, n) : vp_set1(0);
+      for (int i = 0; i < LANES; i++)
+        r[i] = i < count && n > 0 ? vp_load_n((const uint16_t *)rows[i] + 2 * d, n) : vp_set1(0);
     }
     vp_transpose(r);
     if (steps == LANES) {
@@ -40,7 +41,7 @@ ATTEND_INLINE void transpose_row_pairs(const uint16_t *const rows[LANES], int co
 ATTEND_OUTLINE void pack_key_pairs(const uint16_t *k, int64_t row_stride, int64_t count, int64_t dim, int64_t depth,
                                    int panel, uint32_t *out) {
   for (int64_t key = 0; key < round_up(count, panel); key += LANES) {
-    const uint16_t *rows[LANES];
+    const void *rows[LANES];
     const int n = (int)max_i64(0, min_i64(LANES, count - key));
     for (int i = 0; i < n; i++) rows[i] = k + (key + i) * row_stride;
     transpose_row_pairs(rows, n, dim, depth, out + key / panel * panel * depth + key % panel, panel);

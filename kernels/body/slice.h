@@ -6,9 +6,9 @@
 #include "kernels/body/rows.h"
 #include "kernels/body/tile.h"
 
-/** Floats of a packed query row: with additive scores the weights of its head come behind it. */
+/** Operands of a packed query row: with additive scores the weights of its head come behind it. */
 ATTEND_INLINE int64_t packed_query(const attend_problem *p) {
-  return p->score == ATTEND_SCORE_ADDITIVE ? 2 * p->head_dim : p->head_dim;
+  return p->score == ATTEND_SCORE_ADDITIVE ? 2 * p->head_dim : operands(p->head_dim);
 }
 
 /**
@@ -16,28 +16,22 @@ ATTEND_INLINE int64_t packed_query(const attend_problem *p) {
  * the score is proportional to, queries or weights, is negated for a negative scale (score_unit()).
  */
 ATTEND_OUTLINE void pack_tile_queries(const attend_call *call, const attend_slice *slice, int64_t row, int tile,
-                                      float *q) {
+                                      operand *q) {
   const attend_problem *p = &call->problem->p;
-  const bool additive = p->score == ATTEND_SCORE_ADDITIVE;
-  const float negative = p->scale < 0.0f ? -1.0f : 1.0f, sign = additive ? 1.0f : negative;
+  const bool additive = p->score == ATTEND_SCORE_ADDITIVE, negative = p->scale < 0.0f;
   /* From the last LANES rows to the first: whole vectors are stored, and what they spill is overwritten by the next. */
   for (int first = (tile - 1) / LANES * LANES; first >= 0; first -= LANES) {
-    const void *rows[LANES];
+    const void *rows[LANES] = {NULL};
     const int n = (int)max_i64(0, min_i64(min_i64(LANES, tile - first), slice->row_end - row - first));
     for (int i = 0; i < n; i++) rows[i] = query_at(call, place_of(call, slice, row + first + i));
-    if (p->q_dtype == ATTEND_F32)
-      transpose_rows(rows, n, p->head_dim, ATTEND_F32, sign, q + first, tile);
-    else if (p->q_dtype == ATTEND_F16)
-      transpose_rows(rows, n, p->head_dim, ATTEND_F16, sign, q + first, tile);
-    else
-      transpose_rows(rows, n, p->head_dim, ATTEND_BF16, sign, q + first, tile);
+    pack_query_operands(rows, n, p->head_dim, p->q_dtype, negative && !additive, q + first, tile);
   }
   for (int first = (tile - 1) / LANES * LANES; additive && first >= 0; first -= LANES) {
-    const void *rows[LANES];
+    const void *rows[LANES] = {NULL};
     const int n = (int)max_i64(0, min_i64(min_i64(LANES, tile - first), slice->row_end - row - first));
     for (int i = 0; i < n; i++)
       rows[i] = call->tensors->score_weights + place_of(call, slice, row + first + i).head * p->head_dim;
-    transpose_rows(rows, n, p->head_dim, ATTEND_F32, negative, q + p->head_dim * tile + first, tile);
+    pack_query_operands(rows, n, p->head_dim, ATTEND_F32, negative, q + p->head_dim * tile + first, tile);
   }
 }
 

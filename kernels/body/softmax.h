@@ -14,7 +14,7 @@
 #include <float.h>
 #include <math.h>
 
-#include "kernels/body/pack.h"
+#include "kernels/body/operand.h"
 
 /** What (s - m) is multiplied by for exp2: finite, so that the greatest score's 0 stays 0 under any scale. */
 ATTEND_INLINE float exp2_factor(float unit) { return fminf(unit * 1.44269504088896340736f, FLT_MAX); }
@@ -31,26 +31,29 @@ ATTEND_INLINE float row_max(const float *s, int64_t begin, int64_t end) {
   return vf_hmax(vf_max(a, b));
 }
 
-/** s = exp(unit (s - base)) over a whole number of vectors; adds the result to *sum, lane by lane. */
+/** Turns scores, a whole number of steps, into weights exp(unit (s - base)); adds them to *sum, lane by lane. */
 ATTEND_INLINE void row_exp(float *s, int64_t begin, int64_t end, float base, float unit, vf *sum) {
   const vf shift = vf_set1(base), factor = vf_set1(exp2_factor(unit));
   vf total = *sum;
-  for (int64_t j = begin; j < end; j += LANES) {
-    const vf p = vf_exp2(vf_mul(vf_sub(vf_load(s + j), shift), factor));
-    vf_store(s + j, p);
-    total = vf_add(total, p);
+  for (int64_t j = begin; j < end; j += SCORE_STEP) {
+    vf p[PER_OPERAND];
+    ATTEND_UNROLL
+    for (int i = 0; i < PER_OPERAND; i++) p[i] = vf_exp2(vf_mul(vf_sub(vf_load(s + j + i * LANES), shift), factor));
+    total = keep_weights(s, j, p, total);
   }
   *sum = total;
 }
 
 /** The same for value_selected(): the weight of an excluded key is -0, which no attended key has. */
 ATTEND_INLINE void row_exp_selected(float *s, int64_t begin, int64_t end, float base, float unit, vf *sum) {
-  for (int64_t j = begin; j < end; j += LANES) {
-    const vf x = vf_load(s + j);
-    const vf p = vf_exp2(vf_mul(vf_sub(x, vf_set1(base)), vf_set1(exp2_factor(unit))));
-    const vf weight = vf_select(vm_gt(vf_set1(-FLT_MAX), x), vf_set1(-0.0f), p);
-    vf_store(s + j, weight);
-    *sum = vf_add(*sum, weight);
+  for (int64_t j = begin; j < end; j += SCORE_STEP) {
+    vf p[PER_OPERAND];
+    for (int i = 0; i < PER_OPERAND; i++) {
+      const vf x = vf_load(s + j + i * LANES);
+      p[i] = vf_exp2(vf_mul(vf_sub(x, vf_set1(base)), vf_set1(exp2_factor(unit))));
+      p[i] = vf_select(vm_gt(vf_set1(-FLT_MAX), x), vf_set1(-0.0f), p[i]);
+    }
+    *sum = keep_weights(s, j, p, *sum);
   }
 }
 

@@ -25,12 +25,12 @@ typedef struct streaming_layout {
 ATTEND_INLINE streaming_layout streaming_plan(const attend_resolved *problem, const attend_tiling *tiling,
                                               const tile_products *row) {
   const size_t rows = (size_t)round_up(min_i64(tiling->slice_rows, problem->rows), row->rows);
-  const size_t dim = (size_t)problem->p.head_dim;
+  const size_t depth = (size_t)operands(problem->p.head_dim), keys = (size_t)operands(row->block);
   const size_t width = (size_t)round_up(problem->p.v_head_dim, LANES);
   streaming_layout at = {0};
-  at.q = size_take(&at.total, size_add(size_mul(rows, (size_t)packed_query(&problem->p)), LANES), sizeof(float));
-  at.k = size_take(&at.total, size_mul(dim, (size_t)row->block), sizeof(float));
-  at.v = size_take(&at.total, size_mul(width, (size_t)row->block), sizeof(float));
+  at.q = size_take(&at.total, size_add(size_mul(rows, (size_t)packed_query(&problem->p)), LANES), sizeof(operand));
+  at.k = size_take(&at.total, size_mul(depth, (size_t)row->block), sizeof(operand));
+  at.v = size_take(&at.total, size_mul(width, keys), sizeof(operand));
   at.s = size_take(&at.total, (size_t)row->rows * (size_t)row->block, sizeof(float));
   at.o = size_take(&at.total, size_mul(rows, width), sizeof(float));
   at.max = size_take(&at.total, rows, sizeof(float));
@@ -66,12 +66,12 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
   const attend_problem *p = &call->problem->p;
   const int BLOCK = products->block, PANEL = products->vecs * LANES;
   const streaming_layout at = streaming_plan(call->problem, &call->tiling, products);
-  float *q = (float *)(scratch + at.q), *k = (float *)(scratch + at.k), *v = (float *)(scratch + at.v);
+  operand *q = (operand *)(scratch + at.q), *k = (operand *)(scratch + at.k), *v = (operand *)(scratch + at.v);
   float *s = (float *)(scratch + at.s), *o = (float *)(scratch + at.o);
   float *max = (float *)(scratch + at.max), *sum = (float *)(scratch + at.sum);
   key_range *ranges = (key_range *)(scratch + at.range);
   const int64_t rows = slice->row_end - slice->row_begin;
-  const int64_t dim = p->head_dim, q_stride = packed_query(p), width = round_up(p->v_head_dim, LANES);
+  const int64_t q_stride = packed_query(p), width = round_up(p->v_head_dim, LANES);
 
   attended_ranges(call, slice, ranges);
   for (int64_t i = 0; i < rows; i++) max[i] = -INFINITY;
@@ -99,14 +99,13 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
       if (begin < end && tile_attends(call, slice, slice->row_begin + row, ranges + row, p->mask ? count : looked_at,
                                       block, block + keys)) {
         if (!packed) {
-          pack_keys(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, keys, dim, PANEL, k);
-          finite = pack_values(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, keys, p->v_head_dim, PANEL,
-                               BLOCK, v);
+          pack_key_operands(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, keys, p->head_dim, PANEL, k);
+          finite = pack_value_operands(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, keys, p->v_head_dim,
+                                       PANEL, BLOCK, v);
           packed = true;
         }
-        const int64_t vectors_end = round_up(end, LANES);
-        const bool edge =
-            work || vectors_end > end || !ranges_cover(ranges + row, looked_at, block + begin, block + end);
+        const int64_t steps_end = round_up(end, SCORE_STEP);
+        const bool edge = work || steps_end > end || !ranges_cover(ranges + row, looked_at, block + begin, block + end);
         const bool selected = edge && !finite;
         float alpha[16];
         fetch_list fetch;
@@ -114,13 +113,13 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
         fetch_spread(&fetch, (end - begin + PANEL - 1) / PANEL + width / PANEL);
         compute_scores(p, products, tile, q + row * q_stride, k, begin, end, s, &fetch);
         if (edge)
-          finish_scores(call, slice, slice->row_begin + row, ranges + row, count, block, begin, vectors_end, s, BLOCK);
-        softmax_step(s, BLOCK, count, begin, vectors_end, unit, selected, max + row, sum + row * LANES, alpha);
-        if (p->dropout > 0.0f) drop_tile(call, slice, row, count, block, begin, vectors_end, s, BLOCK);
+          finish_scores(call, slice, slice->row_begin + row, ranges + row, count, block, begin, steps_end, s, BLOCK);
+        softmax_step(s, BLOCK, count, begin, steps_end, unit, selected, max + row, sum + row * LANES, alpha);
+        if (p->dropout > 0.0f) drop_tile(call, slice, row, count, block, begin, steps_end, s, BLOCK);
         if (selected)
-          value_selected(s, BLOCK, v, BLOCK, begin, end, width, PANEL, alpha, o + row * width, count);
+          value_selected((const operand *)s, BLOCK, v, BLOCK, begin, end, width, PANEL, alpha, o + row * width, count);
         else
-          products->values(tile, s, v, begin, end, width, alpha, o + row * width, &fetch);
+          products->values(tile, (const operand *)s, v, begin, end, width, alpha, o + row * width, &fetch);
       }
       if (last)
         for (int64_t i = row; i < row + count; i++)
@@ -139,7 +138,7 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
   static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
     streaming_run(call, slice, scratch, &id##_products);                                                               \
   }                                                                                                                    \
-  ATTEND_DESCRIBE(id, ATTEND_BODY_STREAMING, ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE | ATTEND_CAN_DROPOUT, rows, block)
+  ATTEND_DESCRIBE(id, ATTEND_BODY_STREAMING, ATTEND_CAN_SPLIT | ATTEND_CAN_OPERANDS, rows, block)
 #include "kernels/body/expand.h"
 
 #endif

@@ -29,12 +29,12 @@ ATTEND_INLINE three_pass_layout three_pass_plan(const attend_resolved *problem, 
   const size_t rows = (size_t)round_up(min_i64(tiling->slice_rows, problem->rows), ROWS);
   const size_t strip = (size_t)round_up(min_i64(strip_rows, (int64_t)rows), ROWS);
   const size_t keys = (size_t)round_up(min_i64(tiling->split_keys, problem->p.kv_len), BLOCK);
-  const size_t dim = (size_t)problem->p.head_dim;
+  const size_t depth = (size_t)operands(problem->p.head_dim);
   const size_t width = (size_t)round_up(problem->p.v_head_dim, LANES);
   three_pass_layout at = {0};
-  at.q = size_take(&at.total, size_add(size_mul(rows, (size_t)packed_query(&problem->p)), LANES), sizeof(float));
-  at.k = size_take(&at.total, size_mul(dim, keys), sizeof(float));
-  at.v = size_take(&at.total, size_mul(width, keys), sizeof(float));
+  at.q = size_take(&at.total, size_add(size_mul(rows, (size_t)packed_query(&problem->p)), LANES), sizeof(operand));
+  at.k = size_take(&at.total, size_mul(depth, keys), sizeof(operand));
+  at.v = size_take(&at.total, size_mul(width, keys / PER_OPERAND), sizeof(operand));
   at.s = size_take(&at.total, size_mul(strip, keys), sizeof(float));
   at.o = size_take(&at.total, size_mul(strip, width), sizeof(float));
   at.max = size_take(&at.total, strip, sizeof(float));
@@ -50,11 +50,12 @@ typedef struct three_pass {
   const tile_products *products;
   const attend_call *call;
   const attend_slice *slice;
-  float *q, *k, *v, *s, *o, *max, *sum;
+  operand *q, *k, *v;
+  float *s, *o, *max, *sum;
   key_range *range;
   uint8_t *finite;    /**< by key block: whether all its values are finite */
   int64_t first, end; /**< the keys that are packed; first is a multiple of the block */
-  int64_t dim, q_stride, width, blocks;
+  int64_t depth, q_stride, width, blocks;
 } three_pass;
 
 /** Scores of key block `b` of a tile's rows: row0 counts from the strip's first row. */
@@ -82,19 +83,19 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
   for (int64_t b = 0; b < w->blocks; b++) {
     const key_range keys = tile_keys(w, span, b);
     if (keys.end == 0) continue;
-    const int64_t block = w->first + b * BLOCK, vectors_end = round_up(keys.end, LANES);
+    const int64_t block = w->first + b * BLOCK, steps_end = round_up(keys.end, SCORE_STEP);
     const bool edge =
-        work || vectors_end > keys.end || !ranges_cover(w->range + row, count, block + keys.begin, block + keys.end);
+        work || steps_end > keys.end || !ranges_cover(w->range + row, count, block + keys.begin, block + keys.end);
     if (!edge) continue;
     if (!w->finite[b]) selected = true;
-    finish_scores(w->call, w->slice, w->slice->row_begin + row, w->range + row, count, block, keys.begin, vectors_end,
+    finish_scores(w->call, w->slice, w->slice->row_begin + row, w->range + row, count, block, keys.begin, steps_end,
                   tile_scores(w, row0, b, tile), BLOCK);
   }
   for (int r = 0; r < count; r++) {
     float max = -INFINITY;
     for (int64_t b = 0; b < w->blocks; b++) {
       const key_range keys = tile_keys(w, span, b);
-      const float m = row_max(tile_scores(w, row0, b, tile) + r * BLOCK, keys.begin, round_up(keys.end, LANES));
+      const float m = row_max(tile_scores(w, row0, b, tile) + r * BLOCK, keys.begin, round_up(keys.end, SCORE_STEP));
       if (m > max) max = m;
     }
     vf sum = vf_zero();
@@ -102,9 +103,9 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
       const key_range keys = tile_keys(w, span, b);
       float *s = tile_scores(w, row0, b, tile) + r * BLOCK;
       if (selected || w->call->problem->p.weights)
-        row_exp_selected(s, keys.begin, round_up(keys.end, LANES), exp_base(max), unit, &sum);
+        row_exp_selected(s, keys.begin, round_up(keys.end, SCORE_STEP), exp_base(max), unit, &sum);
       else
-        row_exp(s, keys.begin, round_up(keys.end, LANES), exp_base(max), unit, &sum);
+        row_exp(s, keys.begin, round_up(keys.end, SCORE_STEP), exp_base(max), unit, &sum);
     }
     w->max[row0 + r] = max * unit;
     vf_store(w->sum + (row0 + r) * LANES, sum);
@@ -140,7 +141,7 @@ ATTEND_OUTLINE void store_weights(const three_pass *w, int64_t row, int64_t row0
     const float *s = tile_scores(w, row0, b, tile) + r * BLOCK;
     float *to = out + w->first + b * BLOCK;
     for (int64_t j = keys.begin; j < keys.end; j += LANES) {
-      const vf p = vf_load(s + j);
+      const vf p = kept_weights(s, j);
       const vm excluded = vm_gt(vf_zero(), vf_div(vf_set1(1.0f), p)); /* -0 */
       vf_store_n(to + j, vf_select(excluded, vf_zero(), vf_mul(p, vf_set1(factor))), (int)min_i64(LANES, keys.end - j));
     }
@@ -156,7 +157,7 @@ ATTEND_OUTLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t
       const key_range span = range_union(w->range + row, min_i64(tile, strip_end - row));
       const key_range keys = tile_keys(w, span, b);
       float *s = tile_scores(w, row - strip, b, tile);
-      compute_scores(&w->call->problem->p, w->products, tile, w->q + row * w->q_stride, w->k + b * BLOCK * w->dim,
+      compute_scores(&w->call->problem->p, w->products, tile, w->q + row * w->q_stride, w->k + b * BLOCK * w->depth,
                      keys.begin, keys.end, s, NULL);
       row += tile;
     }
@@ -171,7 +172,8 @@ ATTEND_OUTLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t
     float *o = w->o + (row - strip) * w->width;
     for (int64_t b = 0; b < w->blocks; b++) {
       const key_range keys = tile_keys(w, span, b);
-      const float *s = tile_scores(w, row - strip, b, tile), *v = w->v + b * BLOCK * w->width;
+      const operand *s = (const operand *)tile_scores(w, row - strip, b, tile);
+      const operand *v = w->v + b * operands(BLOCK) * w->width;
       if (keys.end == 0) continue;
       if (selected) {
         value_selected(s, BLOCK, v, BLOCK, keys.begin, keys.end, w->width, PANEL, keep, o, count);
@@ -197,16 +199,16 @@ ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *
   three_pass w = {.products = products,
                   .call = call,
                   .slice = slice,
-                  .q = (float *)(scratch + at.q),
-                  .k = (float *)(scratch + at.k),
-                  .v = (float *)(scratch + at.v),
+                  .q = (operand *)(scratch + at.q),
+                  .k = (operand *)(scratch + at.k),
+                  .v = (operand *)(scratch + at.v),
                   .s = (float *)(scratch + at.s),
                   .o = (float *)(scratch + at.o),
                   .max = (float *)(scratch + at.max),
                   .sum = (float *)(scratch + at.sum),
                   .range = (key_range *)(scratch + at.range),
                   .finite = (uint8_t *)(scratch + at.finite),
-                  .dim = p->head_dim,
+                  .depth = operands(p->head_dim),
                   .q_stride = packed_query(p),
                   .width = round_up(p->v_head_dim, LANES)};
   const int64_t rows = slice->row_end - slice->row_begin;
@@ -223,9 +225,10 @@ ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *
   w.blocks = (all.end - w.first + BLOCK - 1) / BLOCK;
   for (int64_t b = 0; b < w.blocks; b++) {
     const int64_t block = w.first + b * BLOCK, keys = min_i64(BLOCK, all.end - block);
-    pack_keys(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, keys, w.dim, PANEL, w.k + b * BLOCK * w.dim);
-    w.finite[b] = pack_values(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, keys, p->v_head_dim, PANEL,
-                              BLOCK, w.v + b * BLOCK * w.width);
+    pack_key_operands(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, keys, p->head_dim, PANEL,
+                      w.k + b * BLOCK * w.depth);
+    w.finite[b] = pack_value_operands(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, keys, p->v_head_dim,
+                                      PANEL, BLOCK, w.v + b * operands(BLOCK) * w.width);
   }
   strip_rows = round_up(min_i64(strip_rows, rows), ROWS);
   for (int64_t row = 0; row < rows; row += strip_rows) three_pass_strip(&w, row, min_i64(rows, row + strip_rows));
@@ -239,8 +242,7 @@ ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *
   static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
     three_pass_run(call, slice, scratch, call->tiling.slice_rows, &id##_products);                                     \
   }                                                                                                                    \
-  ATTEND_DESCRIBE(id, ATTEND_BODY_BLOCKED,                                                                             \
-                  ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE | ATTEND_CAN_DROPOUT, rows, block)
+  ATTEND_DESCRIBE(id, ATTEND_BODY_BLOCKED, ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_OPERANDS, rows, block)
 
 #define ATTEND_TILED(id, rows, block, vecs)                                                                            \
   ATTEND_TILE_PRODUCTS(id, rows, block, vecs)                                                                          \
@@ -250,8 +252,7 @@ ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *
   static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
     three_pass_run(call, slice, scratch, call->tiling.strip_rows, &id##_products);                                     \
   }                                                                                                                    \
-  ATTEND_DESCRIBE(id, ATTEND_BODY_TILED,                                                                               \
-                  ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE | ATTEND_CAN_DROPOUT, rows, block)
+  ATTEND_DESCRIBE(id, ATTEND_BODY_TILED, ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_OPERANDS, rows, block)
 
 #include "kernels/body/expand.h"
 

@@ -11,14 +11,14 @@
 #define ATTEND_KERNELS_BODY_TILE_H
 
 #include "kernels/body/fetch.h"
-#include "kernels/body/pack.h"
+#include "kernels/body/operand.h"
 
 /**
- * Scores of ROWS queries, q[dim][ROWS], and VECS * LANES keys, the first of a panel of PANEL, k[dim][PANEL], to s, rows
- * LD apart.
+ * Scores of ROWS queries, q[depth][ROWS], and VECS * LANES keys, the first of a panel of PANEL, k[depth][PANEL], to s,
+ * rows LD apart.
  */
-ATTEND_INLINE void score_tile(const float *q, const float *k, int64_t dim, float *s, const int ROWS, const int VECS,
-                              const int PANEL, const int LD) {
+ATTEND_INLINE void score_tile(const operand *q, const operand *k, int64_t depth, float *s, const int ROWS,
+                              const int VECS, const int PANEL, const int LD) {
   vf acc[16][4];
   ATTEND_UNROLL
   for (int r = 0; r < ROWS; r++) {
@@ -27,33 +27,33 @@ ATTEND_INLINE void score_tile(const float *q, const float *k, int64_t dim, float
   }
   int64_t d = 0;
 #ifdef ATTEND_BY_ELEMENT
-  for (; d + LANES <= dim; d += LANES, q += LANES * ROWS, k += LANES * PANEL) {
-    vf row[16];
+  for (; d + LANES <= depth; d += LANES, q += LANES * ROWS, k += LANES * PANEL) {
+    vo row[16];
     ATTEND_UNROLL
-    for (int i = 0; i < ROWS; i++) row[i] = vf_load(q + i * LANES);
+    for (int i = 0; i < ROWS; i++) row[i] = vo_load(q + i * LANES);
     ATTEND_UNROLL
     for (int l = 0; l < LANES; l++) {
       ATTEND_UNROLL
       for (int c = 0; c < VECS; c++) {
-        const vf column = vf_load(k + l * PANEL + c * LANES);
+        const vo column = vo_load(k + l * PANEL + c * LANES);
         ATTEND_UNROLL
         for (int r = 0; r < ROWS; r++) {
           const int element = l * ROWS + r;
-          acc[r][c] = vf_fma_element(row[element / LANES], element % LANES, column, acc[r][c]);
+          acc[r][c] = vo_dot_element(row[element / LANES], element % LANES, column, acc[r][c]);
         }
       }
     }
   }
 #endif
-  for (; d < dim; d++, q += ROWS, k += PANEL) {
-    vf column[4];
+  for (; d < depth; d++, q += ROWS, k += PANEL) {
+    vo column[4];
     ATTEND_UNROLL
-    for (int c = 0; c < VECS; c++) column[c] = vf_load(k + c * LANES);
+    for (int c = 0; c < VECS; c++) column[c] = vo_load(k + c * LANES);
     ATTEND_UNROLL
     for (int r = 0; r < ROWS; r++) {
-      const vf row = vf_set1(q[r]);
+      const vo row = vo_set1(q[r]);
       ATTEND_UNROLL
-      for (int c = 0; c < VECS; c++) acc[r][c] = vf_fma(row, column[c], acc[r][c]);
+      for (int c = 0; c < VECS; c++) acc[r][c] = vo_dot(row, column[c], acc[r][c]);
     }
   }
   ATTEND_UNROLL
@@ -64,10 +64,10 @@ ATTEND_INLINE void score_tile(const float *q, const float *k, int64_t dim, float
 }
 
 /**
- * o = alpha * o + p v for ROWS rows, VECS * LANES columns and `keys` keys: p rows LD apart, v rows v_stride apart, o
- * rows o_stride apart.
+ * o = alpha * o + p v for ROWS rows, VECS * LANES columns and `depth` operands of keys: p rows LD apart, v rows
+ * v_stride apart, o rows o_stride apart.
  */
-ATTEND_INLINE void value_tile(const float *p, const float *v, int64_t v_stride, int64_t keys, const float *alpha,
+ATTEND_INLINE void value_tile(const operand *p, const operand *v, int64_t v_stride, int64_t depth, const float *alpha,
                               float *o, int64_t o_stride, const int ROWS, const int VECS, const int LD) {
   vf acc[16][4];
   ATTEND_UNROLL
@@ -78,30 +78,30 @@ ATTEND_INLINE void value_tile(const float *p, const float *v, int64_t v_stride, 
   }
   int64_t j = 0;
 #ifdef ATTEND_BY_ELEMENT
-  for (; j + LANES <= keys; j += LANES) {
-    vf row[16];
+  for (; j + LANES <= depth; j += LANES) {
+    vo row[16];
     ATTEND_UNROLL
-    for (int r = 0; r < ROWS; r++) row[r] = vf_load(p + r * LD + j);
+    for (int r = 0; r < ROWS; r++) row[r] = vo_load(p + r * LD + j);
     ATTEND_UNROLL
     for (int l = 0; l < LANES; l++, v += v_stride) {
       ATTEND_UNROLL
       for (int c = 0; c < VECS; c++) {
-        const vf column = vf_load(v + c * LANES);
+        const vo column = vo_load(v + c * LANES);
         ATTEND_UNROLL
-        for (int r = 0; r < ROWS; r++) acc[r][c] = vf_fma_element(row[r], l, column, acc[r][c]);
+        for (int r = 0; r < ROWS; r++) acc[r][c] = vo_dot_element(row[r], l, column, acc[r][c]);
       }
     }
   }
 #endif
-  for (; j < keys; j++, v += v_stride) {
-    vf column[4];
+  for (; j < depth; j++, v += v_stride) {
+    vo column[4];
     ATTEND_UNROLL
-    for (int c = 0; c < VECS; c++) column[c] = vf_load(v + c * LANES);
+    for (int c = 0; c < VECS; c++) column[c] = vo_load(v + c * LANES);
     ATTEND_UNROLL
     for (int r = 0; r < ROWS; r++) {
-      const vf row = vf_set1(p[r * LD + j]);
+      const vo row = vo_set1(p[r * LD + j]);
       ATTEND_UNROLL
-      for (int c = 0; c < VECS; c++) acc[r][c] = vf_fma(row, column[c], acc[r][c]);
+      for (int c = 0; c < VECS; c++) acc[r][c] = vo_dot(row, column[c], acc[r][c]);
     }
   }
   ATTEND_UNROLL
@@ -116,55 +116,55 @@ ATTEND_INLINE void value_tile(const float *p, const float *v, int64_t v_stride, 
  * for lines of `fetch`, if that is not NULL, with every panel. Of the last panel only the vectors that hold keys are
  * computed: with 66 keys on average, whole panels of 32 would compute a fifth more scores than there are.
  */
-ATTEND_INLINE void score_panels(const float *q, const float *k, int64_t dim, int64_t begin, int64_t end, float *s,
+ATTEND_INLINE void score_panels(const operand *q, const operand *k, int64_t depth, int64_t begin, int64_t end, float *s,
                                 fetch_list *fetch, const int ROWS, const int VECS, const int LD) {
   const int PANEL = VECS * LANES;
   int64_t j = begin;
   for (; j + PANEL - LANES < end; j += PANEL) {
     if (fetch) fetch_some(fetch);
-    score_tile(q, k + j * dim, dim, s + j, ROWS, VECS, PANEL, LD);
+    score_tile(q, k + j * depth, depth, s + j, ROWS, VECS, PANEL, LD);
   }
-  const float *panel = k + j * dim;
-  for (; VECS > 1 && j < end; j += LANES, panel += LANES) score_tile(q, panel, dim, s + j, ROWS, 1, PANEL, LD);
+  const operand *panel = k + j * depth;
+  for (; VECS > 1 && j < end; j += LANES, panel += LANES) score_tile(q, panel, depth, s + j, ROWS, 1, PANEL, LD);
 }
 
 /**
- * o = alpha * o + p v over the keys begin to end of a block of `block` packed keys (pack_values), for `width` columns,
- * a multiple of LANES. Asks for lines of `fetch`, if that is not NULL, with every panel.
+ * o = alpha * o + p v over the keys begin to end of a block of `block` packed keys (pack_value_operands()), for `width`
+ * columns, a multiple of LANES. begin is a multiple of the panel, and weights behind end have been made 0. Asks for
+ * lines of `fetch`, if that is not NULL, with every panel.
  */
-ATTEND_INLINE void value_panels(const float *p, const float *v, int64_t block, int64_t begin, int64_t end,
+ATTEND_INLINE void value_panels(const operand *p, const operand *v, int64_t block, int64_t begin, int64_t end,
                                 int64_t width, const float *alpha, float *o, fetch_list *fetch, const int ROWS,
                                 const int VECS, const int LD) {
-  const int64_t keys = end - begin;
+  const int64_t from = begin / PER_OPERAND, depth = operands(end) - from;
+  const operand *row = p + from;
   int64_t c = 0;
   for (; c + VECS * LANES <= width; c += VECS * LANES) {
     if (fetch) fetch_some(fetch);
-    value_tile(p + begin, v + c * block + begin * VECS * LANES, VECS * LANES, keys, alpha, o + c, width, ROWS, VECS,
+    value_tile(row, v + c * operands(block) + from * VECS * LANES, VECS * LANES, depth, alpha, o + c, width, ROWS, VECS,
                LD);
   }
   const int64_t left = (width - c) / LANES;
-  const float *at = v + c * block + begin * left * LANES;
-  if (VECS > 3 && left == 3) value_tile(p + begin, at, 3 * LANES, keys, alpha, o + c, width, ROWS, 3, LD);
-  if (VECS > 2 && left == 2) value_tile(p + begin, at, 2 * LANES, keys, alpha, o + c, width, ROWS, 2, LD);
-  if (VECS > 1 && left == 1) value_tile(p + begin, at, LANES, keys, alpha, o + c, width, ROWS, 1, LD);
+  const operand *at = v + c * operands(block) + from * left * LANES;
+  if (VECS > 3 && left == 3) value_tile(row, at, 3 * LANES, depth, alpha, o + c, width, ROWS, 3, LD);
+  if (VECS > 2 && left == 2) value_tile(row, at, 2 * LANES, depth, alpha, o + c, width, ROWS, 2, LD);
+  if (VECS > 1 && left == 1) value_tile(row, at, LANES, depth, alpha, o + c, width, ROWS, 1, LD);
 }
 
 /**
  * The same where a value is not finite and some row must not see it: a weight of -0 then means "not attended"
  * (row_exp_selected()), and is stepped over instead of multiplied.
  */
-ATTEND_OUTLINE void value_selected(const float *p, int ld, const float *v, int64_t block, int64_t begin, int64_t end,
-                                   int64_t width, int panel, const float *alpha, float *o, int rows) {
+ATTEND_OUTLINE void value_selected(const operand *p, int ld, const operand *v, int64_t block, int64_t begin,
+                                   int64_t end, int64_t width, int panel, const float *alpha, float *o, int rows) {
   for (int r = 0; r < rows; r++) {
     for (int64_t c = 0; c < width; c += LANES) {
       const int64_t start = c / panel * panel; /* the panel that holds column c, and its width */
       const int64_t stride = min_i64(panel, width - start);
-      const float *column = v + start * block + (c - start);
+      const operand *column = v + start * operands(block) + (c - start);
       vf acc = vf_mul(vf_set1(alpha[r]), vf_load(o + r * width + c));
-      for (int64_t j = begin; j < end; j++) {
-        const float weight = p[r * ld + j];
-        if (!signbit(weight)) acc = vf_fma(vf_set1(weight), vf_load(column + j * stride), acc);
-      }
+      for (int64_t j = begin / PER_OPERAND; j < operands(end); j++)
+        acc = vo_dot_selected(p[r * ld + j], column + j * stride, acc);
       vf_store(o + r * width + c, acc);
     }
   }
@@ -189,30 +189,31 @@ ATTEND_INLINE int tile_rows(int64_t left, const int ROWS) {
 typedef struct tile_products {
   int rows, block, vecs;
   /** score_panels() for a tile of `tile` rows; scores lie `block` floats apart. */
-  void (*scores)(int tile, const float *q, const float *k, int64_t dim, int64_t begin, int64_t end, float *s,
+  void (*scores)(int tile, const operand *q, const operand *k, int64_t depth, int64_t begin, int64_t end, float *s,
                  fetch_list *fetch);
   /** value_panels(), likewise. */
-  void (*values)(int tile, const float *p, const float *v, int64_t begin, int64_t end, int64_t width,
+  void (*values)(int tile, const operand *p, const operand *v, int64_t begin, int64_t end, int64_t width,
                  const float *alpha, float *o, fetch_list *fetch);
 } tile_products;
 
-ATTEND_INLINE void scores_of_tile(int tile, const float *q, const float *k, int64_t dim, int64_t begin, int64_t end,
-                                  float *s, fetch_list *fetch, const int ROWS, const int VECS, const int LD) {
+ATTEND_INLINE void scores_of_tile(int tile, const operand *q, const operand *k, int64_t depth, int64_t begin,
+                                  int64_t end, float *s, fetch_list *fetch, const int ROWS, const int VECS,
+                                  const int LD) {
   if (tile == ROWS)
-    score_panels(q, k, dim, begin, end, s, fetch, ROWS, VECS, LD);
+    score_panels(q, k, depth, begin, end, s, fetch, ROWS, VECS, LD);
   else if (ROWS > 8 && tile == 8)
-    score_panels(q, k, dim, begin, end, s, fetch, 8, VECS, LD);
+    score_panels(q, k, depth, begin, end, s, fetch, 8, VECS, LD);
   else if (ROWS > 4 && tile == 4)
-    score_panels(q, k, dim, begin, end, s, fetch, 4, VECS, LD);
+    score_panels(q, k, depth, begin, end, s, fetch, 4, VECS, LD);
   else if (ROWS > 2 && tile == 2)
-    score_panels(q, k, dim, begin, end, s, fetch, 2, VECS, LD);
+    score_panels(q, k, depth, begin, end, s, fetch, 2, VECS, LD);
   else
-    score_panels(q, k, dim, begin, end, s, fetch, 1, VECS, LD);
+    score_panels(q, k, depth, begin, end, s, fetch, 1, VECS, LD);
 }
 
-ATTEND_INLINE void values_of_tile(int tile, const float *p, const float *v, int64_t begin, int64_t end, int64_t width,
-                                  const float *alpha, float *o, fetch_list *fetch, const int ROWS, const int VECS,
-                                  const int LD) {
+ATTEND_INLINE void values_of_tile(int tile, const operand *p, const operand *v, int64_t begin, int64_t end,
+                                  int64_t width, const float *alpha, float *o, fetch_list *fetch, const int ROWS,
+                                  const int VECS, const int LD) {
   if (tile == ROWS)
     value_panels(p, v, LD, begin, end, width, alpha, o, fetch, ROWS, VECS, LD);
   else if (ROWS > 8 && tile == 8)
@@ -227,12 +228,12 @@ ATTEND_INLINE void values_of_tile(int tile, const float *p, const float *v, int6
 
 /** Defines the products of kernel row `id`, as id_products. */
 #define ATTEND_TILE_PRODUCTS(id, rows_, block_, vecs_)                                                                 \
-  ATTEND_OUTLINE void id##_scores(int tile, const float *q, const float *k, int64_t dim, int64_t begin, int64_t end,   \
-                                  float *s, fetch_list *fetch) {                                                       \
-    scores_of_tile(tile, q, k, dim, begin, end, s, fetch, rows_, vecs_, block_);                                       \
+  ATTEND_OUTLINE void id##_scores(int tile, const operand *q, const operand *k, int64_t depth, int64_t begin,          \
+                                  int64_t end, float *s, fetch_list *fetch) {                                          \
+    scores_of_tile(tile, q, k, depth, begin, end, s, fetch, rows_, vecs_, block_);                                     \
   }                                                                                                                    \
-  ATTEND_OUTLINE void id##_values(int tile, const float *p, const float *v, int64_t begin, int64_t end, int64_t width, \
-                                  const float *alpha, float *o, fetch_list *fetch) {                                   \
+  ATTEND_OUTLINE void id##_values(int tile, const operand *p, const operand *v, int64_t begin, int64_t end,            \
+                                  int64_t width, const float *alpha, float *o, fetch_list *fetch) {                    \
     values_of_tile(tile, p, v, begin, end, width, alpha, o, fetch, rows_, vecs_, block_);                              \
   }                                                                                                                    \
   static const tile_products id##_products = {rows_, block_, vecs_, id##_scores, id##_values};

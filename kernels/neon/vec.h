@@ -181,6 +181,7 @@ ATTEND_INLINE vp vp_load_n(const uint16_t *p, int n) {
   return vreinterpretq_u32_u16(vcombine_u16(low, high));
 }
 ATTEND_INLINE void vp_store(uint32_t *p, vp v) { vst1q_u32(p, v); }
+ATTEND_INLINE vp vp_and(vp a, vp b) { return vandq_u32(a, b); }
 ATTEND_INLINE void vp_transpose(vp r[LANES]) {
   vf t[LANES];
   ATTEND_UNROLL

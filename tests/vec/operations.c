@@ -125,19 +125,32 @@ static void pair_set1(uint32_t x, uint32_t *to) { vp_store(to, vp_set1(x)); }
 static void pair_load(const uint16_t *p, uint32_t *to) { vp_store(to, vp_load(p)); }
 static void pair_load_n(const uint16_t *p, int n, uint32_t *to) { vp_store(to, vp_load_n(p, n)); }
 static void pair_zip(const float *a, const float *b, uint32_t *to) { vp_store(to, vp_zip(vf_load(a), vf_load(b))); }
+static vp pair(const uint32_t *p) { return vp_load((const uint16_t *)p); }
+static void pair_and(const uint32_t *a, const uint32_t *b, uint32_t *to) { vp_store(to, vp_and(pair(a), pair(b))); }
 static void pair_transpose(const uint32_t *r, uint32_t *to) {
   vp v[LANES];
-  for (int i = 0; i < LANES; i++) v[i] = vp_load((const uint16_t *)(r + i * LANES));
+  for (int i = 0; i < LANES; i++) v[i] = pair(r + i * LANES);
   vp_transpose(v);
   for (int i = 0; i < LANES; i++) vp_store(to + i * LANES, v[i]);
 }
+
+#ifdef ATTEND_PAIR_DOT
+static void pair_dot(const uint32_t *a, const uint32_t *b, const float *c, float *to) {
+  vf_store(to, vp_dot(pair(a), pair(b), vf_load(c)));
+}
+static void pair_round(const float *a, const float *b, uint32_t *to) { vp_store(to, vp_round(vf_load(a), vf_load(b))); }
+#define PAIR_DOT .dot = pair_dot, .round = pair_round,
+#else
+#define PAIR_DOT
+#endif
 
 static const attend_vec_pairs pairs = {.set1 = pair_set1,
                                        .load = pair_load,
                                        .load_n = pair_load_n,
                                        .transpose = pair_transpose,
                                        .zip = pair_zip,
-                                       .pack_keys = pack_key_pairs,
+                                       .both = pair_and,
+                                       PAIR_DOT.pack_keys = pack_key_pairs,
                                        .pack_values = pack_value_pairs};
 #define PAIRS &pairs
 #else

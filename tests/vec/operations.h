@@ -74,6 +74,12 @@ typedef struct attend_vec_pairs {
   void (*load_n)(const uint16_t *p, int n, uint32_t *to);
   void (*transpose)(const uint32_t *r, uint32_t *to); /**< both: lanes vectors */
   void (*zip)(const float *a, const float *b, uint32_t *to);
+  void (*both)(const uint32_t *a, const uint32_t *b, uint32_t *to); /**< vp_and */
+
+  /* NULL: it has no products of pairs. */
+  void (*dot)(const uint32_t *a, const uint32_t *b, const float *c, float *to);
+  void (*round)(const float *a, const float *b, uint32_t *to);
+
   void (*pack_keys)(const uint16_t *k, int64_t row_stride, int64_t count, int64_t dim, int64_t depth, int panel,
                     uint32_t *out);
   bool (*pack_values)(const uint16_t *v, int64_t row_stride, int64_t count, int64_t dim, int64_t depth, int panel,

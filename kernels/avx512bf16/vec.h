@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** AVX-512 with products of bf16 pairs: all of avx512, and vdpbf16ps. Meanings: kernels/vec_contract.h. */
+#ifndef ATTEND_KERNELS_AVX512BF16_VEC_H
+#define ATTEND_KERNELS_AVX512BF16_VEC_H
+
+#ifndef __AVX512BF16__
+#error "this folder is compiled with the flags of kernels/avx512 and -mavx512bf16"
+#endif
+
+#define ATTEND_ISA_ID ATTEND_ISA_AVX512BF16
+#define ATTEND_ISA_CPU (AVX512_CPU | ATTEND_CPU_BIT(AVX512_BF16))
+#define ATTEND_ROWS "kernels/avx512bf16/rows.def"
+#include "kernels/avx512/vec.h"
+
+#define ATTEND_PAIR_DOT
+
+/** Both instructions take denormal numbers as 0 and give 0 for them, whatever the thread's rounding mode. */
+ATTEND_INLINE vf vp_dot(vp a, vp b, vf c) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
+ATTEND_INLINE vp vp_round(vf a, vf b) { return (vp)_mm512_cvtne2ps_pbh(b, a); }
+
+#endif

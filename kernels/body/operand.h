@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * What the products of the packed bodies multiply, so that the bodies are written once: floats, or pairs of bf16 where
+ * vec.h has a product of pairs. Packed queries, keys, values and weights are operands, of 32 bits either way; sums,
+ * scores and results are floats always. Included behind a vec.h.
+ */
+#ifndef ATTEND_KERNELS_BODY_OPERAND_H
+#define ATTEND_KERNELS_BODY_OPERAND_H
+
+#include <math.h>
+
+#include "kernels/body/pack.h"
+
+#ifdef ATTEND_PAIR_DOT
+
+#include "kernels/body/pack_pairs.h"
+
+#define ATTEND_COMPUTE ATTEND_BF16
+/** Types of q, k and v. f16 is not among them: bf16 would lose three of its bits. */
+#define ATTEND_DTYPES ATTEND_DTYPE_BIT(ATTEND_BF16)
+
+/** What bodies can do with operands beyond dot products and weighted sums. */
+#define ATTEND_CAN_OPERANDS 0
+
+typedef uint32_t operand;
+typedef vp vo;
+enum { PER_OPERAND = 2 }; /* elements */
+
+ATTEND_INLINE vo vo_load(const operand *p) { return vp_load((const uint16_t *)p); }
+ATTEND_INLINE vo vo_set1(operand x) { return vp_set1(x); }
+/** c + the products of a's and b's elements, lane by lane. */
+ATTEND_INLINE vf vo_dot(vo a, vo b, vf c) { return vp_dot(a, b, c); }
+/** The same without the elements that a weight of -0 marks as not attended: nothing of theirs shows, NaN included. */
+ATTEND_INLINE vf vo_dot_selected(operand weights, const operand *values, vf c) {
+  const operand keep = (weights & 0x8000 ? 0 : 0xffff) | (weights & 0x80000000 ? 0 : 0xffff0000);
+  return vp_dot(vp_set1(weights), vp_and(vp_set1(keep), vo_load(values)), c);
+}
+
+/**
+ * Keeps the weights of 2 LANES scores from s[j] on, for the products, in the place of scores that have been used; adds
+ * them to a row's sum. They are added up as they were rounded: a row's weights then sum up to exactly what they are
+ * divided by, so that rounding moves a result among the values but never scales it.
+ */
+ATTEND_INLINE vf keep_weights(float *s, int64_t j, const vf p[PER_OPERAND], vf sum) {
+  const vp rounded = vp_round(p[0], p[1]);
+  vp_store((operand *)s + j / 2, rounded);
+  return vp_dot(rounded, vp_set1(0x3f803f80), sum); /* pairs of 1 */
+}
+/** LANES of the weights that keep_weights() has kept. */
+ATTEND_INLINE vf kept_weights(const float *s, int64_t j) { return vf_load_bf16((const uint16_t *)s + j); }
+
+ATTEND_INLINE void pack_key_operands(const void *k, attend_dtype dtype, int64_t row_stride, int64_t count, int64_t dim,
+                                     int panel, operand *out) {
+  (void)dtype;
+  pack_key_pairs((const uint16_t *)k, row_stride, count, dim, (dim + 1) / 2, panel, out);
+}
+ATTEND_INLINE bool pack_value_operands(const void *v, attend_dtype dtype, int64_t row_stride, int64_t count,
+                                       int64_t dim, int panel, int64_t block, operand *out) {
+  (void)dtype;
+  return pack_value_pairs((const uint16_t *)v, row_stride, count, dim, (count + 1) / 2, panel, block / 2, out);
+}
+/** Transposes query rows into a tile, with another sign if `negative`. */
+ATTEND_INLINE void pack_query_operands(const void *const rows[LANES], int count, int64_t dim, attend_dtype dtype,
+                                       bool negative, operand *out, int64_t out_stride) {
+  (void)dtype;
+  transpose_row_pairs(rows, count, dim, (dim + 1) / 2, out, out_stride);
+  for (int64_t d = 0; negative && d < (dim + 1) / 2; d++)
+    for (int i = 0; i < count; i++) out[d * out_stride + i] ^= 0x80008000;
+}
+
+#else
+
+#define ATTEND_COMPUTE ATTEND_F32
+#define ATTEND_DTYPES ATTEND_DTYPES_ALL
+
+#define ATTEND_CAN_OPERANDS (ATTEND_CAN_ADDITIVE | ATTEND_CAN_DROPOUT)
+
+typedef float operand;
+typedef vf vo;
+enum { PER_OPERAND = 1 };
+
+ATTEND_INLINE vo vo_load(const operand *p) { return vf_load(p); }
+ATTEND_INLINE vo vo_set1(operand x) { return vf_set1(x); }
+ATTEND_INLINE vf vo_dot(vo a, vo b, vf c) { return vf_fma(a, b, c); }
+#ifdef ATTEND_BY_ELEMENT
+ATTEND_INLINE vf vo_dot_element(vo a, const int i, vo b, vf c) { return vf_fma_element(a, i, b, c); }
+#endif
+ATTEND_INLINE vf vo_dot_selected(operand weight, const operand *values, vf c) {
+  return signbit(weight) ? c : vf_fma(vf_set1(weight), vf_load(values), c);
+}
+
+ATTEND_INLINE vf keep_weights(float *s, int64_t j, const vf p[PER_OPERAND], vf sum) {
+  vf_store(s + j, p[0]);
+  return vf_add(sum, p[0]);
+}
+ATTEND_INLINE vf kept_weights(const float *s, int64_t j) { return vf_load(s + j); }
+
+ATTEND_INLINE void pack_key_operands(const void *k, attend_dtype dtype, int64_t row_stride, int64_t count, int64_t dim,
+                                     int panel, operand *out) {
+  pack_keys(k, dtype, row_stride, count, dim, panel, out);
+}
+ATTEND_INLINE bool pack_value_operands(const void *v, attend_dtype dtype, int64_t row_stride, int64_t count,
+                                       int64_t dim, int panel, int64_t block, operand *out) {
+  return pack_values(v, dtype, row_stride, count, dim, panel, block, out);
+}
+ATTEND_INLINE void pack_query_operands(const void *const rows[LANES], int count, int64_t dim, attend_dtype dtype,
+                                       bool negative, operand *out, int64_t out_stride) {
+  const float sign = negative ? -1.0f : 1.0f;
+  if (dtype == ATTEND_F32)
+    transpose_rows(rows, count, dim, ATTEND_F32, sign, out, out_stride);
+  else if (dtype == ATTEND_F16)
+    transpose_rows(rows, count, dim, ATTEND_F16, sign, out, out_stride);
+  else
+    transpose_rows(rows, count, dim, ATTEND_BF16, sign, out, out_stride);
+}
+
+#endif
+
+/** Scores are finished and made weights in steps of as many as fill a vector of operands. */
+enum { SCORE_STEP = PER_OPERAND * LANES };
+
+/** Operands that `elements` elements take. */
+ATTEND_INLINE int64_t operands(int64_t elements) { return (elements + PER_OPERAND - 1) / PER_OPERAND; }
+
+#endif
