@@ -155,6 +155,11 @@ attend_status attend_plan_create_tiled(const attend_problem *problem, const atte
 
 /* ------------------------------------------------------------------------------------------------------ parallel.c */
 
+/**
+ * Where a run's threads may be: the affinity mask of the calling thread. OMP_PROC_BIND binds that to a place of its
+ * own, so that its mask says nothing of its team's: then it is all places.
+ */
+void attend_usable_processors(attend_cpu_set *set);
 /** Threads where neither the caller nor the environment says: the (performance) cores this process may use. */
 int attend_default_threads(void);
 /** Whether the library was built with OpenMP. */

@@ -43,12 +43,18 @@ static attend_slice chunk_rows(const attend_plan *plan, int64_t chunk) {
   return slice;
 }
 
-static void run_item(const attend_plan *plan, attend_run_state *run, int64_t item, char *scratch) {
+/** What a part will probably take after an item, as if all the threads of its group took turns. */
+static int64_t guess_next(const attend_plan *plan, int group, int64_t item) {
+  if (plan->groups == 1) return item + plan->worthwhile;
+  return item + 1 + (int64_t)(plan->worthwhile - 1) * plan->cores[group] / plan->all_cores;
+}
+
+static void run_item(const attend_plan *plan, attend_run_state *run, int group, int64_t item, char *scratch) {
   const attend_call *call = &run->call;
   if (plan->splits == 1) {
     attend_slice slice = chunk_rows(plan, item), next;
-    const int64_t guess = item + plan->worthwhile; /* as if all threads took turns */
-    if (guess < plan->items) {
+    const int64_t guess = guess_next(plan, group, item);
+    if (guess < plan->begin[group + 1]) {
       next = chunk_rows(plan, guess);
       set_keys(plan, &next, 0);
       slice.next = &next;
@@ -72,19 +78,46 @@ static void run_item(const attend_plan *plan, attend_run_state *run, int64_t ite
   }
 }
 
-static int64_t take_item(attend_run_state *run) {
-  return atomic_fetch_add_explicit(&run->next, 1, memory_order_relaxed);
+/** Where a part takes its items: first those of its home, then those of its node's groups, then those of all others. */
+typedef struct source {
+  int home, group;
+  int tried; /* groups were, in two rounds: one for the node, one for the others */
+} source;
+
+/** The group whose caches the calling thread has at hand, or any if the system does not say. */
+static int home_group(const attend_plan *plan, int part) {
+  if (plan->groups == 1) return 0;
+  const attend_topology *machine = attend_topology_get();
+  const int cpu = attend_os_current_processor();
+  return cpu >= 0 && cpu < machine->end ? machine->processor[cpu].group : part % plan->groups;
+}
+
+/** The next item, or -1 if there is none left in any queue. */
+static int64_t take_item(const attend_plan *plan, attend_run_state *run, source *from) {
+  const attend_group *groups = attend_topology_get()->group;
+  for (; from->tried < 2 * plan->groups; from->tried++) {
+    const int group = from->group = (from->home + from->tried) % plan->groups;
+    const bool same_node = groups[group].node == groups[from->home].node;
+    if (same_node != (from->tried < plan->groups)) continue;
+    attend_queue *queue = &run->queues[group];
+    /* Only looks at another's queue while it is empty: writing would take the line from those who need it. */
+    if (from->tried && atomic_load_explicit(&queue->next, memory_order_relaxed) >= plan->begin[group + 1]) continue;
+    const int64_t item = atomic_fetch_add_explicit(&queue->next, 1, memory_order_relaxed);
+    if (item < plan->begin[group + 1]) return item;
+  }
+  return -1;
 }
 
 /** Works on items until there are none left. */
 static void run_part(const attend_plan *plan, attend_run_state *run, int part) {
   const attend_kernel *kernel = plan->choice.kernel;
   char *scratch = (char *)run + plan->parts_at + (size_t)part * plan->part_size;
+  source from = {.home = home_group(plan, part)};
   attend_thread_state before;
-  int64_t item = take_item(run);
-  if (item >= plan->items) return;
+  int64_t item = take_item(plan, run, &from);
+  if (item < 0) return;
   if (kernel->enter) kernel->enter(&before);
-  for (; item < plan->items; item = take_item(run)) run_item(plan, run, item, scratch);
+  for (; item >= 0; item = take_item(plan, run, &from)) run_item(plan, run, from.group, item, scratch);
   if (kernel->leave) kernel->leave(&before);
 }
 
@@ -105,7 +138,7 @@ static attend_status begin(const attend_plan *plan, const attend_tensors *tensor
   run->plan = plan;
   run->tensors = full;
   run->call = (attend_call){.problem = &plan->problem, .tensors = &run->tensors, .tiling = plan->choice.tiling};
-  atomic_init(&run->next, 0);
+  for (int group = 0; group < plan->groups; group++) atomic_init(&run->queues[group].next, plan->begin[group]);
   if (plan->slices_as_items) {
     attend_arrivals *arrivals = (attend_arrivals *)(void *)((char *)workspace + plan->arrivals_at);
     for (int64_t chunk = 0; chunk < plan->items / plan->splits; chunk++) atomic_init(&arrivals[chunk], 0);
@@ -168,11 +201,7 @@ attend_status attend_plan_run(const attend_plan *plan, const attend_tensors *ten
   return status;
 }
 
-/**
- * Where a run's threads may be: the affinity mask. OMP_PROC_BIND binds the calling thread to a place of its own, so
- * that its mask says nothing of its team's: then it is all places.
- */
-static void usable_processors(attend_cpu_set *set) {
+void attend_usable_processors(attend_cpu_set *set) {
   attend_os_get_affinity(set);
 #ifdef _OPENMP
   if (omp_get_proc_bind() == omp_proc_bind_false) return;
@@ -189,7 +218,7 @@ static void usable_processors(attend_cpu_set *set) {
 int attend_default_threads(void) {
   attend_cpu_set usable;
   int cores[ATTEND_MOST_GROUPS];
-  usable_processors(&usable);
+  attend_usable_processors(&usable);
   int threads = attend_limit_cores(attend_place(attend_topology_get(), &usable, 0, cores));
   return threads > ATTEND_MOST_THREADS ? ATTEND_MOST_THREADS : threads;
 }

@@ -28,3 +28,27 @@ int attend_place(const attend_topology *topology, const attend_cpu_set *allowed,
   if (sum < wanted) sum = attend_count_cores(topology, NULL, false, cores);
   return sum;
 }
+
+/** part / whole of `items`, of which there may be 2^62: exact to the item where that matters. */
+static int64_t share(int64_t items, int part, int whole) { return items / whole * part + items % whole * part / whole; }
+
+void attend_deal(int64_t items, int64_t together, const int *cores, int groups, int64_t *begin) {
+  int sum = 0, with_cores = 0, before = 0;
+  for (int g = 0; g < groups; g++) sum += cores[g], with_cores += cores[g] > 0;
+  const int64_t flocks = items / together;
+  begin[0] = 0;
+  for (int g = 0; g < groups; g++) {
+    before += cores[g];
+    begin[g + 1] = share(items, before, sum);
+    if (flocks >= with_cores) begin[g + 1] = (begin[g + 1] + together / 2) / together * together;
+    if (before == sum || begin[g + 1] > items) begin[g + 1] = items;
+  }
+}
+
+int attend_group_of_part(int part, int parts, const int *cores, int groups) {
+  int sum = 0, g = 0;
+  for (int i = 0; i < groups; i++) sum += cores[i];
+  int64_t core = (int64_t)part * sum / parts;
+  while (core >= cores[g]) core -= cores[g++];
+  return g;
+}

@@ -56,6 +56,22 @@ static int worthwhile_threads(const attend_plan *plan) {
 
 static int64_t divide_up(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
+/** Deals the items out to the groups of cores that share a cache, heads together. */
+static void deal(attend_plan *plan) {
+  const attend_topology *machine = attend_topology_get();
+  plan->groups = plan->worthwhile > 1 ? machine->groups : 1;
+  if (plan->groups > 1) {
+    attend_cpu_set usable;
+    attend_usable_processors(&usable);
+    plan->all_cores = attend_place(machine, &usable, plan->threads, plan->cores);
+  } else {
+    plan->all_cores = plan->cores[0] = 1;
+  }
+  /* Slices of one chunk read different keys, but their results are merged: better where they were made. */
+  const int64_t together = plan->head_chunks * (plan->slices_as_items ? plan->splits : 1);
+  attend_deal(plan->items, together, plan->cores, plan->groups, plan->begin);
+}
+
 /** Cuts the work up and lays the workspace out. */
 static attend_status lay_out(attend_plan *plan) {
   const attend_resolved *r = &plan->problem;
@@ -66,11 +82,13 @@ static attend_status lay_out(attend_plan *plan) {
   const int64_t chunks = r->p.batch * r->p.kv_heads * plan->head_chunks;
   plan->slices_as_items = plan->splits > 1 && chunks < enough;
   plan->items = plan->slices_as_items ? chunks * plan->splits : chunks;
+  plan->worthwhile = worthwhile_threads(plan);
+  deal(plan);
 
   size_t partial_floats = size_mul((size_t)tiling->slice_rows, (size_t)attend_partial_stride(r->p.v_head_dim));
   size_t chunk_partials = size_mul(size_mul(partial_floats, (size_t)plan->splits), sizeof(float));
   size_t total = 0;
-  size_take(&total, 1, sizeof(attend_run_state));
+  size_take(&total, 1, sizeof(attend_run_state) + (size_t)plan->groups * sizeof(attend_queue));
   if (plan->slices_as_items) {
     plan->arrivals_at = size_take(&total, (size_t)chunks, sizeof(attend_arrivals));
     plan->partials_at = size_take(&total, (size_t)chunks, chunk_partials);
@@ -84,7 +102,6 @@ static attend_status lay_out(attend_plan *plan) {
     return attend_fail(ATTEND_ERROR_OVERFLOW, "kernel %s would need a workspace of more than %td bytes",
                        plan->choice.kernel->name, PTRDIFF_MAX);
   plan->split_stride = (int64_t)partial_floats;
-  plan->worthwhile = worthwhile_threads(plan);
   return ATTEND_OK;
 }
 
@@ -215,6 +232,7 @@ size_t attend_plan_explain(const attend_plan *plan, char *buffer, size_t size) {
          plural(tiling->slice_rows));
   if (plan->splits > 1)
     append(&t, ", keys split in %" PRId64 " by %" PRId64 " and merged", plan->splits, tiling->split_keys);
+  if (plan->groups > 1) append(&t, ", dealt out to %d groups of cores", plan->groups);
   append(&t, "; %d of %d thread%s, workspace %zu bytes", plan->worthwhile, plan->threads, plural(plan->threads),
          plan->workspace_size);
   return t.length;

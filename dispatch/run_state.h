@@ -10,12 +10,17 @@
 /** Slices of a chunk that are done. */
 typedef atomic_int_fast32_t attend_arrivals;
 
+/** Items that are handed out, alone on its cache line: every part writes it. */
+typedef struct attend_queue {
+  _Alignas(64) atomic_int_fast64_t next; /**< item to hand out */
+} attend_queue;
+
 /** The head of a workspace. */
 typedef struct attend_run_state {
   _Alignas(64) const attend_plan *plan; /**< whose run was begun */
   attend_tensors tensors;
   attend_call call;
-  _Alignas(64) atomic_int_fast64_t next; /**< item to hand out, alone on its cache line: every part writes it */
+  attend_queue queues[]; /**< one for each of plan->groups */
 } attend_run_state;
 
 #endif

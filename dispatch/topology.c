@@ -132,6 +132,11 @@ const attend_topology *attend_topology_get(void) {
   return &machine;
 }
 
+void attend_topology_set_test_machine(const attend_topology *topology) {
+  attend_once(&once, detect);
+  machine = *topology;
+}
+
 int attend_limit_cores(int cores) {
   const int quota = attend_topology_get()->quota;
   return quota && quota < cores ? quota : cores;

@@ -77,6 +77,9 @@ typedef struct attend_topology {
 /** The machine this process runs on, detected once. */
 const attend_topology *attend_topology_get(void);
 
+/** For tests: another machine takes its place. Not thread-safe. */
+void attend_topology_set_test_machine(const attend_topology *topology);
+
 /** Physical cores the calling thread may use now, by its affinity mask and the control group's quota; at least 1. */
 int attend_allowed_cores(void);
 /** `cores`, but no more than the control group's quota allows. */
@@ -109,5 +112,15 @@ int attend_count_cores(const attend_topology *topology, const attend_cpu_set *se
  */
 int attend_place(const attend_topology *topology, const attend_cpu_set *allowed, int threads,
                  int cores[ATTEND_MOST_GROUPS]);
+
+/**
+ * Deals `items` items out to groups in proportion to their cores: group g begins with those from begin[g] on, up to
+ * begin[g + 1]. `together` neighbours, which read the same keys and values, stay in one group, unless there are fewer
+ * such flocks than groups that have cores.
+ */
+void attend_deal(int64_t items, int64_t together, const int *cores, int groups, int64_t *begin);
+
+/** The group that a part belongs to where nothing else is known: parts spread evenly over the cores, in their order. */
+int attend_group_of_part(int part, int parts, const int *cores, int groups);
 
 #endif

@@ -335,6 +335,12 @@ ATTEND_API attend_status attend_plan_run(const attend_plan *plan, const attend_t
  * 3. When all parts have returned, the outputs are complete.
  *
  * `parts` is at most attend_plan_max_parts(). Calls for one run that name different `parts` are not allowed.
+ *
+ * On a machine with several caches that cores share, or several memory (NUMA) nodes, each of them has its own heads to
+ * begin with, the same in every run of a plan. A part asks the system where its thread is just then and begins with the
+ * heads of that cache, goes on with those of the same node, and helps with the others last. So `part` numbers mean
+ * nothing, and threads need not be bound; but bound threads find the keys and values of a head where they left them,
+ * and memory that such a thread touched first is on its own node.
  */
 ATTEND_API attend_status attend_plan_begin(const attend_plan *plan, const attend_tensors *tensors, void *workspace,
                                            size_t workspace_size);
