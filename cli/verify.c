@@ -13,6 +13,7 @@
 #include "cli/json.h"
 #include "cli/options.h"
 #include "dispatch/dispatch.h"
+#include "layers/softmax.h"
 
 /* As many as it takes to pass 2,000 with the scalar kernels alone, named cases included, a few times over. */
 #define DEFAULT_CASES 1000
@@ -27,7 +28,9 @@ static const char help[] =
     "\n"
     "Proves every kernel that runs here against a plain reference in double precision, on named cases (each semantic\n"
     "alone and combined, in every element type) and on random ones. Buffers lie against guard pages, everything that\n"
-    "is not attended is NaN, and each case is run several ways that must give the same bits.\n"
+    "is not attended is NaN, and each case is run several ways that must give the same bits. Masked softmax "
+    "(softmax_*)\n"
+    "is proved on random cases of its own.\n"
     "\n"
     "  --kernel GLOB  only kernels whose name matches, '*avx2*' for example\n"
     "  --dtype T      all tensors of this type: f32, f16 or bf16\n"
@@ -62,7 +65,9 @@ typedef struct arguments {
 /* What came of the cases of a kernel. */
 enum { REASONS = 8, PRINTED_FAILURES = 10 };
 typedef struct tally {
-  const attend_kernel *kernel;
+  const char *name;
+  const attend_kernel *kernel;          /* NULL: it is the next one */
+  const attend_softmax_kernel *softmax; /* takes part in the random cases, with one of its own from the same seed */
   int64_t passed, failed, skipped;
   double error[2], plain[2]; /* where out is f32, and where it has 16 bits; negative: no such case */
   double share;
@@ -159,26 +164,26 @@ static void count_reason(tally *t, const char *text) {
   t->skipped++;
 }
 
-static void count_result(tally *t, const attend_verify_case *c, const attend_verify_result *r) {
+static void count_result(tally *t, const attend_verify_result *r) {
   if (r->status == ATTEND_VERIFY_SKIPPED) {
     count_reason(t, r->message);
     return;
   }
-  const attend_dtype out = c->problem.out_dtype ? c->problem.out_dtype : c->problem.q_dtype;
-  const int wide = out == ATTEND_F32 ? 0 : 1;
+  const int wide = r->out_dtype == ATTEND_F32 ? 0 : 1;
   ++*(r->status == ATTEND_VERIFY_PASSED ? &t->passed : &t->failed);
   if (r->error > t->error[wide]) t->error[wide] = r->error;
   if (r->plain_error > t->plain[wide]) t->plain[wide] = r->plain_error;
   if (r->share > t->share) t->share = r->share;
 }
 
-/* Kernels that match. */
+/* Kernels that match, of attention and of masked softmax. */
 static size_t choose_kernels(const char *glob, tally *tallies) {
   size_t count = 0;
-  for (size_t i = 0; i < attend_kernel_count(); i++) {
-    const attend_kernel *kernel = attend_kernel_at(i);
-    if (fnmatch(glob, kernel->name, 0) == 0)
-      tallies[count++] = (tally){.kernel = kernel, .error = {-1, -1}, .plain = {-1, -1}};
+  for (size_t i = 0; i < attend_kernel_count() + attend_softmax_kernel_count(); i++) {
+    tally t = {.kernel = attend_kernel_at(i), .error = {-1, -1}, .plain = {-1, -1}};
+    if (!t.kernel) t.softmax = attend_softmax_kernel_at(i - attend_kernel_count());
+    t.name = t.kernel ? t.kernel->name : t.softmax->name;
+    if (fnmatch(glob, t.name, 0) == 0) tallies[count++] = t;
   }
   return count;
 }
@@ -195,12 +200,12 @@ static void print_error(double error) {
 static void print_tallies(const tally *tallies, size_t count) {
   int width = (int)strlen("kernel");
   for (size_t i = 0; i < count; i++)
-    if ((int)strlen(tallies[i].kernel->name) > width) width = (int)strlen(tallies[i].kernel->name);
+    if ((int)strlen(tallies[i].name) > width) width = (int)strlen(tallies[i].name);
   printf("%-*s  %6s  %6s  %7s  %9s  %9s  %9s  %9s  %10s\n", width, "kernel", "passed", "failed", "skipped", "error f32",
          "plain", "error 16", "plain", "of allowed");
   for (size_t i = 0; i < count; i++) {
     const tally *t = &tallies[i];
-    printf("%-*s  %6" PRId64 "  %6" PRId64 "  %7" PRId64, width, t->kernel->name, t->passed, t->failed, t->skipped);
+    printf("%-*s  %6" PRId64 "  %6" PRId64 "  %7" PRId64, width, t->name, t->passed, t->failed, t->skipped);
     for (int wide = 0; wide < 2; wide++) print_error(t->error[wide]), print_error(t->plain[wide]);
     printf("  %9.0f%%\n", 100 * t->share);
     for (int r = 0; r < REASONS && t->reasons[r].count; r++)
@@ -210,7 +215,7 @@ static void print_tallies(const tally *tallies, size_t count) {
 
 static cJSON *tally_json(const tally *t) {
   cJSON *item = cJSON_CreateObject();
-  cJSON_AddStringToObject(item, "kernel", t->kernel->name);
+  cJSON_AddStringToObject(item, "kernel", t->name);
   cJSON_AddNumberToObject(item, "passed", (double)t->passed);
   cJSON_AddNumberToObject(item, "failed", (double)t->failed);
   cJSON_AddNumberToObject(item, "skipped", (double)t->skipped);
@@ -218,7 +223,7 @@ static cJSON *tally_json(const tally *t) {
   for (int wide = 0; wide < 2; wide++)
     if (t->error[wide] >= 0) {
       cJSON_AddNumberToObject(item, names[wide][0], t->error[wide]);
-      cJSON_AddNumberToObject(item, names[wide][1], t->plain[wide]);
+      if (t->plain[wide] >= 0) cJSON_AddNumberToObject(item, names[wide][1], t->plain[wide]);
     }
   cJSON_AddNumberToObject(item, "share_of_allowed", t->share);
   cJSON *reasons = cJSON_AddArrayToObject(item, "reasons");
@@ -247,7 +252,7 @@ static void report_failure(const tally *t, const attend_verify_result *result, c
   }
   if (progress) fputs("\r\033[K", stderr);
   printf("FAILED %s\n", result->message);
-  if (t->failed == PRINTED_FAILURES) printf("  further failures of %s are counted, not printed\n", t->kernel->name);
+  if (t->failed == PRINTED_FAILURES) printf("  further failures of %s are counted, not printed\n", t->name);
   fflush(stdout);
 }
 
@@ -266,8 +271,13 @@ static bool verify_all(const arguments *a, const attend_env *env, tally *tallies
     if (progress && done % 10 == 0) fprintf(stderr, "\r%" PRId64 " of %" PRId64 " cases", done, cases);
     ok = attend_verify_prepare(v, &c);
     for (size_t i = 0; ok && i < count; i++) {
-      attend_verify_run(v, tallies[i].kernel, result);
-      count_result(&tallies[i], &c, result);
+      if (tallies[i].kernel)
+        attend_verify_run(v, tallies[i].kernel, result);
+      else if (strcmp(c.name, "random") == 0)
+        attend_verify_softmax(tallies[i].softmax, env->isa, c.seed, a->dtype, result);
+      else
+        continue;
+      count_result(&tallies[i], result);
       if (result->status == ATTEND_VERIFY_FAILED) report_failure(&tallies[i], result, failures, progress);
     }
   }
@@ -284,7 +294,7 @@ int cmd_verify(int argc, char **argv) {
   attend_env env;
   const attend_status read = attend_env_read(&env);
   if (read != ATTEND_OK) return attend_cli_library_error(read);
-  tally *tallies = calloc(attend_kernel_count(), sizeof *tallies), all = {0};
+  tally *tallies = calloc(attend_kernel_count() + attend_softmax_kernel_count(), sizeof *tallies), all = {0};
   if (!tallies) return attend_cli_error("no memory for the results");
   const size_t count = choose_kernels(a.kernel, tallies);
   if (count == 0) {

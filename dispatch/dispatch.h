@@ -47,6 +47,8 @@ size_t attend_kernel_count(void);
 /** Kernels in table order: widest ISA first, scalar last. */
 const attend_kernel *attend_kernel_at(size_t index);
 const attend_kernel *attend_kernel_find(const char *name);
+/** Whether what needs an ISA and the features `cpu` can run on this processor, as attend_kernel_runnable(). */
+bool attend_isa_runnable(attend_isa isa, uint64_t cpu, attend_isa highest, char *why, size_t why_size);
 /** Whether it can run on this processor under ATTEND_ISA's limit `highest`; if not and `why` is given, the reason. */
 bool attend_kernel_runnable(const attend_kernel *kernel, attend_isa highest, char *why, size_t why_size);
 /** Whether it can do a problem; if not and `why` is given, the reason. */
@@ -113,6 +115,18 @@ attend_status attend_resolve(const attend_problem *problem, attend_resolved *res
 static inline bool attend_is_empty(const attend_resolved *problem) {
   return problem->p.batch == 0 || problem->rows == 0;
 }
+/**
+ * Checks the strides of a (batch, heads, length, dim) tensor of elements of so many bytes, and fills them in: all 0 is
+ * contiguous. Rows that are to be `disjoint` must not share an element.
+ */
+attend_status attend_resolve_strides(const char *name, const int64_t extent[4], size_t element, bool disjoint,
+                                     attend_strides *strides);
+/** Those of a mask or bias: 0 broadcasts. */
+attend_status attend_resolve_strides4(const char *name, const int64_t extent[4], size_t element,
+                                      attend_strides4 *strides);
+/** ATTEND_ERROR_INVALID_ARGUMENT at the first of `count` lengths that is not from 0 to `most`, a field's value. */
+attend_status attend_check_lengths(const char *name, const int32_t *lengths, int64_t count, const char *field,
+                                   int64_t most);
 /** A tensor of the caller's: its name, and the size of an element, to a multiple of which it must be aligned. */
 typedef struct attend_address {
   const char *name;

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "dispatch/dispatch.h"
 
@@ -137,21 +138,20 @@ static attend_status finish_layout(layout *l, bool disjoint) {
   return status == ATTEND_OK && disjoint ? check_disjoint(l) : status;
 }
 
-/** A (batch, heads, length, dim) tensor. All strides 0 stand for contiguous. */
-static attend_status resolve_rows(layout l, attend_strides *s, bool disjoint) {
+attend_status attend_resolve_strides(const char *name, const int64_t extent[4], size_t element, bool disjoint,
+                                     attend_strides *s) {
+  layout l = {.name = name, .stride = {s->batch, s->head, s->row, 1}, .element = element};
   attend_status status = ATTEND_OK;
-  if (s->batch == 0 && s->head == 0 && s->row == 0 && !has_no_element(&l))
-    status = make_contiguous(&l);
-  else
-    l.stride[0] = s->batch, l.stride[1] = s->head, l.stride[2] = s->row, l.stride[3] = 1;
+  memcpy(l.extent, extent, sizeof l.extent);
+  if (s->batch == 0 && s->head == 0 && s->row == 0 && !has_no_element(&l)) status = make_contiguous(&l);
   if (status == ATTEND_OK) status = finish_layout(&l, disjoint);
   *s = (attend_strides){l.stride[0], l.stride[1], l.stride[2]};
   return status;
 }
 
-/** A (B, Hq, Lq, Lk) mask or bias: a stride of 0 broadcasts. */
-static attend_status resolve_scores(layout l, attend_strides4 *s) {
-  l.stride[0] = s->batch, l.stride[1] = s->head, l.stride[2] = s->query, l.stride[3] = s->key;
+attend_status attend_resolve_strides4(const char *name, const int64_t extent[4], size_t element, attend_strides4 *s) {
+  layout l = {.name = name, .stride = {s->batch, s->head, s->query, s->key}, .element = element};
+  memcpy(l.extent, extent, sizeof l.extent);
   attend_status status = finish_layout(&l, false);
   *s = (attend_strides4){l.stride[0], l.stride[1], l.stride[2], l.stride[3]};
   return status;
@@ -166,16 +166,16 @@ static attend_status check_contiguous(layout l) {
 
 static attend_status resolve_layouts(attend_problem *p) {
   const int64_t b = p->batch, hq = p->q_heads, hkv = p->kv_heads, lq = p->q_len, lk = p->kv_len;
-  const size_t q_size = attend_dtype_size(p->q_dtype), kv_size = attend_dtype_size(p->kv_dtype);
-  attend_status s = resolve_rows((layout){"q", {b, hq, lq, p->head_dim}, {0}, q_size}, &p->q_strides, false);
-  if (s == ATTEND_OK) s = resolve_rows((layout){"k", {b, hkv, lk, p->head_dim}, {0}, kv_size}, &p->k_strides, false);
-  if (s == ATTEND_OK) s = resolve_rows((layout){"v", {b, hkv, lk, p->v_head_dim}, {0}, kv_size}, &p->v_strides, false);
-  if (s == ATTEND_OK)
-    s = resolve_rows((layout){"out", {b, hq, lq, p->v_head_dim}, {0}, attend_dtype_size(p->out_dtype)}, &p->out_strides,
-                     true);
-  if (s == ATTEND_OK && p->mask) s = resolve_scores((layout){"mask", {b, hq, lq, lk}, {0}, 1}, &p->mask_strides);
+  const int64_t q[] = {b, hq, lq, p->head_dim}, k[] = {b, hkv, lk, p->head_dim}, v[] = {b, hkv, lk, p->v_head_dim};
+  const int64_t out[] = {b, hq, lq, p->v_head_dim}, scores[] = {b, hq, lq, lk};
+  const size_t kv_size = attend_dtype_size(p->kv_dtype);
+  attend_status s = attend_resolve_strides("q", q, attend_dtype_size(p->q_dtype), false, &p->q_strides);
+  if (s == ATTEND_OK) s = attend_resolve_strides("k", k, kv_size, false, &p->k_strides);
+  if (s == ATTEND_OK) s = attend_resolve_strides("v", v, kv_size, false, &p->v_strides);
+  if (s == ATTEND_OK) s = attend_resolve_strides("out", out, attend_dtype_size(p->out_dtype), true, &p->out_strides);
+  if (s == ATTEND_OK && p->mask) s = attend_resolve_strides4("mask", scores, 1, &p->mask_strides);
   if (s == ATTEND_OK && p->bias_dtype)
-    s = resolve_scores((layout){"bias", {b, hq, lq, lk}, {0}, attend_dtype_size(p->bias_dtype)}, &p->bias_strides);
+    s = attend_resolve_strides4("bias", scores, attend_dtype_size(p->bias_dtype), &p->bias_strides);
   if (s == ATTEND_OK && p->kv_lengths == ATTEND_LENGTHS_PER_QUERY)
     s = check_contiguous((layout){"kv_lengths", {1, 1, b, lq}, {0}, sizeof(int32_t)});
   if (s == ATTEND_OK && p->score == ATTEND_SCORE_ADDITIVE)

@@ -30,19 +30,23 @@ const attend_kernel *attend_kernel_find(const char *name) {
   return NULL;
 }
 
-bool attend_kernel_runnable(const attend_kernel *kernel, attend_isa highest, char *why, size_t why_size) {
-  uint64_t missing = (kernel->cpu | attend_isa_features(kernel->isa)) & ~attend_cpu_get()->usable;
+bool attend_isa_runnable(attend_isa isa, uint64_t cpu, attend_isa highest, char *why, size_t why_size) {
+  uint64_t missing = (cpu | attend_isa_features(isa)) & ~attend_cpu_get()->usable;
   if (missing) {
     attend_cpu_feature feature = (attend_cpu_feature)__builtin_ctzll(missing);
     if (why)
       snprintf(why, why_size, "needs %s: %s", attend_cpu_feature_name(feature), attend_cpu_unusable_reason(feature));
     return false;
   }
-  if (attend_isa_rank(kernel->isa) > attend_isa_rank(highest)) {
+  if (attend_isa_rank(isa) > attend_isa_rank(highest)) {
     if (why) snprintf(why, why_size, "ATTEND_ISA allows %s at most", attend_isa_name(highest));
     return false;
   }
   return true;
+}
+
+bool attend_kernel_runnable(const attend_kernel *kernel, attend_isa highest, char *why, size_t why_size) {
+  return attend_isa_runnable(kernel->isa, kernel->cpu, highest, why, why_size);
 }
 
 static bool takes_dtype(const attend_kernel *kernel, const char *what, attend_dtype dtype, char *why, size_t why_size) {

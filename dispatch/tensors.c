@@ -8,15 +8,15 @@
 /* Fields that the first release has. */
 #define FIRST_SIZE (offsetof(attend_tensors, weights) + sizeof(float *))
 
-static attend_status check_lengths(const attend_problem *p, const int32_t *lengths) {
-  int64_t count = p->kv_lengths == ATTEND_LENGTHS_PER_BATCH ? p->batch : p->batch * p->q_len;
+attend_status attend_check_lengths(const char *name, const int32_t *lengths, int64_t count, const char *field,
+                                   int64_t most) {
   int bad = 0;
-  for (int64_t i = 0; i < count; i++) bad |= (lengths[i] < 0) | (lengths[i] > p->kv_len);
+  for (int64_t i = 0; i < count; i++) bad |= (lengths[i] < 0) | (lengths[i] > most);
   if (!bad) return ATTEND_OK;
   int64_t i = 0;
-  while (lengths[i] >= 0 && lengths[i] <= p->kv_len) i++;
-  return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
-                     "kv_lengths[%" PRId64 "] is %" PRId32 ", expected 0 to kv_len %" PRId64, i, lengths[i], p->kv_len);
+  while (lengths[i] >= 0 && lengths[i] <= most) i++;
+  return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "%s[%" PRId64 "] is %" PRId32 ", expected 0 to %s %" PRId64, name,
+                     i, lengths[i], field, most);
 }
 
 attend_status attend_check_addresses(const attend_address *addresses, size_t count) {
@@ -79,7 +79,10 @@ attend_status attend_check_tensors(const attend_resolved *problem, const attend_
   if (t.reserved)
     return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "reserved is %" PRIu32 ", expected 0: use ATTEND_TENSORS_INIT",
                        t.reserved);
-  if (t.kv_lengths && (status = check_lengths(p, t.kv_lengths)) != ATTEND_OK) return status;
+  const int64_t count = p->kv_lengths == ATTEND_LENGTHS_PER_BATCH ? p->batch : p->batch * p->q_len;
+  if (t.kv_lengths &&
+      (status = attend_check_lengths("kv_lengths", t.kv_lengths, count, "kv_len", p->kv_len)) != ATTEND_OK)
+    return status;
   *full = t;
   return ATTEND_OK;
 }

@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "attend/attend.h"
+#include "attend/layers.h"
 
 /** Processor features, as bit numbers of a 64-bit set, and instruction sets. kernels/cpu.def is the table of both. */
 typedef enum attend_cpu_feature {
@@ -134,5 +134,15 @@ typedef struct attend_kernel {
   void (*enter)(attend_thread_state *before);
   void (*leave)(const attend_thread_state *before);
 } attend_kernel;
+
+/** A masked softmax, for all element types: named softmax_f32__isa. */
+typedef struct attend_softmax_kernel {
+  const char *name;
+  attend_isa isa;
+  uint64_t cpu; /**< features it needs, ATTEND_CPU_BIT(...) */
+
+  /** Computes rows begin to end of all B H R. The problem has no field at its default value any more. */
+  void (*run)(const attend_softmax_problem *problem, const attend_softmax_tensors *tensors, int64_t begin, int64_t end);
+} attend_softmax_kernel;
 
 #endif

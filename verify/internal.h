@@ -3,6 +3,7 @@
 #ifndef ATTEND_VERIFY_INTERNAL_H
 #define ATTEND_VERIFY_INTERNAL_H
 
+#include "kernels/convert.h"
 #include "verify/verify.h"
 
 /* ------------------------------------------------------------------------------------------------- random numbers */
@@ -45,6 +46,19 @@ bool attend_guarded_intact(const attend_guarded *g, unsigned char fill);
 bool attend_guarded_near(const attend_guarded *g, const void *address, ptrdiff_t *at);
 void attend_guarded_free(attend_guarded *g);
 
+/* ------------------------------------------------------------------------------------------------------- astray.c */
+
+/** The signal that stopped a call, and the address it is about; 0 for none. */
+typedef struct attend_verify_signal {
+  int number;
+  void *address;
+} attend_verify_signal;
+
+/** Calls a function that may go astray. One thread at a time in the whole process. */
+attend_verify_signal attend_verify_call(void (*call)(void *context), void *context);
+/** Whether a call was stopped for touching a buffer or what is around it; and at which byte counted from the buffer. */
+bool attend_verify_touched(attend_verify_signal s, const attend_guarded *buffer, ptrdiff_t *at);
+
 /* ------------------------------------------------------------------------------------------------------ tensors.c */
 
 enum {
@@ -85,6 +99,12 @@ bool attend_verify_fill(attend_verify_data *data, const attend_verify_case *c);
 /** Fills the outputs anew before a run. */
 void attend_verify_clear_outputs(attend_verify_data *data);
 void attend_verify_data_free(attend_verify_data *data);
+
+static inline void attend_verify_store(void *tensor, attend_dtype dtype, int64_t index, float value) {
+  if (dtype == ATTEND_F32) ((float *)tensor)[index] = value;
+  if (dtype == ATTEND_F16) ((uint16_t *)tensor)[index] = f32_to_f16(value);
+  if (dtype == ATTEND_BF16) ((uint16_t *)tensor)[index] = f32_to_bf16(value);
+}
 
 static inline size_t attend_verify_dtype_size(attend_dtype dtype) { return dtype == ATTEND_F32 ? 4 : 2; }
 

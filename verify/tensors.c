@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/convert.h"
 #include "kernels/scalar/reference.h"
 #include "verify/internal.h"
 
@@ -55,12 +54,6 @@ static bool place_view(attend_verify_data *data, int which, view v, size_t size,
 static bool place_contiguous(attend_verify_data *data, int which, int64_t count, size_t size, uint64_t key,
                              void **first) {
   return place_view(data, which, (view){{1, 1, 1, count}, {0, 0, 0, 1}}, size, key, first);
-}
-
-static void store(void *tensor, attend_dtype dtype, int64_t index, float value) {
-  if (dtype == ATTEND_F32) ((float *)tensor)[index] = value;
-  if (dtype == ATTEND_F16) ((uint16_t *)tensor)[index] = f32_to_f16(value);
-  if (dtype == ATTEND_BF16) ((uint16_t *)tensor)[index] = f32_to_bf16(value);
 }
 
 /* ------------------------------------------------------------------------------------------------- random numbers */
@@ -145,7 +138,8 @@ static bool fill_bias(attend_verify_data *data, const attend_verify_case *c, uin
   FOR_EACH_PAIR(p, at) {
     if (!attend_reference_attends(p, &data->tensors, at[0], at[1], at[2], at[3])) continue;
     const int64_t index = index4(p->bias_strides, at);
-    store(bias, dtype, index, excluded(c->bias_pattern, key, c->bias_over, at, p) ? -INFINITY : normal(key, ~index));
+    attend_verify_store(bias, dtype, index,
+                        excluded(c->bias_pattern, key, c->bias_over, at, p) ? -INFINITY : normal(key, ~index));
   }
   p->bias_dtype = dtype;
   data->tensors.bias = bias;
@@ -222,7 +216,7 @@ static void fill_row(const attend_verify_case *c, const attend_problem *p, int w
                      const view *v, const int64_t at[3], uint64_t key) {
   const int64_t first = at[0] * v->stride[0] + at[1] * v->stride[1] + at[2] * v->stride[2];
   for (int64_t d = 0; d < v->size[3]; d++)
-    store(tensor, dtype, first + d, number(c, p, which, key, at[2], d, first + d));
+    attend_verify_store(tensor, dtype, first + d, number(c, p, which, key, at[2], d, first + d));
 }
 
 /* Gives one element of a key that is attended, by some queries only if there is such a key, a value that is none. */
@@ -246,10 +240,10 @@ static void spoil(attend_verify_data *data, const attend_verify_case *c, void *k
   const attend_strides s = in_k ? p->k_strides : p->v_strides;
   const int64_t d = below(key, 4000, in_k ? p->head_dim : p->v_head_dim);
   /* A payload of all ones is the NaN that is the easiest to lose when it is rounded to bf16. */
-  store(in_k ? k : v, p->kv_dtype, chosen[0] * s.batch + chosen[1] * s.head + chosen[2] * s.row + d,
-        nan                   ? nanf("0x3fffff")
-        : below(key, 4001, 2) ? INFINITY
-                              : -INFINITY);
+  attend_verify_store(in_k ? k : v, p->kv_dtype, chosen[0] * s.batch + chosen[1] * s.head + chosen[2] * s.row + d,
+                      nan                   ? nanf("0x3fffff")
+                      : below(key, 4001, 2) ? INFINITY
+                                            : -INFINITY);
 }
 
 /* The largest norm of the rows of q, k or v, of the numbers in them that are finite, and the largest of these. */

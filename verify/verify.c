@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,32 +48,6 @@ bool attend_verify_prepare(attend_verify *v, const attend_verify_case *c) {
   return true;
 }
 
-/* ------------------------------------------------------------------------------------------------- going astray */
-
-static sigjmp_buf astray;
-static volatile sig_atomic_t signal_caught;
-static void *volatile fault_address;
-
-static void catch_signal(int number, siginfo_t *info, void *context) {
-  (void)context;
-  signal_caught = number;
-  fault_address = info->si_addr;
-  siglongjmp(astray, 1);
-}
-
-static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
-enum { SIGNALS = sizeof signals / sizeof *signals };
-
-static void catch_signals(struct sigaction before[SIGNALS]) {
-  struct sigaction action = {.sa_sigaction = catch_signal, .sa_flags = SA_SIGINFO};
-  sigemptyset(&action.sa_mask);
-  for (int i = 0; i < SIGNALS; i++) sigaction(signals[i], &action, &before[i]);
-}
-
-static void restore_signals(const struct sigaction before[SIGNALS]) {
-  for (int i = 0; i < SIGNALS; i++) sigaction(signals[i], &before[i], NULL);
-}
-
 static void say(attend_verify_result *result, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void say(attend_verify_result *result, const char *format, ...) {
   va_list arguments;
@@ -84,11 +56,10 @@ static void say(attend_verify_result *result, const char *format, ...) {
   va_end(arguments);
 }
 
-static void describe_signal(const attend_verify *v, attend_verify_result *result) {
+static void describe_signal(const attend_verify *v, attend_verify_signal signal, attend_verify_result *result) {
   for (int i = 0; i < ATTEND_VERIFY_BUFFER_COUNT; i++) {
     ptrdiff_t at;
-    if ((signal_caught == SIGSEGV || signal_caught == SIGBUS) &&
-        attend_guarded_near(&v->data.buffer[i], fault_address, &at)) {
+    if (attend_verify_touched(signal, &v->data.buffer[i], &at)) {
       const size_t size = v->data.buffer[i].size;
       say(result,
           at >= 0 && (size_t)at < size ? "%s is an input and was written to, at byte %td of its %zu"
@@ -97,7 +68,7 @@ static void describe_signal(const attend_verify *v, attend_verify_result *result
       return;
     }
   }
-  say(result, "stopped by signal %d (%s)", (int)signal_caught, strsignal(signal_caught));
+  say(result, "stopped by signal %d (%s)", signal.number, strsignal(signal.number));
 }
 
 /* ----------------------------------------------------------------------------------------------------------- runs */
@@ -139,34 +110,38 @@ static void *place_workspace(attend_verify *v, size_t size, unsigned char garbag
   return buffer->data;
 }
 
+/* A way on its run: what it is given, and what comes of it. */
+typedef struct running {
+  attend_verify *v;
+  const attend_kernel *kernel;
+  const way *w;
+  attend_plan *plan;
+  attend_status status;
+} running;
+
+static void make_and_run(void *context) {
+  running *r = context;
+  r->status = create_plan(r->v, r->kernel, r->w, &r->plan);
+  if (r->status) return;
+  const size_t size = attend_plan_workspace_size(r->plan);
+  void *workspace = place_workspace(r->v, size, r->w->garbage);
+  if (!workspace)
+    r->status = ATTEND_ERROR_OUT_OF_MEMORY;
+  else if (r->w->parts)
+    r->status = run_parts(r->plan, &r->v->data.tensors, workspace, size);
+  else
+    r->status = attend_plan_run(r->plan, &r->v->data.tensors, workspace, size);
+}
+
 /* Runs the case one way, and leaves the outputs where they are. */
 static bool run_way(attend_verify *v, const attend_kernel *kernel, const way *w, attend_verify_result *result) {
-  struct sigaction before[SIGNALS];
-  attend_plan *volatile plan = NULL;
-  volatile attend_status status = ATTEND_OK;
+  running r = {v, kernel, w, NULL, ATTEND_OK};
   attend_verify_clear_outputs(&v->data);
-  catch_signals(before);
-  if (sigsetjmp(astray, 1) == 0) {
-    attend_plan *made = NULL;
-    status = create_plan(v, kernel, w, &made);
-    plan = made;
-    if (!status) {
-      const size_t size = attend_plan_workspace_size(plan);
-      void *workspace = place_workspace(v, size, w->garbage);
-      if (!workspace)
-        status = ATTEND_ERROR_OUT_OF_MEMORY;
-      else if (w->parts)
-        status = run_parts(plan, &v->data.tensors, workspace, size);
-      else
-        status = attend_plan_run(plan, &v->data.tensors, workspace, size);
-    }
-  } else {
-    describe_signal(v, result);
-  }
-  restore_signals(before);
-  attend_plan_destroy(plan);
-  if (status) say(result, "%s: %s", attend_status_string(status), attend_error_detail());
-  return !status && !result->message[0];
+  const attend_verify_signal signal = attend_verify_call(make_and_run, &r);
+  if (signal.number) describe_signal(v, signal, result);
+  attend_plan_destroy(r.plan);
+  if (r.status) say(result, "%s: %s", attend_status_string(r.status), attend_error_detail());
+  return !r.status && !result->message[0];
 }
 
 static void keep_outputs(attend_verify *v) {
@@ -259,6 +234,7 @@ void attend_verify_run(attend_verify *v, const attend_kernel *kernel, attend_ver
     fail(v, kernel, result);
     return;
   }
+  result->out_dtype = resolved.p.out_dtype;
   if (!attend_kernel_runnable(kernel, v->highest, result->message, sizeof result->message) ||
       !attend_kernel_can(kernel, &resolved, result->message, sizeof result->message)) {
     result->status = ATTEND_VERIFY_SKIPPED;

@@ -139,7 +139,8 @@ typedef enum attend_verify_status {
 typedef struct attend_verify_result {
   attend_verify_status status;
   double error;       /**< worst |out - reference| / max |v| of all runs; infinite where one is finite and one is not */
-  double plain_error; /**< the same of plain f32 arithmetic */
+  double plain_error; /**< the same of plain f32 arithmetic; negative: not known */
+  attend_dtype out_dtype; /**< type of what was written */
   double share;       /**< the worst error as a share of what is allowed: out, LSE and weights; above 1 is a failure */
   char message[4096]; /**< failed: what, kernel, seed and every field of the case. skipped: the reason. passed: "" */
 } attend_verify_result;
@@ -159,5 +160,13 @@ bool attend_verify_prepare(attend_verify *v, const attend_verify_case *c);
  * signals of a kernel that goes astray.
  */
 void attend_verify_run(attend_verify *v, const attend_kernel *kernel, attend_verify_result *result);
+
+/**
+ * Proves a masked softmax on the random case of a seed, with x and out of type `dtype` unless that is DEFAULT: against
+ * sums in double, with guard pages, NaN in all that is not attended, and gaps that must come back unchanged. One thread
+ * at a time in the whole process.
+ */
+void attend_verify_softmax(const attend_softmax_kernel *kernel, attend_isa highest, uint64_t seed, attend_dtype dtype,
+                           attend_verify_result *result);
 
 #endif

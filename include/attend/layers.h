@@ -190,6 +190,56 @@ ATTEND_API attend_status attend_mha_plan_run(const attend_mha_plan *plan, const 
 /** Says on one line how the attention of a layer is run, as attend_plan_explain(). */
 ATTEND_API size_t attend_mha_plan_explain(const attend_mha_plan *plan, char *buffer, size_t size);
 
+/* -------------------------------------------------------------------------------------------------- masked softmax */
+
+/**
+ * Masked softmax of the rows of x, (B, H, R, C), such as scores of H heads, R queries and C keys:
+ *
+ *     out[b, h, r, c] = exp(x[b, h, r, c]) / (sum over attended c of exp(x[b, h, r, c]))
+ *
+ * A column is attended when it passes the lengths and the mask, as far as they are given; and an x of -inf excludes a
+ * column just as a mask does. Elsewhere out is 0, whatever x is there, NaN included; a row that attends nothing is
+ * zeros. It is computed in f32.
+ */
+typedef struct attend_softmax_problem {
+  size_t struct_size; /**< sizeof(attend_softmax_problem), set by ATTEND_SOFTMAX_PROBLEM_INIT */
+
+  int64_t batch;   /**< B >= 0. With B, R or C of 0 there is nothing to compute, which is no error */
+  int64_t heads;   /**< H; 0 = 1 */
+  int64_t rows;    /**< R >= 0 */
+  int64_t columns; /**< C >= 0 */
+
+  attend_dtype dtype;     /**< type of x and out; default f32 */
+  attend_lengths lengths; /**< (B): columns c < lengths[b] are attended; or (B, R): columns c < lengths[b * R + r] */
+  int mask;               /**< 1 = a boolean mask: one byte an element, nonzero = attend */
+  int num_threads;        /**< as in attend_options; the result is the same, to the bit, for every number */
+
+  attend_strides x_strides, out_strides; /**< as in attend.h; a row is C elements that lie together */
+  attend_strides4 mask_strides;          /**< of batch, head, row (query) and column (key); 0 broadcasts */
+} attend_softmax_problem;
+
+#define ATTEND_SOFTMAX_PROBLEM_INIT ATTEND_INIT_(attend_softmax_problem)
+
+/** The addresses of one run; the caller owns them all. Tensors that the problem does not have are ignored. */
+typedef struct attend_softmax_tensors {
+  size_t struct_size; /**< sizeof(attend_softmax_tensors), set by ATTEND_SOFTMAX_TENSORS_INIT */
+
+  const void *x;
+  void *out; /**< x itself with the same strides, or no byte of any input */
+
+  const int32_t *lengths; /**< (B) or (B, R), contiguous, each from 0 to C */
+  const uint8_t *mask;    /**< by mask_strides */
+} attend_softmax_tensors;
+
+#define ATTEND_SOFTMAX_TENSORS_INIT ATTEND_INIT_(attend_softmax_tensors)
+
+/**
+ * Computes it at once: there is no plan, no workspace and no allocation. Runs on up to num_threads OpenMP threads, as
+ * attend_plan_run() does, and reads the ATTEND_* environment variables.
+ */
+ATTEND_API attend_status attend_masked_softmax(const attend_softmax_problem *problem,
+                                               const attend_softmax_tensors *tensors);
+
 #ifdef __cplusplus
 }
 #endif

@@ -30,6 +30,9 @@
 #ifndef ATTEND_DECODE
 #define ATTEND_DECODE(...)
 #endif
+#ifndef ATTEND_SOFTMAX
+#define ATTEND_SOFTMAX(...)
+#endif
 
 #include ATTEND_ROWS
 
@@ -37,3 +40,4 @@
 #undef ATTEND_TILED
 #undef ATTEND_STREAMING
 #undef ATTEND_DECODE
+#undef ATTEND_SOFTMAX

@@ -8,20 +8,24 @@
 #include "kernels/body/rows.h"
 #include "kernels/row_state.h"
 
+/** Stores the first n lanes as any element type. */
+ATTEND_INLINE void store_as(void *p, attend_dtype dtype, vf x, int n) {
+  if (dtype == ATTEND_F32 && n == LANES)
+    vf_store((float *)p, x);
+  else if (dtype == ATTEND_F32)
+    vf_store_n((float *)p, x, n);
+  else if (dtype == ATTEND_F16)
+    vf_store_f16_n((uint16_t *)p, x, n);
+  else
+    vf_store_bf16_n((uint16_t *)p, x, n);
+}
+
 ATTEND_INLINE void store_row_as(void *out, attend_dtype dtype, const float *o, int64_t dim, float factor) {
   const vf f = vf_set1(factor);
   for (int64_t c = 0; c < dim; c += LANES) {
     const int n = (int)min_i64(LANES, dim - c);
     /* + 0 makes -0 a 0: weights of 0 in a block that another row needs would do so too, or not, as rows are cut. */
-    const vf x = vf_add(vf_mul(f, vf_load(o + c)), vf_zero());
-    if (dtype == ATTEND_F32 && n == LANES)
-      vf_store((float *)out + c, x);
-    else if (dtype == ATTEND_F32)
-      vf_store_n((float *)out + c, x, n);
-    else if (dtype == ATTEND_F16)
-      vf_store_f16_n((uint16_t *)out + c, x, n);
-    else
-      vf_store_bf16_n((uint16_t *)out + c, x, n);
+    store_as((void *)element(out, dtype, c), dtype, vf_add(vf_mul(f, vf_load(o + c)), vf_zero()), n);
   }
 }
 
