@@ -13,6 +13,7 @@ static const struct {
 } commands[] = {
     {"info", "what this machine has: processor, caches, threads, and what of it is used", cmd_info},
     {"kernels", "all kernels, and which of them run here", cmd_kernels},
+    {"layer", "multi-head attention with the weights of a model", cmd_layer},
     {"run", "attention on .npy files", cmd_run},
     {"report", "a page of what attend-bench and scripts/peers measured", cmd_report},
     {"verify", "prove every kernel against the scalar reference", cmd_verify},

@@ -135,6 +135,12 @@ bool attend_cli_threads(const char *text, int *threads) {
   return true;
 }
 
+bool attend_cli_scale(const char *text, float *scale) {
+  if (!attend_cli_number("scale", text, scale)) return false;
+  if (*scale == 0.0f) attend_cli_error("--scale '%s': expected a number other than 0", text);
+  return *scale != 0.0f;
+}
+
 bool attend_cli_dtype(const char *text, attend_dtype *dtype) {
   for (*dtype = ATTEND_F32; *dtype <= ATTEND_BF16; ++*dtype)
     if (strcmp(text, attend_dtype_name(*dtype)) == 0) return true;

@@ -120,10 +120,7 @@ static bool take_window(const char *text, void *to) {
 
 static bool take_scale(const char *text, void *to) {
   request *r = to;
-  float *scale = &r->problem.scale;
-  if (!attend_cli_number("scale", text, scale)) return false;
-  if (*scale == 0.0f) attend_cli_error("--scale '%s': expected a number other than 0", text);
-  return *scale != 0.0f;
+  return attend_cli_scale(text, &r->problem.scale);
 }
 
 static bool take_softcap(const char *text, void *to) {

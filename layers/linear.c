@@ -94,8 +94,12 @@ static void run(const attend_linear_call *calls, int count, int threads) {
 
 attend_linear_function *attend_linear_blas(void) { return run; }
 
+void attend_linear_one_blas_thread(void) { openblas_set_num_threads(1); }
+
 #else
 
 attend_linear_function *attend_linear_blas(void) { return NULL; }
+
+void attend_linear_one_blas_thread(void) {}
 
 #endif

@@ -313,7 +313,7 @@ class OtherCommands(unittest.TestCase):
     def test_help_and_version(self):
         overview = self.succeed("--help")
         commands = [line.split()[0] for line in overview.split("says more)\n")[1].split("\n\n")[0].splitlines()]
-        self.assertEqual(commands, ["info", "kernels", "run", "report", "verify"])
+        self.assertEqual(commands, ["info", "kernels", "layer", "run", "report", "verify"])
         for command in commands:
             text = self.succeed(command, "--help")
             self.assertTrue(text.startswith(f"usage: attend {command}"))

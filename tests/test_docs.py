@@ -104,7 +104,7 @@ class Documents(unittest.TestCase):
     def test_documented_options_exist(self):
         seen = 0
         for document in DOCUMENTS:
-            for command, rest in re.findall(r"attend (run|info|kernels|verify|report)\b([^`\n]*)", document.read_text()):
+            for command, rest in re.findall(r"attend (run|layer|info|kernels|verify|report)\b([^`\n]*)", document.read_text()):
                 for option in re.findall(r"--[a-z][a-z-]*", rest):
                     self.assertRegex(attend(command, "--help"), rf"(?m)(^|\W){option}\b", f"{document.name}")
                     seen += 1
