@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatch/cpu.h"
 #include "tests/support.h"
 
 /* ------------------------------------------------------------------------------------------------------ processor */
@@ -225,6 +226,53 @@ Test(mask, of_each_isa) {
 Test(mask, of_each_feature) {
   for (attend_cpu_feature i = 0; i < ATTEND_CPU_FEATURE_COUNT; i++) expect_only_unmasked(UINT64_C(1) << i);
 }
+
+/* ------------------------------------------------------------------------------------ instruction sets of doubtful use
+ */
+
+#ifdef __x86_64__
+/* The processor at hand under another name: vendor and family. */
+static const char *played_vendor;
+static uint32_t played_family;
+
+static attend_cpuid play_cpuid(uint32_t leaf, uint32_t subleaf) {
+  attend_cpuid r = attend_x86_real.cpuid(leaf, subleaf);
+  if (leaf == 0) {
+    memcpy(&r.ebx, played_vendor, 4);
+    memcpy(&r.edx, played_vendor + 4, 4);
+    memcpy(&r.ecx, played_vendor + 8, 4);
+  }
+  if (leaf == 1) r.eax = (r.eax & ~0x0ff00f00u) | 15u << 8 | (played_family - 15) << 20;
+  return r;
+}
+
+/* Where vdpbf16ps is not known to be fast, its kernels are there for those who name them, and not chosen. */
+static void expect_chosen(const char *vendor, uint32_t family, bool fast) {
+  static attend_x86 x86;
+  x86 = attend_x86_real;
+  x86.cpuid = play_cpuid;
+  played_vendor = vendor, played_family = family;
+  attend_cpu_set_test_x86(&x86);
+  if (!(attend_cpu_get()->usable & ATTEND_CPU_BIT(AVX512_BF16))) cr_skip_test("no usable avx512_bf16");
+  for (attend_dtype dtype = ATTEND_F32; dtype <= ATTEND_BF16; dtype++)
+    for (int64_t queries = 1; queries <= 200; queries += 199) {
+      attend_problem problem = attend_test_problem(1, 4, 4, queries, 300, 64);
+      problem.q_dtype = problem.kv_dtype = dtype;
+      attend_plan *plan = attend_test_plan(&problem, NULL, 1);
+      const attend_kernel *kernel = attend_kernel_find(attend_plan_kernel(plan));
+      const bool expected = fast && dtype == ATTEND_BF16 && queries > 1;
+      cr_expect_eq(kernel->isa == ATTEND_ISA_AVX512BF16, expected, "%s-%u: %s for %d queries of %s", vendor,
+                   (unsigned)family, kernel->name, (int)queries, attend_dtype_name(dtype));
+      attend_plan_destroy(plan);
+    }
+  for (size_t i = 0; i < attend_kernel_count(); i++)
+    if (attend_kernel_at(i)->isa == ATTEND_ISA_AVX512BF16) cr_expect(attend_test_runnable(attend_kernel_at(i)));
+}
+
+Test(unproven, bf16_products_are_chosen_where_they_were_measured) { expect_chosen("AuthenticAMD", 26, true); }
+Test(unproven, bf16_products_of_another_vendor_are_not) { expect_chosen("GenuineIntel", 26, false); }
+Test(unproven, bf16_products_of_another_family_are_not) { expect_chosen("AuthenticAMD", 25, false); }
+#endif
 
 /* -------------------------------------------------------------------------------------------------------- explain */
 

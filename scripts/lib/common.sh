@@ -102,6 +102,17 @@ for_clang=(clang-19 libomp-19-dev libclang-rt-19-dev)
 for_report=(python3-matplotlib)
 for_browser=(chromium chromium-driver python3-selenium)
 
+# install_peers: makes the virtual environment of bench/peers, if it is not there yet; PEERS_PYTHON is its interpreter.
+PEERS_PYTHON=$ROOT/build/peers-venv/bin/python
+install_peers() {
+  local wanted=$ROOT/bench/peers/requirements.txt environment=$ROOT/build/peers-venv
+  if cmp -s "$wanted" "$environment/installed.txt"; then return; fi
+  say "installing the peers (bench/peers/requirements.txt)"
+  python3 -m venv "$environment" &&
+    "$environment/bin/pip" install --disable-pip-version-check -r "$wanted" | progress &&
+    cp "$wanted" "$environment/installed.txt"
+}
+
 # --------------------------------------------------------------------------------------------------------- building
 
 # build <preset> [<cmake option>...]: configures, and builds everything or the targets named in the array `targets`. The
