@@ -65,6 +65,7 @@ bool attend_bench_data_create(attend_bench_data *data, const attend_shape *shape
   size_t v = size_take(&size, (size_t)kv_count, attend_dtype_size(kv_dtype));
   size_t out = size_take(&size, (size_t)q_count, attend_dtype_size(q_dtype));
   size_t lengths = size_take(&size, (size_t)shape->batch, sizeof(int32_t));
+  size_t weights = size_take(&size, (size_t)(shape->q_heads * shape->head_dim), sizeof(float));
   char *memory = attend_bench_alloc(size);
   if (!memory) return false;
 
@@ -74,10 +75,12 @@ bool attend_bench_data_create(attend_bench_data *data, const attend_shape *shape
   fill(memory + q, q_dtype, q_count, 0);
   fill(memory + k, kv_dtype, kv_count, UINT64_C(1) << 40);
   fill(memory + v, kv_dtype, kv_count, UINT64_C(2) << 40);
+  fill(memory + weights, ATTEND_F32, shape->q_heads * shape->head_dim, UINT64_C(3) << 40);
   int32_t *length = (int32_t *)(void *)(memory + lengths);
   for (int64_t b = 0; b < shape->batch; b++) length[b] = (int32_t)attend_shape_length(shape, b);
   data->tensors.q = memory + q, data->tensors.k = memory + k, data->tensors.v = memory + v;
   data->tensors.out = memory + out, data->tensors.kv_lengths = length;
+  data->tensors.score_weights = (const float *)(const void *)(memory + weights);
   for (int64_t e = 0; e < kv_count; e++)
     data->largest_value = fmax(data->largest_value, fabs((double)load(data->tensors.v, kv_dtype, e)));
   return true;
@@ -99,13 +102,16 @@ static void reference_row(const attend_bench_data *data, int64_t b, int64_t h, i
   const int64_t d = s->head_dim, attended = attend_shape_attended(s, b, i);
   const int64_t query = ((b * s->q_heads + h) * s->q_len + i) * d;
   const int64_t keys = (b * s->kv_heads + h / (s->q_heads / s->kv_heads)) * s->kv_len * d;
+  const float *weights = s->score == ATTEND_SCORE_ADDITIVE ? data->tensors.score_weights + h * d : NULL;
   double highest = -INFINITY, sum = 0;
   for (int64_t j = 0; j < attended; j++) {
     double dot = 0;
-    for (int64_t c = 0; c < d; c++)
-      dot += (double)load(data->tensors.q, data->problem.q_dtype, query + c) *
-             (double)load(data->tensors.k, data->problem.kv_dtype, keys + j * d + c);
-    scores[j] = dot / sqrt((double)d);
+    for (int64_t c = 0; c < d; c++) {
+      const double x = (double)load(data->tensors.q, data->problem.q_dtype, query + c);
+      const double y = (double)load(data->tensors.k, data->problem.kv_dtype, keys + j * d + c);
+      dot += weights ? (double)weights[c] * tanh(x + y) : x * y;
+    }
+    scores[j] = weights ? dot : dot / sqrt((double)d);
     highest = fmax(highest, scores[j]);
   }
   for (int64_t c = 0; c < d; c++) row[c] = 0;
@@ -124,13 +130,16 @@ static void plain_row(const attend_bench_data *data, int64_t b, int64_t h, int64
   const int64_t d = s->head_dim, attended = attend_shape_attended(s, b, i);
   const int64_t query = ((b * s->q_heads + h) * s->q_len + i) * d;
   const int64_t keys = (b * s->kv_heads + h / (s->q_heads / s->kv_heads)) * s->kv_len * d;
-  const float scale = 1 / sqrtf((float)d);
+  const float *weights = s->score == ATTEND_SCORE_ADDITIVE ? data->tensors.score_weights + h * d : NULL;
+  const float scale = weights ? 1 : 1 / sqrtf((float)d);
   float highest = -INFINITY, sum = 0;
   for (int64_t j = 0; j < attended; j++) {
     float dot = 0;
-    for (int64_t c = 0; c < d; c++)
-      dot += load(data->tensors.q, data->problem.q_dtype, query + c) *
-             load(data->tensors.k, data->problem.kv_dtype, keys + j * d + c);
+    for (int64_t c = 0; c < d; c++) {
+      const float x = load(data->tensors.q, data->problem.q_dtype, query + c);
+      const float y = load(data->tensors.k, data->problem.kv_dtype, keys + j * d + c);
+      dot += weights ? weights[c] * tanhf(x + y) : x * y;
+    }
     scores[j] = dot * scale;
     highest = fmaxf(highest, scores[j]);
   }

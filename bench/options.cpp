@@ -96,7 +96,9 @@ bool matches(const std::vector<std::string> &globs, const std::string &name) {
                      [&](const std::string &glob) { return fnmatch(glob.c_str(), name.c_str(), 0) == 0; });
 }
 
-const attend_shape *shapes_of(const Options &options) { return options.sequence ? attend_sequences : attend_shapes; }
+const attend_shape *shapes_of(const Options &options) {
+  return options.sequence ? attend_sequences : options.additive ? attend_additive : attend_shapes;
+}
 
 std::string parse_options(int argc, char **argv, int cores, const std::string &isa, Options *o) {
   static char quick_time[] = "--benchmark_min_time=0.05";
@@ -109,6 +111,8 @@ std::string parse_options(int argc, char **argv, int cores, const std::string &i
     if (argument == "--quick" || argument == "--sequence") {
       (argument == "--quick" ? o->quick : o->sequence) = true;
       o->remaining.insert(o->remaining.begin() + 1, quick_time); // in front, so that a later one counts
+    } else if (argument == "--additive") {
+      o->additive = true;
     } else if (argument == "--table") {
       o->table = true;
     } else if (argument == "--list-shapes") {
@@ -128,6 +132,7 @@ std::string parse_options(int argc, char **argv, int cores, const std::string &i
     }
     if (!error.empty()) return error;
   }
+  if (o->sequence && o->additive) return "--sequence and --additive choose other shapes each: expected one of them";
   fill_in_defaults(cores, isa, o);
   return check_shapes(*o);
 }
@@ -151,6 +156,7 @@ void print_help() {
       "  --quick          auto, baseline and limits in f32, on one thread and on all: two minutes\n"
       "  --sequence       one causal head at lengths from 1k to 64k instead of the standard shapes: auto, blocked and\n"
       "                   baseline in f32 on one thread\n"
+      "  --additive       additive scores, w tanh(q + k), at shapes of their own; a tanh counts as a product does\n"
       "  --shapes GLOBS   e.g. tiny,'*-prefill'\n"
       "  --kernels GLOBS  e.g. auto,'*avx512*'; peak stands for all limits\n"
       "  --dtypes LIST    of f32, f16, bf16, and f32+f16, f32+bf16: q f32, k and v 16 bit\n"

@@ -7,35 +7,45 @@
 
 #define FULL ATTEND_CAUSAL_NONE
 #define CAUSAL ATTEND_CAUSAL_BOTTOM_RIGHT
+#define DOT ATTEND_SCORE_DOT
 
 /* clang-format off */
 const attend_shape attend_shapes[] = {
-    /* name              B  Hq Hkv     Lq     Lk    D  mask    length step */
-    {"tiny",             1,  1,  1,    16,    16,  64, FULL,     0},
-    {"minilm",          32, 12, 12,   128,   128,  32, FULL,     4},
-    {"bert-base",        8, 12, 12,   512,   512,  64, FULL,    64},
-    {"gpt2-prefill",     1, 12, 12,  1024,  1024,  64, CAUSAL,   0},
-    {"vit-large",        4, 16, 16,   577,   577,  64, FULL,     0},
-    {"whisper-cross",    1, 20, 20,   448,  1500,  64, FULL,     0},
-    {"diffusion-self",   2,  8,  8,  4096,  4096,  40, FULL,     0},
-    {"phi2-prefill",     1, 32, 32,  1024,  1024,  80, CAUSAL,   0},
-    {"llama-prefill",    1, 32,  8,  2048,  2048, 128, CAUSAL,   0},
-    {"dense-128",        1,  8,  8,  2048,  2048, 128, FULL,     0},
-    {"gemma-prefill",    1,  8,  4,  2048,  2048, 256, CAUSAL,   0},
-    {"long-prefill",     1,  8,  2, 16384, 16384, 128, CAUSAL,   0},
-    {"speculative",      1, 32,  8,     8,  8192, 128, CAUSAL,   0},
-    {"llama-decode",     1, 32,  8,     1,  8192, 128, FULL,     0},
-    {"batch-decode",    16, 32,  8,     1,  2048, 128, FULL,   128},
+    /* name              B  Hq Hkv     Lq     Lk    D  mask    length step, score */
+    {"tiny",             1,  1,  1,    16,    16,  64, FULL,     0, DOT},
+    {"minilm",          32, 12, 12,   128,   128,  32, FULL,     4, DOT},
+    {"bert-base",        8, 12, 12,   512,   512,  64, FULL,    64, DOT},
+    {"gpt2-prefill",     1, 12, 12,  1024,  1024,  64, CAUSAL,   0, DOT},
+    {"vit-large",        4, 16, 16,   577,   577,  64, FULL,     0, DOT},
+    {"whisper-cross",    1, 20, 20,   448,  1500,  64, FULL,     0, DOT},
+    {"diffusion-self",   2,  8,  8,  4096,  4096,  40, FULL,     0, DOT},
+    {"phi2-prefill",     1, 32, 32,  1024,  1024,  80, CAUSAL,   0, DOT},
+    {"llama-prefill",    1, 32,  8,  2048,  2048, 128, CAUSAL,   0, DOT},
+    {"dense-128",        1,  8,  8,  2048,  2048, 128, FULL,     0, DOT},
+    {"gemma-prefill",    1,  8,  4,  2048,  2048, 256, CAUSAL,   0, DOT},
+    {"long-prefill",     1,  8,  2, 16384, 16384, 128, CAUSAL,   0, DOT},
+    {"speculative",      1, 32,  8,     8,  8192, 128, CAUSAL,   0, DOT},
+    {"llama-decode",     1, 32,  8,     1,  8192, 128, FULL,     0, DOT},
+    {"batch-decode",    16, 32,  8,     1,  2048, 128, FULL,   128, DOT},
     {0},
 };
 /* clang-format on */
 
-#define SEQUENCE(name, length) {name, 1, 1, 1, length, length, 64, CAUSAL, 0}
+#define SEQUENCE(name, length) {name, 1, 1, 1, length, length, 64, CAUSAL, 0, DOT}
 const attend_shape attend_sequences[] = {
     SEQUENCE("sequence-1k", 1024),   SEQUENCE("sequence-2k", 2048),
     SEQUENCE("sequence-4k", 4096),   SEQUENCE("sequence-8k", 8192),
     SEQUENCE("sequence-16k", 16384), SEQUENCE("sequence-32k", 32768),
     SEQUENCE("sequence-64k", 65536), {0},
+};
+
+#define ADDITIVE(name, batch, queries, keys, dim, step)                                                                \
+  {name, batch, 1, 1, queries, keys, dim, FULL, step, ATTEND_SCORE_ADDITIVE}
+const attend_shape attend_additive[] = {
+    ADDITIVE("translate", 64, 50, 50, 512, 0),
+    ADDITIVE("translate-word", 64, 1, 48, 512, 0),
+    ADDITIVE("text", 4, 512, 512, 256, 128),
+    {0},
 };
 
 const attend_shape *attend_shape_find(const char *name) {
@@ -49,7 +59,7 @@ attend_problem attend_shape_problem(const attend_shape *shape, attend_dtype q_dt
   p.batch = shape->batch, p.q_heads = shape->q_heads, p.kv_heads = shape->kv_heads;
   p.q_len = shape->q_len, p.kv_len = shape->kv_len, p.head_dim = shape->head_dim;
   p.q_dtype = q_dtype, p.kv_dtype = kv_dtype, p.out_dtype = q_dtype;
-  p.causal = shape->causal;
+  p.causal = shape->causal, p.score = shape->score;
   p.kv_lengths = shape->length_step ? ATTEND_LENGTHS_PER_BATCH : ATTEND_LENGTHS_NONE;
   return p;
 }

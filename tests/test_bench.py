@@ -88,6 +88,20 @@ def test_sequence():
     assert runs["auto/sequence-4k"]["workspace_used"] < 4 * runs["auto/sequence-1k"]["workspace_used"]
 
 
+def test_additive():
+    names = bench("--benchmark_list_tests", "--additive").stdout.split()
+    assert {name.split("/")[1] for name in names if not name.startswith("peak/")} == {"translate", "translate-word", "text"}
+    assert not any(name.startswith("baseline_") for name in names)
+    found = measured("--additive", "--shapes", "translate-word", "--dtypes", "f32,bf16", "--threads", "1")
+    assert "sgemm" in found["context"]["skipped baseline_openblas/translate-word/f32/threads:1"]
+    assert any("additive" in text for name, text in found["context"].items() if name.startswith("skipped decode_"))
+    runs = [run for run in found["benchmarks"] if not run["name"].startswith("peak/")]
+    assert len(runs) >= 8 and any(run["name"].startswith("auto/translate-word/bf16") for run in runs)
+    for run in runs:
+        assert "error_occurred" not in run, run
+        assert 0 <= run["error"] < 0.01, run
+
+
 def test_useful_work():
     """FLOP per byte, which no clock changes, from the definition of each shape."""
     keys = sum(range(4, 129, 4))
@@ -125,7 +139,8 @@ def test_table():
 
 def test_errors():
     for arguments in (["--bogus"], ["--shapes", "nowhere"], ["--kernels", "none"], ["--dtypes", "f8"], ["--threads", "0"],
-                      ["--threads", "x"], ["--shapes"], ["--sequence", "--shapes", "tiny"], ["--markdown", "/nonexistent/table.md", "--shapes", "tiny"]):
+                      ["--threads", "x"], ["--shapes"], ["--sequence", "--shapes", "tiny"], ["--sequence", "--additive"],
+                      ["--markdown", "/nonexistent/table.md", "--shapes", "tiny"]):
         done = bench(*arguments, status=2)
         assert done.stdout == "" and done.stderr.startswith("attend-bench: ") and done.stderr.count("\n") == 1, done
 
