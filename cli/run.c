@@ -53,6 +53,7 @@ static const char help[] =
     "running\n"
     "  --kernel NAME|auto           one of 'attend kernels'; auto, the default, picks the fastest\n"
     "  --threads N                  at most this many threads; the result is the same for every number\n"
+    "  --bind                       keep threads on cores that share a cache, or a memory node, while they work\n"
     "  --explain                    say which kernel is run, and why\n"
     "  --time N                     run N times after a warm-up; print the time and the rate of useful arithmetic:\n"
     "                               attended pairs * 2 * (D + Dv) operations\n"
@@ -136,6 +137,13 @@ static bool take_threads(const char *text, void *to) {
   return attend_cli_threads(text, &r->options.num_threads);
 }
 
+static bool take_bind(const char *text, void *to) {
+  request *r = to;
+  (void)text;
+  r->options.bind_threads = 1;
+  return true;
+}
+
 static bool take_explain(const char *text, void *to) {
   request *r = to;
   (void)text;
@@ -168,6 +176,7 @@ static const attend_cli_option options[] = {
     {"sinks", required_argument, offsetof(request, files.sinks), NULL},
     {"kernel", required_argument, offsetof(request, options.kernel), NULL},
     {"threads", required_argument, 0, take_threads},
+    {"bind", no_argument, 0, take_bind},
     {"explain", no_argument, 0, take_explain},
     {"time", required_argument, 0, take_time},
 };

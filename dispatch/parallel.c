@@ -172,11 +172,34 @@ attend_status attend_plan_run_part(const attend_plan *plan, const attend_tensors
 /* -------------------------------------------------------------------------------------------------------- our threads
  */
 
+#ifdef _OPENMP
+/** Keeps the calling thread, of affinity mask `mask`, on the cores of a group. False, and nothing done, if it may not.
+ */
+static bool bind_to_group(const attend_cpu_set *mask, int group) {
+  const attend_topology *machine = attend_topology_get();
+  attend_cpu_set own = {0};
+  for (int cpu = 0; cpu < machine->end; cpu++) {
+    const attend_processor *p = &machine->processor[cpu];
+    if (p->present && p->group == group && attend_cpu_set_has(mask, cpu)) attend_cpu_set_add(&own, cpu);
+  }
+  return attend_os_set_affinity(&own); /* the system refuses an empty set */
+}
+
+static void run_own_part(const attend_plan *plan, attend_run_state *run) {
+  const int part = omp_get_thread_num(), parts = omp_get_num_threads();
+  attend_cpu_set mask;
+  bool bound = plan->bind && plan->groups > 1 && attend_os_get_affinity(&mask) &&
+               bind_to_group(&mask, attend_group_of_part(part, parts, plan->cores, plan->groups));
+  run_part(plan, run, part);
+  if (bound) attend_os_set_affinity(&mask);
+}
+#endif
+
 static void run_parts(const attend_plan *plan, attend_run_state *run) {
 #ifdef _OPENMP
   if (plan->worthwhile > 1 && !omp_in_parallel()) {
 #pragma omp parallel num_threads(plan->worthwhile)
-    run_part(plan, run, omp_get_thread_num());
+    run_own_part(plan, run);
     return;
   }
 #endif

@@ -156,8 +156,11 @@ static attend_status create(const attend_problem *problem, const attend_options 
   if (o.num_threads < 0 || o.num_threads > ATTEND_MOST_THREADS)
     return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "num_threads is %d, expected 0 to %d", o.num_threads,
                        ATTEND_MOST_THREADS);
+  if (o.bind_threads < 0 || o.bind_threads > 1)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "bind_threads is %d, expected 0 or 1", o.bind_threads);
   if ((status = attend_env_read(&env)) != ATTEND_OK) return status;
 
+  made.bind = o.bind_threads;
   made.threads = o.num_threads ? o.num_threads : env.num_threads ? env.num_threads : attend_default_threads();
   if ((status = attend_select(&made.problem, &env, o.kernel, made.threads, &made.choice)) != ATTEND_OK) return status;
   if (tiling && made.choice.kernel && (status = take_tiling(&made, tiling)) != ATTEND_OK) return status;
@@ -232,7 +235,8 @@ size_t attend_plan_explain(const attend_plan *plan, char *buffer, size_t size) {
          plural(tiling->slice_rows));
   if (plan->splits > 1)
     append(&t, ", keys split in %" PRId64 " by %" PRId64 " and merged", plan->splits, tiling->split_keys);
-  if (plan->groups > 1) append(&t, ", dealt out to %d groups of cores", plan->groups);
+  if (plan->groups > 1)
+    append(&t, ", dealt out to %d groups of cores%s", plan->groups, plan->bind ? ", threads bound to them" : "");
   append(&t, "; %d of %d thread%s, workspace %zu bytes", plan->worthwhile, plan->threads, plural(plan->threads),
          plan->workspace_size);
   return t.length;

@@ -24,6 +24,7 @@ struct attend_plan {
   attend_choice choice; /**< choice.kernel is NULL if there is nothing to compute */
   int threads;          /**< the most parts of a run */
   int worthwhile;       /**< of those, how many OpenMP threads the work pays for */
+  bool bind;            /**< OpenMP's threads are kept on their group's cores during a run */
 
   int64_t head_chunks;  /**< chunks of one key/value head */
   int64_t splits;       /**< slices of a chunk, 1 = keys are not split */

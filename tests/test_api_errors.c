@@ -406,6 +406,18 @@ Test(structs, may_be_longer_if_the_rest_is_zero) {
 
 /* ------------------------------------------------------------------------------------------------------- options */
 
+Test(options, bind_threads_is_yes_or_no) {
+  const attend_problem problem = attend_test_problem(2, 4, 2, 70, 70, 24);
+  attend_options options = ATTEND_OPTIONS_INIT;
+  for (options.bind_threads = 0; options.bind_threads <= 1; options.bind_threads++) {
+    attend_test_accepts(&problem, &options, "bind_threads");
+  }
+  options.bind_threads = 2;
+  attend_test_refuses(&problem, &options, ATTEND_ERROR_INVALID_ARGUMENT, "bind_threads", "2", "bind_threads");
+  options.bind_threads = -1;
+  attend_test_refuses(&problem, &options, ATTEND_ERROR_INVALID_ARGUMENT, "bind_threads", "-1", "bind_threads");
+}
+
 Test(options, num_threads_has_bounds) {
   const attend_problem problem = attend_test_problem(2, 8, 8, 64, 64, 16);
   const int bad[] = {-1, 1025, INT_MAX, INT_MIN}, good[] = {0, 1, 2, 1024};

@@ -174,6 +174,23 @@ class Run(Case):
             bits.add(tuple(self.output().numbers))
         self.assertEqual(len(bits), 1)
 
+    def test_binding(self):
+        self.check("--bind")
+        info = json.loads(attend("info", "--json").stdout)
+        if info["topology"]["source"] != "hwloc" or not info["openmp"]:
+            self.skipTest("needs hwloc, to be told of two memory nodes, and OpenMP")
+        for name in "qkv":
+            self.write(name, Tensor((8, 300, 64), [(i * 7919 % 1000 - 500) / 300 for i in range(8 * 300 * 64)]))
+        command = ["run", *(word for name in "qkv" for word in (f"--{name}", f"{name}.npy")), "--explain", "--threads", "2"]
+        nodes = {"HWLOC_SYNTHETIC": "pack:2 [numa] core:1 pu:1", "HWLOC_THISSYSTEM": "1"}
+        for out, options, environment, plan in [("plain.npy", [], {}, "thread"),
+                                                ("dealt.npy", [], nodes, "dealt out to 2 groups of cores; 2 of 2 threads"),
+                                                ("bound.npy", ["--bind"], nodes, "2 groups of cores, threads bound to them")]:
+            result = attend(*command, *options, "--out", out, cwd=self.directory, environment=environment)
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            self.assertIn(plan, result.stdout)
+            self.assertEqual(self.directory.joinpath(out).read_bytes(), self.directory.joinpath("plain.npy").read_bytes())
+
     def test_what_is_printed(self):
         lines = self.compute("--lse", "lse.npy").splitlines()
         self.assertEqual(len(lines), 1)

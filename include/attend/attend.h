@@ -289,6 +289,16 @@ typedef struct attend_options {
   int num_threads;
 
   /**
+   * 1 = attend_plan_run() keeps each of its OpenMP threads, the calling one included, on the cores that share one
+   * cache, or one memory node, while it works, and puts their affinity masks back before it returns. Cores outside a
+   * thread's mask are not used. Without effect where the machine has one such group of cores only, or the system does
+   * not let us. 0, the default, leaves threads where they are: they also serve the rest of the program, which can place
+   * them for good, without three system calls a thread and run, by OMP_PROC_BIND and OMP_PLACES. Threads that call
+   * attend_plan_run_part() are never bound.
+   */
+  int bind_threads;
+
+  /**
    * Name of the kernel to use, as `attend kernels` lists them, or NULL or "auto" for ATTEND_KERNEL if that is set, else
    * the library's choice. A kernel that cannot run here, or cannot do this problem, is ATTEND_ERROR_UNSUPPORTED.
    */
