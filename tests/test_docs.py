@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The documents say what is so: commands, options, tables, names and paths in them are held against the program and
-the tree. `python3 tests/test_docs.py --update` (with ATTEND set to the program) writes the generated sections anew.
+the tree. `python3 tests/test_docs.py --update` (with ATTEND set to the program) writes the generated sections anew; `--measured` lists docs/measured/ for `attend report`.
 """
 
 import json
@@ -75,7 +75,19 @@ def generate_environment():
     return "\n".join(rows) + "\n"
 
 
-GENERATORS = {"example": generate_example, "environment": generate_environment}
+def measured(peers):
+    """Results in docs/measured/ as arguments of `attend report`: files NAME.*.json are one run, peers.json is another matter."""
+    files = [path for path in ROOT.glob("docs/measured/*.json") if (path.name == "peers.json") == peers]
+    names = sorted((path.name.split(".")[0] != "gcc", path.name.split(".")[0], path) for path in files)
+    return [f"{name}={path}" for _, name, path in names]
+
+
+def generate_measured(peers):
+    return "\n" + attend("report", *measured(peers), "--format", "markdown") + "\n"
+
+
+GENERATORS = {"example": generate_example, "environment": generate_environment,
+              "bench": lambda: generate_measured(False), "peers": lambda: generate_measured(True)}
 GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -225,5 +237,7 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--update"]:
         for path in DOCUMENTS:
             path.write_text(regenerate(path.read_text()))
+    elif sys.argv[1:] == ["--measured"]:
+        print("\n".join(measured(True) + measured(False)))
     else:
         unittest.main()

@@ -21,7 +21,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(PEERS))
 import case
 
-ENVIRONMENT = os.environ | {"ATTEND_LIBRARY": str(BUILD / "libattend.so"), "ATTEND_BENCH": str(BUILD / "attend-bench")}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "ATTEND"} | {"ATTEND_LIBRARY": str(BUILD / "libattend.so"), "ATTEND_BENCH": str(BUILD / "attend-bench")}
 
 
 def peers(folder, *arguments):

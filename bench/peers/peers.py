@@ -5,6 +5,7 @@ scripts/peers makes the environment this needs and runs it.
 """
 
 import argparse
+import atexit
 import dataclasses
 import fnmatch
 import json
@@ -27,6 +28,7 @@ QUICK = {"shapes": "bert-base,gpt2-prefill,vit-large,llama-prefill,speculative,l
          "peers": ",".join(name for name in MODULES if name not in ("pytorch-math", "pytorch-flex"))}
 FULL = {"shapes": "*", "dtypes": "f32,f16,bf16", "rounds": 5, "seconds": 0.15, "peers": ",".join(MODULES)}
 PATIENCE = 300  # seconds for one answer: compiling takes its time
+ENOUGH = 8      # seconds of rounds, two at least, after which a peer that is slow at a case is known well enough
 PAUSE = 0.02    # seconds between two peers, in which the threads of the first go to sleep
 
 
@@ -76,7 +78,7 @@ def measure(workers, case, rounds, seconds):
     for turn in range(rounds):
         order = list(running)
         for peer in order[turn % len(order):] + order[:turn % len(order)] if order else []:
-            if "cannot" in found[peer]:
+            if "cannot" in found[peer] or (turn >= 2 and sum(running[peer]) > ENOUGH):
                 continue
             time.sleep(PAUSE)
             done = workers[peer].ask(do="time", seconds=seconds)
@@ -124,7 +126,7 @@ def wanted(names, globs, what):
 def arguments(cores):
     parser = argparse.ArgumentParser(
         prog="scripts/peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="examples:\n  scripts/peers --quick\n  scripts/peers --shapes '*-decode' --dtypes f32 --threads 1\n")
+        epilog="examples:\n  scripts/peers --quick\n  scripts/peers --update\n  scripts/peers --shapes '*-decode' --dtypes f32 --threads 1\n")
     parser.add_argument("--quick", action="store_true", help="some shapes, f32 and bf16, all cores, without PyTorch's math kernel and FlexAttention")
     parser.add_argument("--shapes", metavar="GLOBS", help="standard shapes, separated by commas")
     parser.add_argument("--dtypes", metavar="LIST", help="of f32, f16, bf16")
@@ -132,7 +134,9 @@ def arguments(cores):
     parser.add_argument("--peers", metavar="GLOBS", help=f"of {', '.join(MODULES)}")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns that the peers take at each case")
     parser.add_argument("--seconds", type=float, metavar="S", help="that a turn lasts at least")
-    parser.add_argument("-o", "--output", metavar="FILE", default="peers.json", help="where the results go (peers.json)")
+    parser.add_argument("-o", "--output", metavar="FILE", default="peers.json", help="where the results go (peers.json); the page "
+                        "made of them goes beside it, as .html")
+    parser.add_argument("--update", action="store_true", help="also make them the current state in docs/: measured/ and performance.md")
     options = parser.parse_args()
     defaults = QUICK if options.quick else FULL
     for name, value in defaults.items():
@@ -165,6 +169,7 @@ def report(results):
 def main():
     from case import Case  # needs numpy, which --help does not
 
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     options = arguments(len(os.sched_getaffinity(0)))
     bench = os.environ["ATTEND_BENCH"]
     shapes = {shape["name"]: shape for shape in json.loads(subprocess.run(
@@ -177,7 +182,9 @@ def main():
     results, versions = [], {}
     total, done = len(options.threads) * len(names) * len(dtypes), 0
     for threads in options.threads:
-        workers = {peer: Worker(peer, threads) for peer in peers}
+        workers = {}
+        atexit.register(lambda workers=workers: [worker.close() for worker in workers.values()])
+        workers.update((peer, Worker(peer, threads)) for peer in peers)
         versions |= {peer: worker.version for peer, worker in workers.items()}
         for name in names:
             for dtype in dtypes:
@@ -197,6 +204,12 @@ def main():
     partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(options.output)
     report(results)
+    if "ATTEND" in os.environ:
+        page = pathlib.Path(options.output).with_suffix(".html")
+        subprocess.run([os.environ["ATTEND"], "report", f"peers={options.output}", "-o", page], check=True)
+        print(f"{options.output}, {page}")
+    if options.update:
+        subprocess.run([sys.executable, "-B", HERE.parents[1] / "scripts/lib/measured.py", f"peers={options.output}"], check=True)
 
 
 if __name__ == "__main__":

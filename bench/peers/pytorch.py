@@ -6,8 +6,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
-from case import Cannot
-
 BACKENDS = {"pytorch-flash": SDPBackend.FLASH_ATTENTION, "pytorch-math": SDPBackend.MATH}
 
 
@@ -91,6 +89,4 @@ def ways(peer, case, q, k, v, threads):
     q, k, v = (tensor(x) for x in (q, k, v))
     if peer == "pytorch-flex":
         return {"compiled": lambda: Way(flex_way(case, q, k, v))}
-    if peer == "pytorch-math" and case.q_len * case.kv_len * case.q_heads * case.batch > 1 << 31:
-        raise Cannot("its scores would need more than 8 GiB")
     return {name: lambda call=call: Way(call, BACKENDS[peer]) for name, call in sdpa_ways(case, q, k, v).items()}
