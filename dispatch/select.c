@@ -126,6 +126,8 @@ static attend_status choose_named(const attend_resolved *r, const attend_env *en
  * 101 / 95 at 32. The sums across lanes that decode needs weigh more the wider the vectors and the shorter the rows.
  */
 static int64_t decode_rows(const attend_resolved *r, attend_isa isa) {
+  /* A tile has 16 rows, used or not, and its keys are packed. Not measured: docs/performance.md has the reckoning. */
+  if (isa == ATTEND_ISA_AMX) return 15;
   if (isa != ATTEND_ISA_AVX512) return 16;
   const int64_t d = min(r->p.head_dim, 128);
   return max(4, 32 * d * d / (128 * 128));

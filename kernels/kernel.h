@@ -82,7 +82,8 @@ typedef struct attend_slice {
   /**
    * NULL: write the final output. Otherwise keys are split: write a partial result per row of the slice, to be merged
    * by kernels/merge.c, and no output. Row by row, attend_partial_stride(Dv) floats: the maximum of the row's attended
-   * scores (-inf: none), the sum of exp(score - maximum), then Dv floats of the sum of exp(score - maximum) * value.
+   * scores, or somewhat less (-inf: none), the sum of exp(score - that), then Dv floats of the sum of exp(score - that)
+   * * value.
    */
   float *partial;
 

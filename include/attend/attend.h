@@ -47,6 +47,8 @@
  *   buffers it is given.
  * - Thread safety: every function may be called from several threads at once. A plan never changes after its creation:
  *   any number of threads may run one plan, each run with a workspace of its own.
+ * - A thread that has configured AMX tiles of its own has that configuration again when a run returns, with its tiles
+ *   zeroed: like vector registers, tiles hold nothing across a call.
  * - Structs begin with struct_size, set by their _INIT macro. Fields are only ever added at the end: a program compiled
  *   against an older header keeps working, and a program compiled against a newer one gets ATTEND_ERROR_UNSUPPORTED
  *   from an older library only if it sets a field that the library does not know.

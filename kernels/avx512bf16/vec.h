@@ -7,9 +7,13 @@
 #error "this folder is compiled with the flags of kernels/avx512 and -mavx512bf16"
 #endif
 
+#define AVX512BF16_CPU (AVX512_CPU | ATTEND_CPU_BIT(AVX512_BF16))
+
+#ifndef ATTEND_ISA_ID /* else a wider instruction set borrows what follows */
 #define ATTEND_ISA_ID ATTEND_ISA_AVX512BF16
-#define ATTEND_ISA_CPU (AVX512_CPU | ATTEND_CPU_BIT(AVX512_BF16))
+#define ATTEND_ISA_CPU AVX512BF16_CPU
 #define ATTEND_ROWS "kernels/avx512bf16/rows.def"
+#endif
 #include "kernels/avx512/vec.h"
 
 #define ATTEND_PAIR_DOT

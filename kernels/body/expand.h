@@ -3,6 +3,11 @@
  * Expands the rows of one body: included by a body that has just defined its row macro. The other bodies' rows expand
  * to nothing here. No include guard: a translation unit may hold several bodies.
  */
+#ifndef ATTEND_ENTER /* a body that needs state of the thread defines both */
+#define ATTEND_ENTER NULL
+#define ATTEND_LEAVE NULL
+#endif
+
 #ifndef ATTEND_DESCRIBE
 #define ATTEND_DESCRIBE(id, body_, can_, rows_, block_)                                                                \
   const attend_kernel attend_kernel_##id = {.name = #id,                                                               \
@@ -15,7 +20,9 @@
                                             .q_rows = rows_,                                                           \
                                             .k_block = block_,                                                         \
                                             .scratch = id##_scratch,                                                   \
-                                            .run = id##_run};
+                                            .run = id##_run,                                                           \
+                                            .enter = ATTEND_ENTER,                                                     \
+                                            .leave = ATTEND_LEAVE};
 #endif
 
 #ifndef ATTEND_BLOCKED

@@ -2,7 +2,7 @@
 """Finds the hot loops of a compiled file, on x86-64 and AArch64.
 
 A hot loop is an innermost loop with at least 8 vector multiply-adds, one in 8 instructions or more: products of
-matrices, and exponentials.
+matrices, and exponentials. A product of tiles counts as 8.
 """
 
 import re
@@ -13,6 +13,8 @@ from collections import namedtuple
 
 MIN_PRODUCTS = 8
 MAX_INSTRUCTIONS_PER_PRODUCT = 8
+TILE_PRODUCT = re.compile(r"^tdpbf16ps\b")
+PRODUCTS_OF_TILES = 8
 FUNCTION = re.compile(r"^([0-9a-f]+) <(.+)>:$")
 INSTRUCTION = re.compile(r"^ *([0-9a-f]+):\s+(.*?)\s*$")
 
@@ -47,6 +49,12 @@ AARCH64 = Machine(
 MACHINES = {62: X86_64, 183: AARCH64}  # by the number in an ELF header
 
 
+def count_products(instructions, machine):
+    """Multiply-adds among instructions."""
+    return (sum(bool(machine.product.search(i.text)) for i in instructions) +
+            PRODUCTS_OF_TILES * sum(bool(TILE_PRODUCT.match(i.text)) for i in instructions))
+
+
 def machine_of(file):
     """What a file is compiled for; None if that is neither of the machines that are known here."""
     with open(file, "rb") as binary:
@@ -72,7 +80,7 @@ def functions(file, machine, least):
             continue
         found = (INSTRUCTION.match(machine.comment.sub("", line)) for line in lines[1:])
         code = [Instruction(int(m[1], 16), m[2]) for m in found if m]
-        if sum(bool(machine.product.search(instruction.text)) for instruction in code) >= least:
+        if count_products(code, machine) >= least:
             yield head[2], code
 
 
@@ -143,7 +151,7 @@ def hot_loops(file, least=MIN_PRODUCTS):
         blocks, successors = basic_blocks(code, machine)
         for loop in innermost(set(range(len(blocks))), successors):
             instructions = [instruction for block in sorted(loop) for instruction in blocks[block]]
-            products = sum(bool(machine.product.search(instruction.text)) for instruction in instructions)
+            products = count_products(instructions, machine)
             if products >= least and len(instructions) <= MAX_INSTRUCTIONS_PER_PRODUCT * products:
                 framed = any(machine.sets_frame.match(instruction.text) for instruction in code)
                 yield Loop(name, framed, machine, instructions, products)

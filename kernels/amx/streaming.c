@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * streaming on tiles. A unit of work is a block of keys for a group of query rows: scores, softmax, values. While the
+ * vector units do a unit's softmax, the tile unit does the values of the unit before and the scores of the one behind,
+ * a few products after each row; so scores and weights each have two buffers that take turns. A block's keys and values
+ * are packed once and serve all groups of the slice. The output stays in f32 in memory: tiles are loaded from there,
+ * carried through a whole block and stored.
+ *
+ * Rows behind the last one of a group hold garbage, and so does what comes of them: nobody reads it.
+ */
+#include "kernels/amx/vec.h"
+
+#include "kernels/amx/products.h"
+#include "kernels/amx/softmax.h"
+#include "kernels/body/fetch.h"
+#include "kernels/body/finish.h"
+#include "kernels/body/pack_pairs.h"
+#include "kernels/body/slice.h"
+#include "kernels/size.h"
+
+enum { GROUP = 2 * TILE_ROWS };
+
+/** Where things lie in the scratch, in bytes. */
+typedef struct streaming_layout {
+  size_t q, k, v, s, p, o, base, sum, range, total;
+} streaming_layout;
+
+static streaming_layout lay_out(const attend_resolved *problem, const attend_tiling *tiling, int block) {
+  const size_t rows = (size_t)round_up(min_i64(tiling->slice_rows, problem->rows), GROUP);
+  const size_t depth = (size_t)round_up(problem->p.head_dim, TILE_DEPTH);
+  const size_t width = (size_t)round_up(problem->p.v_head_dim, LANES), keys = (size_t)block;
+  streaming_layout at = {0};
+  at.q = size_take(&at.total, size_mul(rows, depth), sizeof(uint16_t));
+  at.k = size_take(&at.total, size_mul(depth, keys), sizeof(uint16_t));
+  at.v = size_take(&at.total, size_mul(width, keys), sizeof(uint16_t));
+  at.s = size_take(&at.total, 2 * GROUP * keys, sizeof(float));
+  at.p = size_take(&at.total, 2 * GROUP * keys, sizeof(uint16_t));
+  at.o = size_take(&at.total, size_mul(rows, width), sizeof(float));
+  at.base = size_take(&at.total, rows, sizeof(float));
+  at.sum = size_take(&at.total, size_mul(rows, LANES), sizeof(float));
+  at.range = size_take(&at.total, rows, sizeof(key_range));
+  return at;
+}
+
+/** A slice under way. */
+typedef struct streaming {
+  const attend_call *call;
+  const attend_slice *slice;
+  int64_t rows, depth, width; /**< of the slice; of a packed query and of an output row, in elements */
+  int64_t BLOCK;
+  float factor; /**< of scores, as exponents of 2 */
+  bool work;    /**< scores_need_work() */
+
+  uint16_t *q;
+  uint32_t *k, *v;
+  float *s[2], *o;
+  uint16_t *p[2];
+  float *base, *sum; /**< of each row; LANES sums */
+  key_range *ranges;
+  int64_t packed_keys, packed_values; /**< which blocks are packed, -1: none */
+  bool finite;                        /**< all values of the packed block are */
+  float alpha[GROUP];                 /**< what the values of the last unit's rows are to be multiplied by */
+} streaming;
+
+/** A block of keys for a group of rows, of which some attend some. */
+typedef struct unit {
+  int64_t block, row;
+  int count;
+  int64_t begin, end; /**< keys of the block that any row attends, widened to whole steps */
+  bool edge;          /**< some row does not attend some of them, or scores need work */
+  int buffer;
+} unit;
+
+/* ----------------------------------------------------------------------------------------------------------- units */
+
+/** The places in which the units of a slice are looked for: blocks, and in each of them groups. */
+typedef struct walk {
+  int64_t block, row, end;
+  int buffer;
+} walk;
+
+static walk walk_begin(const streaming *st) {
+  const key_range all = range_union(st->ranges, st->rows);
+  return (walk){all.begin / st->BLOCK * st->BLOCK, 0, all.end, 0};
+}
+
+/** Finds the next unit, if there is one. */
+static bool walk_next(const streaming *st, walk *at, unit *found) {
+  for (; at->block < at->end; at->block += st->BLOCK, at->row = 0) {
+    const int64_t keys = min_i64(st->BLOCK, at->end - at->block);
+    while (at->row < st->rows) {
+      const int64_t row = at->row, count = min_i64(GROUP, st->rows - row);
+      const key_range *ranges = st->ranges + row, span = range_union(ranges, count);
+      const int64_t begin = max_i64(0, span.begin - at->block) / TILE_DEPTH * TILE_DEPTH;
+      const int64_t end = round_up(min_i64(keys, span.end - at->block), TILE_DEPTH);
+      at->row += GROUP;
+      if (begin >= end ||
+          !tile_attends(st->call, st->slice, st->slice->row_begin + row, ranges, count, at->block, at->block + keys))
+        continue;
+      *found = (unit){at->block, row, (int)count, begin, end, .buffer = at->buffer};
+      found->edge = st->work || !ranges_cover(ranges, count, at->block + begin, at->block + end);
+      at->buffer = !at->buffer;
+      return true;
+    }
+  }
+  return false;
+}
+
+/* --------------------------------------------------------------------------------------------------------- packing */
+
+/** Copies a query row, negated for a negative scale (score_unit()), and fills it up with zeros. */
+static void pack_query(const streaming *st, int64_t row) {
+  const attend_problem *p = &st->call->problem->p;
+  const uint16_t *from = query_at(st->call, place_of(st->call, st->slice, st->slice->row_begin + row));
+  uint16_t *to = st->q + row * st->depth;
+  const vp sign = vp_set1(p->scale < 0.0f ? 0x80008000 : 0);
+  for (int64_t d = 0; d < st->depth; d += TILE_DEPTH) {
+    const int n = (int)max_i64(0, min_i64(TILE_DEPTH, p->head_dim - d));
+    vp_store((uint32_t *)(void *)(to + d), _mm512_xor_si512(vp_load_n(from + d, n), sign));
+  }
+}
+
+static int64_t keys_of(const streaming *st, int64_t block, int64_t end) { return min_i64(st->BLOCK, end - block); }
+
+static void pack_keys_of(streaming *st, int64_t block, int64_t end) {
+  if (st->packed_keys == block) return;
+  const attend_problem *p = &st->call->problem->p;
+  pack_key_pairs(key_at(st->call, st->slice, block), p->k_strides.row, keys_of(st, block, end), p->head_dim,
+                 st->depth / 2, TILE_ROWS, st->k);
+  st->packed_keys = block;
+}
+
+/** Puts 0 in the place of what is not finite; add_nonfinite() sees to that. */
+ATTEND_OUTLINE void clear_nonfinite(uint32_t *pairs, int64_t count) {
+  const __m512i exponent = _mm512_set1_epi16(0x7f80);
+  for (int64_t i = 0; i < count; i += LANES) {
+    const __m512i x = _mm512_loadu_si512(pairs + i);
+    const __mmask32 bad = _mm512_cmpeq_epi16_mask(_mm512_and_si512(x, exponent), exponent);
+    _mm512_storeu_si512(pairs + i, _mm512_mask_mov_epi16(x, bad, _mm512_setzero_si512()));
+  }
+}
+
+static void pack_values_of(streaming *st, int64_t block, int64_t end) {
+  if (st->packed_values == block) return;
+  const attend_problem *p = &st->call->problem->p;
+  const int64_t keys = keys_of(st, block, end), depth = round_up(keys, TILE_DEPTH) / 2;
+  st->finite = pack_value_pairs(value_at(st->call, st->slice, block), p->v_strides.row, keys, p->v_head_dim, depth,
+                                TILE_ROWS, st->BLOCK / 2, st->v);
+  for (int64_t c = 0; !st->finite && c < st->width; c += LANES)
+    clear_nonfinite(st->v + c * st->BLOCK / 2, depth * LANES);
+  st->packed_values = block;
+}
+
+/* -------------------------------------------------------------------------------------------------------- products */
+
+static amx_product scores_of(const streaming *st, const unit *u) {
+  const int64_t stride = st->depth * (int64_t)sizeof *st->q;
+  return (amx_product){.a = (const char *)(st->q + u->row * st->depth),
+                       .a_stride = stride,
+                       .b = (const char *)(st->k + u->begin * st->depth / 2),
+                       .b_stride = TILE_ROWS * stride,
+                       .c = (char *)(st->s[u->buffer] + u->begin),
+                       .c_stride = st->BLOCK * (int64_t)sizeof(float),
+                       .depth = st->depth / TILE_DEPTH,
+                       .columns = (u->end - u->begin) / TILE_ROWS,
+                       .two_rows = u->count > TILE_ROWS};
+}
+
+static amx_product values_of(const streaming *st, const unit *u) {
+  return (amx_product){.a = (const char *)(st->p[u->buffer] + u->begin),
+                       .a_stride = st->BLOCK * (int64_t)sizeof(uint16_t),
+                       .b = (const char *)(st->v + u->begin / 2 * TILE_ROWS),
+                       .b_stride = st->BLOCK / 2 * TILE_ROW_BYTES,
+                       .c = (char *)(st->o + u->row * st->width),
+                       .c_stride = st->width * (int64_t)sizeof(float),
+                       .depth = (u->end - u->begin) / TILE_DEPTH,
+                       .columns = st->width / TILE_ROWS,
+                       .two_rows = u->count > TILE_ROWS,
+                       .add = true};
+}
+
+/* --------------------------------------------------------------------------------------------------------- softmax */
+
+/** The share of a group in asking for the next block, or for the first one of the next slice. */
+static void fetch_share(const streaming *st, const unit *u, const walk *at, fetch_list *list) {
+  const int64_t from = st->BLOCK * u->row / st->rows, to = st->BLOCK * (u->row + u->count) / st->rows;
+  *list = (fetch_list){0};
+  if (u->block + st->BLOCK < at->end)
+    fetch_keys(list, st->call, st->slice, u->block + st->BLOCK + from, to - from);
+  else if (st->slice->next)
+    fetch_keys(list, st->call, st->slice->next, st->slice->next->key_begin + from, to - from);
+  fetch_spread(list, u->count);
+}
+
+/** A unit's scores become weights; after each row a share of what the tiles have to do. */
+static void softmax_of(streaming *st, const unit *u, const walk *at, amx_queue *queue) {
+  fetch_list fetch;
+  fetch_share(st, u, at, &fetch);
+  for (int r = 0; r < u->count; r++) {
+    const int64_t row = u->row + r;
+    float *s = st->s[u->buffer] + r * st->BLOCK;
+    if (u->edge)
+      finish_scores(st->call, st->slice, st->slice->row_begin + row, st->ranges + row, 1, u->block, u->begin, u->end, s,
+                    st->BLOCK);
+    st->alpha[r] = row_softmax(s, u->begin, u->end, st->factor, st->base + row, st->sum + row * LANES,
+                               st->p[u->buffer] + r * st->BLOCK);
+    amx_advance(queue, (queue->left + u->count - r - 1) / (u->count - r));
+    fetch_some(&fetch);
+  }
+}
+
+/**
+ * Multiplies what rows have by alpha. Denormal results become 0, as tile products make them: whether another product
+ * follows may depend on the other rows of the group.
+ */
+static void rescale(const streaming *st, const unit *u) {
+  for (int r = 0; r < u->count; r++) {
+    float *o = st->o + (u->row + r) * st->width;
+    const vf alpha = vf_set1(st->alpha[r]);
+    if (st->alpha[r] == 1.0f) continue;
+    for (int64_t c = 0; c < st->width; c += LANES) {
+      const vf x = vf_mul(alpha, vf_load(o + c));
+      vf_store(o + c, vf_select(vm_gt(vf_set1(FLT_MIN), vf_abs(x)), vf_zero(), x));
+    }
+  }
+}
+
+/** Adds the values of a unit that are not finite, to the rows that attend their keys and to no other. */
+ATTEND_OUTLINE void add_nonfinite(const streaming *st, const unit *u) {
+  const int64_t dim = st->call->problem->p.v_head_dim, end = min_i64(u->end, st->slice->key_end - u->block);
+  for (int64_t j = u->begin; j < end; j++) {
+    const uint16_t *value = value_at(st->call, st->slice, u->block + j);
+    for (int64_t c = 0; c < dim; c += LANES) {
+      const vf v = vf_load_bf16_n(value + c, (int)min_i64(LANES, dim - c));
+      const vm finite = vm_gt(vf_set1(INFINITY), vf_abs(v));
+      if (finite == vm_first(LANES)) continue;
+      for (int r = 0; r < u->count; r++) {
+        const int64_t at = r * st->BLOCK + j;
+        if (st->s[u->buffer][at] < -FLT_MAX) continue; /* not attended */
+        float *o = st->o + (u->row + r) * st->width + c;
+        const vf weight = vf_from_bf16(_mm256_set1_epi16((short)st->p[u->buffer][at]));
+        vf_store(o, vf_select(finite, vf_load(o), vf_fma(weight, v, vf_load(o))));
+      }
+    }
+  }
+}
+
+/* ---------------------------------------------------------------------------------------------------------- slices */
+
+static void begin_rows(streaming *st) {
+  for (int64_t i = 0; i < st->rows; i++) {
+    st->ranges[i] = attended_range(st->call, st->slice, place_of(st->call, st->slice, st->slice->row_begin + i));
+    st->base[i] = -INFINITY;
+    pack_query(st, i);
+  }
+  memset(st->sum, 0, (size_t)(st->rows * LANES) * sizeof *st->sum);
+  memset(st->o, 0, (size_t)(round_up(st->rows, GROUP) * st->width) * sizeof *st->o);
+}
+
+static void run_units(streaming *st) {
+  walk at = walk_begin(st);
+  unit before, now, next;
+  bool has_before = false, has_now = false, has_next = walk_next(st, &at, &next);
+  while (has_before || has_now || has_next) {
+    /* One turn: values of `before`, softmax of `now`, scores of `next`, of which the first and last turns lack some. */
+    amx_queue queue = {0};
+    if (has_before) {
+      pack_values_of(st, before.block, at.end);
+      rescale(st, &before);
+      if (!st->finite) add_nonfinite(st, &before);
+      amx_enqueue(&queue, values_of(st, &before));
+    }
+    if (has_next) {
+      pack_keys_of(st, next.block, at.end);
+      amx_enqueue(&queue, scores_of(st, &next));
+    }
+    if (has_now) softmax_of(st, &now, &at, &queue);
+    amx_advance(&queue, queue.left);
+    before = now, has_before = has_now;
+    now = next, has_now = has_next;
+    has_next = has_next && walk_next(st, &at, &next);
+  }
+}
+
+static void run(const attend_call *call, const attend_slice *slice, char *scratch, int block) {
+  const attend_problem *p = &call->problem->p;
+  const streaming_layout at = lay_out(call->problem, &call->tiling, block);
+  streaming st = {.call = call,
+                  .slice = slice,
+                  .rows = slice->row_end - slice->row_begin,
+                  .depth = round_up(p->head_dim, TILE_DEPTH),
+                  .width = round_up(p->v_head_dim, LANES),
+                  .BLOCK = block,
+                  .factor = exp2_factor(score_unit(p)),
+                  .work = scores_need_work(p),
+                  .q = (uint16_t *)(scratch + at.q),
+                  .k = (uint32_t *)(scratch + at.k),
+                  .v = (uint32_t *)(scratch + at.v),
+                  .s = {(float *)(scratch + at.s), (float *)(scratch + at.s) + GROUP * block},
+                  .p = {(uint16_t *)(scratch + at.p), (uint16_t *)(scratch + at.p) + GROUP * block},
+                  .o = (float *)(scratch + at.o),
+                  .base = (float *)(scratch + at.base),
+                  .sum = (float *)(scratch + at.sum),
+                  .ranges = (key_range *)(scratch + at.range),
+                  .packed_keys = -1,
+                  .packed_values = -1};
+  begin_rows(&st);
+  run_units(&st);
+  for (int64_t i = 0; i < st.rows; i++)
+    finish_row(call, slice, slice->row_begin + i, st.base[i] * score_unit(p), vf_hsum(vf_load(st.sum + i * LANES)),
+               st.o + i * st.width);
+}
+
+/* ---------------------------------------------------------------------------------------------------- thread state */
+
+/** Configures eight tiles of 16 rows of 64 bytes. */
+static void enter(attend_thread_state *before) {
+  static const struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+  } configuration = {.palette = 1,
+                     .row_bytes = {TILE_ROW_BYTES, TILE_ROW_BYTES, TILE_ROW_BYTES, TILE_ROW_BYTES, TILE_ROW_BYTES,
+                                   TILE_ROW_BYTES, TILE_ROW_BYTES, TILE_ROW_BYTES},
+                     .rows = {TILE_ROWS, TILE_ROWS, TILE_ROWS, TILE_ROWS, TILE_ROWS, TILE_ROWS, TILE_ROWS, TILE_ROWS}};
+  _Static_assert(sizeof configuration == 64, "the format of LDTILECFG");
+  amx_store_configuration(before->bytes);
+  amx_load_configuration(&configuration);
+}
+
+/** Puts back a configuration that the thread had, with empty tiles; otherwise makes the tiles free of charge again. */
+static void leave(const attend_thread_state *before) {
+  if (before->bytes[0] != 0)
+    amx_load_configuration(before->bytes);
+  else
+    amx_release();
+}
+
+#define ATTEND_ENTER enter
+#define ATTEND_LEAVE leave
+#define ATTEND_STREAMING(id, rows_, block_)                                                                            \
+  _Static_assert(rows_ == GROUP && block_ % TILE_DEPTH == 0, #id);                                                     \
+  static size_t id##_scratch(const attend_resolved *problem, const attend_tiling *tiling) {                            \
+    return lay_out(problem, tiling, block_).total;                                                                     \
+  }                                                                                                                    \
+  static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
+    run(call, slice, scratch, block_);                                                                                 \
+  }                                                                                                                    \
+  ATTEND_DESCRIBE(id, ATTEND_BODY_STREAMING, ATTEND_CAN_SPLIT, rows_, block_)
+#include "kernels/body/expand.h"

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * The AMX kernels on emulated tiles: kernels/amx compiled with tests/amx/emulated_tile.h instead of the instructions,
+ * linked in the place of the library's, on a processor that is played to have AMX. Everything but the tile operations
+ * is what runs on a processor with AMX. What these are: tests/amx/emulated_tile.c, and tests/test_hot_loops.py sees to
+ * it that the library has the instructions.
+ */
+#include <criterion/criterion.h>
+
+#ifdef __x86_64__
+
+#include <float.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/convert.h"
+#include "tests/amx/emulated_tile.h"
+#include "tests/play_x86.h"
+#include "tests/support.h"
+#include "verify/verify.h"
+
+static const uint64_t vectors = ATTEND_CPU_BIT(AVX512F) | ATTEND_CPU_BIT(AVX512BW) | ATTEND_CPU_BIT(AVX512DQ) |
+                                ATTEND_CPU_BIT(AVX512VL) | ATTEND_CPU_BIT(AVX512_BF16);
+
+static void play(void) {
+  static attend_play_x86 amx = {.saves_tiles = true, .palette = true};
+  attend_play_amx(&amx);
+  const uint64_t missing = vectors & ~attend_cpu_get()->usable;
+  if (missing) {
+    const char *feature = attend_cpu_feature_name((attend_cpu_feature)__builtin_ctzll(missing));
+    fprintf(stderr, "not tested: the AMX kernels' vector code needs %s\n", feature);
+    cr_skip_test("the AMX kernels' vector code needs %s", feature);
+  }
+}
+
+TestSuite(tile, .init = play);
+TestSuite(emulated, .init = play);
+
+/* --------------------------------------------------------------------------------------------------- the emulation */
+
+static unsigned char configuration[64];
+
+static void configure(int rows, int row_bytes) {
+  memset(configuration, 0, sizeof configuration);
+  configuration[0] = 1;
+  for (int t = 0; t < 8; t++) configuration[16 + 2 * t] = (unsigned char)row_bytes, configuration[48 + t] = rows;
+  amx_load_configuration(configuration);
+}
+
+static float first_product(uint16_t a[2], uint16_t b[2], float c) {
+  uint16_t left[16 * 32] = {a[0], a[1]}, right[16 * 32] = {b[0], b[1]};
+  float sum[16 * 16] = {c};
+  configure(16, 64);
+  amx_load(0, sum, 64), amx_load(1, left, 64), amx_load(2, right, 64);
+  amx_multiply(0, 1, 2);
+  amx_store(0, sum, 64);
+  return sum[0];
+}
+
+static uint16_t bf16(float x) { return f32_to_bf16(x); }
+
+Test(tile, products_are_those_of_the_manual) {
+  cr_expect_eq(first_product((uint16_t[]){bf16(2), bf16(3)}, (uint16_t[]){bf16(5), bf16(7)}, 0.5f), 31.5f);
+  /* The pair is added up before it meets c: one after the other, 1 would be lost twice. */
+  cr_expect_eq(first_product((uint16_t[]){bf16(1), bf16(1)}, (uint16_t[]){bf16(1), bf16(1)}, 0x1p24f), 0x1p24f + 2);
+  /* Denormals are 0 on all sides. */
+  cr_expect_eq(first_product((uint16_t[]){1, 0}, (uint16_t[]){bf16(0x1p100f), 0}, 0.0f), 0.0f);
+  cr_expect_eq(first_product((uint16_t[]){bf16(0x1p-100f), 0}, (uint16_t[]){bf16(0x1p-40f), 0}, 0.0f), 0.0f);
+  cr_expect_eq(first_product((uint16_t[]){0, 0}, (uint16_t[]){0, 0}, 0x1p-130f), 0.0f);
+  cr_expect(isnan(first_product((uint16_t[]){0, 0}, (uint16_t[]){bf16(INFINITY), 0}, 1.0f)));
+}
+
+Test(tile, products_of_all_elements) {
+  uint16_t a[16 * 32], b[16 * 32];
+  float c[16 * 16];
+  for (int i = 0; i < 512; i++) a[i] = bf16((float)(i % 13 - 6)), b[i] = bf16((float)(i % 7 - 3));
+  configure(16, 64);
+  amx_zero(0);
+  amx_load(1, a, 64), amx_load(2, b, 64);
+  amx_multiply(0, 1, 2);
+  amx_store(0, c, 64);
+  for (int m = 0; m < 16; m++)
+    for (int n = 0; n < 16; n++) {
+      float sum = 0;
+      for (int k = 0; k < 32; k++) sum += bf16_to_f32(a[m * 32 + k]) * bf16_to_f32(b[k / 2 * 32 + 2 * n + k % 2]);
+      cr_expect_eq(c[m * 16 + n], sum, "row %d, column %d", m, n);
+    }
+}
+
+/* What would be a fault on a processor. */
+Test(tile, not_configured, .signal = SIGABRT) { amx_zero(0); }
+Test(tile, released, .signal = SIGABRT) {
+  configure(16, 64);
+  amx_release();
+  amx_zero(0);
+}
+Test(tile, rows_beyond_the_palette, .signal = SIGABRT) { configure(17, 64); }
+Test(tile, columns_beyond_the_palette, .signal = SIGABRT) { configure(16, 68); }
+Test(tile, sizes_that_do_not_fit, .signal = SIGABRT) {
+  configure(8, 64);
+  amx_multiply(0, 1, 2);
+}
+
+/* ---------------------------------------------------------------------------------------------------- the kernels */
+
+static bool is_amx(const attend_kernel *kernel) { return kernel->isa == ATTEND_ISA_AMX; }
+
+/* Proves all AMX kernels on a case, and returns how many passed: the proof of `attend verify`. */
+static int prove(attend_verify *v, const attend_verify_case *c) {
+  attend_verify_result *result = malloc(sizeof *result);
+  int passed = 0;
+  cr_assert_not_null(result);
+  cr_assert(attend_verify_prepare(v, c), "no memory");
+  for (size_t i = 0; i < attend_kernel_count(); i++) {
+    if (!is_amx(attend_kernel_at(i))) continue;
+    attend_verify_run(v, attend_kernel_at(i), result);
+    cr_expect_neq(result->status, ATTEND_VERIFY_FAILED, "%s", result->message);
+    const attend_problem *p = &c->problem;
+    if (!p->weights && p->score == ATTEND_SCORE_DOT && p->dropout <= 0 && p->q_dtype == ATTEND_BF16 &&
+        (!p->kv_dtype || p->kv_dtype == ATTEND_BF16))
+      cr_expect_eq(result->status, ATTEND_VERIFY_PASSED, "%s skips %s: %s", attend_kernel_at(i)->name, c->name,
+                   result->message);
+    passed += result->status == ATTEND_VERIFY_PASSED;
+  }
+  free(result);
+  return passed;
+}
+
+Test(emulated, named_cases) {
+  attend_verify *v = attend_verify_open(ATTEND_ISA_AMX);
+  int passed = 0;
+  cr_assert_not_null(v);
+  for (size_t i = 0; i < attend_verify_named_count(); i++) {
+    attend_verify_case c;
+    attend_verify_named_case(i, 1, ATTEND_BF16, &c);
+    passed += prove(v, &c);
+  }
+  attend_verify_close(v);
+  cr_expect_gt(passed, 150);
+  cr_expect_gt(attend_emulated_products(), 10000);
+}
+
+Test(emulated, random_cases) {
+  attend_verify *v = attend_verify_open(ATTEND_ISA_AMX);
+  int passed = 0;
+  cr_assert_not_null(v);
+  for (uint64_t seed = 1; seed <= 600; seed++) {
+    attend_verify_case c;
+    attend_verify_random_case(seed, ATTEND_BF16, &c);
+    passed += prove(v, &c);
+  }
+  attend_verify_close(v);
+  cr_expect_gt(passed, 300);
+}
+
+/* Programs mask with the lowest number, where they might exclude: all of a row's keys then count the same. */
+Test(emulated, rows_of_the_lowest_scores) {
+  enum { KEYS = 300, DIM = 16 };
+  static uint16_t q[DIM], k[KEYS * DIM], v[KEYS * DIM];
+  static float bias[KEYS], out[32 * DIM], lse[32];
+  attend_problem problem = attend_test_problem(1, 1, 1, 32, KEYS, DIM);
+  problem.q_dtype = ATTEND_BF16, problem.out_dtype = problem.bias_dtype = ATTEND_F32;
+  problem.q_strides = (attend_strides){DIM, DIM, 0};
+  problem.bias_strides = (attend_strides4){0, 0, 0, 1};
+  problem.lse = 1;
+  double mean = 0;
+  for (int d = 0; d < DIM; d++) q[d] = bf16((float)d);
+  for (int i = 0; i < KEYS * DIM; i++) k[i] = bf16((float)(i % 3)), v[i] = bf16((float)(i / DIM % 5));
+  for (int j = 0; j < KEYS; j++) bias[j] = -FLT_MAX, mean += j % 5 / (double)KEYS;
+  attend_tensors t = ATTEND_TENSORS_INIT;
+  t.q = q, t.k = k, t.v = v, t.bias = bias, t.out = out, t.lse = lse;
+  attend_plan *plan = attend_test_plan(&problem, NULL, 1);
+  cr_assert(is_amx(attend_kernel_find(attend_plan_kernel(plan))));
+  cr_assert_eq(attend_plan_run(plan, &t, NULL, 0), ATTEND_OK);
+  for (int i = 0; i < 32 * DIM; i++) cr_expect_lt(fabs((double)out[i] - mean), 1e-5, "%g, not %g", out[i], mean);
+  for (int i = 0; i < 32; i++) cr_expect_eq(lse[i], -FLT_MAX);
+  attend_plan_destroy(plan);
+}
+
+/* --------------------------------------------------------------------------------------------------- thread state */
+
+/* What the library chooses. */
+static bool chooses_amx(attend_dtype dtype, int64_t q_len) {
+  attend_problem problem = attend_test_problem(1, 4, 4, q_len, 300, 64);
+  problem.q_dtype = dtype;
+  attend_plan *plan = attend_test_plan(&problem, NULL, 1);
+  const bool chosen = is_amx(attend_kernel_find(attend_plan_kernel(plan)));
+  attend_plan_destroy(plan);
+  return chosen;
+}
+
+Test(emulated, are_chosen_for_bf16_and_enough_rows) {
+  cr_expect(chooses_amx(ATTEND_BF16, 300));
+  cr_expect(chooses_amx(ATTEND_BF16, 16));
+  cr_expect_not(chooses_amx(ATTEND_BF16, 15), "fewer rows than a tile has");
+  cr_expect_not(chooses_amx(ATTEND_BF16, 1));
+  cr_expect_not(chooses_amx(ATTEND_F16, 300), "bf16 has fewer bits");
+  cr_expect_not(chooses_amx(ATTEND_F32, 300), "bf16 has fewer bits");
+  setenv("ATTEND_ISA", "avx512", 1);
+  cr_expect_not(chooses_amx(ATTEND_BF16, 300), "ATTEND_ISA=avx512");
+}
+
+static attend_plan *plan_of(const attend_problem *problem, int threads) {
+  attend_plan *plan = attend_test_plan(problem, NULL, threads);
+  cr_assert_not_null(strstr(attend_plan_kernel(plan), "__amx_"), "auto is %s", attend_plan_kernel(plan));
+  return plan;
+}
+
+static attend_problem some_problem(void) {
+  attend_problem problem = attend_test_problem(2, 4, 2, 100, 300, 64);
+  problem.q_dtype = ATTEND_BF16;
+  return problem;
+}
+
+static void run_once(int threads) {
+  const attend_problem problem = some_problem();
+  attend_plan *plan = plan_of(&problem, threads);
+  attend_test_tensors t = attend_test_run(plan, &problem);
+  attend_test_tensors_destroy(&t);
+  attend_plan_destroy(plan);
+}
+
+Test(emulated, leaves_tiles_released) {
+  unsigned char after[64], none[64] = {0};
+  run_once(1);
+  amx_store_configuration(after);
+  cr_expect_arr_eq(after, none, sizeof after);
+}
+
+Test(emulated, puts_back_what_the_caller_had_configured) {
+  unsigned char after[64];
+  configure(5, 12);
+  run_once(1);
+  amx_store_configuration(after);
+  cr_expect_arr_eq(after, configuration, sizeof after);
+  run_once(3); /* the calling thread works among OpenMP's */
+  amx_store_configuration(after);
+  cr_expect_arr_eq(after, configuration, sizeof after);
+}
+
+/* Parts on the caller's thread, in any order, and whole runs inside a parallel region. */
+Test(emulated, same_bits_however_it_is_run) {
+  const attend_problem problem = some_problem();
+  attend_plan *plan = plan_of(&problem, 3);
+  attend_test_tensors expected = attend_test_run(plan, &problem);
+  attend_test_tensors parts = attend_test_tensors_create(&problem);
+  size_t size;
+  void *workspace = attend_test_workspace(plan, &size);
+  cr_assert_eq(attend_plan_begin(plan, &parts.t, workspace, size), ATTEND_OK);
+  for (int part = 2; part >= 0; part--)
+    cr_assert_eq(attend_plan_run_part(plan, &parts.t, workspace, size, part, 3), ATTEND_OK);
+  cr_expect(attend_test_same(&parts, &expected));
+  int same = 0;
+#pragma omp parallel for reduction(+ : same) num_threads(4)
+  for (int i = 0; i < 4; i++) {
+    attend_test_tensors nested = attend_test_run(plan, &problem);
+    same += attend_test_same(&nested, &expected);
+    attend_test_tensors_destroy(&nested);
+  }
+  cr_expect_eq(same, 4);
+  free(workspace);
+  attend_test_tensors_destroy(&parts);
+  attend_test_tensors_destroy(&expected);
+  attend_plan_destroy(plan);
+}
+
+#else
+
+Test(emulated, is_of_another_processor) { cr_skip_test("AMX is of x86-64"); }
+
+#endif
