@@ -126,7 +126,8 @@ def wanted(names, globs, what):
 def arguments(cores):
     parser = argparse.ArgumentParser(
         prog="scripts/peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="examples:\n  scripts/peers --quick\n  scripts/peers --update\n  scripts/peers --shapes '*-decode' --dtypes f32 --threads 1\n")
+        epilog="examples:\n  scripts/peers --quick\n  scripts/peers --update\n  scripts/peers --shapes '*-decode' --dtypes f32 --threads 1\n"
+               "  scripts/peers --layers --help\n")
     parser.add_argument("--quick", action="store_true", help="some shapes, f32 and bf16, all cores, without PyTorch's math kernel and FlexAttention")
     parser.add_argument("--shapes", metavar="GLOBS", help="standard shapes, separated by commas")
     parser.add_argument("--dtypes", metavar="LIST", help="of f32, f16, bf16")
