@@ -33,13 +33,18 @@ ATTEND_INLINE vf vf_load_n(const float *p, int n) { return _mm256_maskload_ps(p,
 ATTEND_INLINE void vf_store(float *p, vf v) { _mm256_storeu_ps(p, v); }
 ATTEND_INLINE void vf_store_n(float *p, vf v, int n) { _mm256_maskstore_ps(p, vm_first(n), v); }
 
-/* There is no masked load or store of 16-bit lanes: partial vectors go through a copy. */
+/* There is no masked load or store of 16-bit lanes: partial vectors go through a copy, which is a call of memcpy. */
 ATTEND_INLINE __m128i vh_load_n(const uint16_t *p, int n) {
+  if (n >= 8) return _mm_loadu_si128((const __m128i *)p);
   uint16_t t[8] = {0};
   memcpy(t, p, (size_t)n * sizeof *p);
   return _mm_loadu_si128((const __m128i *)t);
 }
 ATTEND_INLINE void vh_store_n(uint16_t *p, __m128i h, int n) {
+  if (n >= 8) {
+    _mm_storeu_si128((__m128i *)p, h);
+    return;
+  }
   uint16_t t[8];
   _mm_storeu_si128((__m128i *)t, h);
   memcpy(p, t, (size_t)n * sizeof *p);
