@@ -33,10 +33,17 @@ PAUSE = 0.02    # seconds between two peers, in which the threads of the first g
 
 
 class Worker:
+    """A peer's process. One that ended or hung is started anew for the next case."""
+
     def __init__(self, peer, threads):
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads),
-                                    "TORCHINDUCTOR_COMPILE_THREADS": "1", "OPENVINO_LOG_LEVEL": "0"}
-        self.process = subprocess.Popen([sys.executable, HERE / "worker.py", MODULES[peer], peer, str(threads)],
+        self.peer, self.threads = peer, threads
+        self.start()
+
+    def start(self):
+        threads = str(self.threads)
+        environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENVINO_LOG_LEVEL": "0",
+                                    "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        self.process = subprocess.Popen([sys.executable, HERE / "worker.py", MODULES[self.peer], self.peer, threads],
                                         env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.DEVNULL, start_new_session=True)
         self.version = self.answer()["version"]
@@ -68,6 +75,8 @@ def measure(workers, case, rounds, seconds):
     """What each peer did with a case."""
     found, running = {}, {}
     for peer, worker in workers.items():
+        if worker.process.poll() is not None:
+            worker.start()
         chosen = worker.ask(do="load", case=dataclasses.asdict(case), setting=None)
         if "cannot" not in chosen:
             found[peer] = worker.ask(do="load", case=dataclasses.asdict(case), setting=chosen["setting"])
