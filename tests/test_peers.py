@@ -67,7 +67,7 @@ class Driver(unittest.TestCase):
     def test_attend_is_measured_and_right(self):
         with tempfile.TemporaryDirectory() as folder:
             done = peers(folder, "--peers", "attend", "--shapes", "tiny,minilm,speculative,llama-decode", "--threads", "1",
-                         "--rounds", "2", "--seconds", "0.001")
+                         "--rounds", "2", "--seconds", "0.001", "-o", "peers.json")
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(os.listdir(folder), ["peers.json"])
             found = json.loads(pathlib.Path(folder, "peers.json").read_text(encoding="utf-8"))

@@ -144,8 +144,8 @@ def arguments(cores):
     parser.add_argument("--peers", metavar="GLOBS", help=f"of {', '.join(MODULES)}")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns that the peers take at each case")
     parser.add_argument("--seconds", type=float, metavar="S", help="that a turn lasts at least")
-    parser.add_argument("-o", "--output", metavar="FILE", default="peers.json", help="where the results go (peers.json); the page "
-                        "made of them goes beside it, as .html")
+    parser.add_argument("-o", "--output", metavar="FILE", default=HERE.parents[1] / "build" / "peers.json",
+                        help="where the results go (build/peers.json); the page made of them goes beside it, as .html")
     parser.add_argument("--update", action="store_true", help="also make them the current state in docs/: measured/ and performance.md")
     options = parser.parse_args()
     defaults = QUICK if options.quick else FULL
@@ -210,7 +210,7 @@ def main():
     progress(done, total, "")
     text = json.dumps({"attend_peers": 1, "context": about | {"versions": versions, "shapes": shapes}, "results": results},
                       indent=1)
-    partial = pathlib.Path(options.output + ".partial")
+    partial = pathlib.Path(f"{options.output}.partial")
     partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(options.output)
     report(results)
