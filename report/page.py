@@ -7,7 +7,7 @@ import pathlib
 
 import plots
 import tables
-from results import dtypes_of, shapes_of
+from results import dtypes_of, one, shapes_of
 from summary import paragraphs
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -58,12 +58,13 @@ def section(name, title, parts, lead=""):
 def peers_part(peers):
     parts = []
     for each in peers:
+        drawn = []
         for dtype, count in dict.fromkeys((r["dtype"], r["threads"]) for r in each.results):
             data = tables.beside_peers(each, dtype, count)
             title = f"{each.name}: times of the peers beside attend's, {dtype}, {plural(count, 'thread')}"
-            parts.append(f"<div>{figure(plots.peers(each, dtype, count, escaped(title)), title + '.', data)}</div>")
-        parts = ['<div class=figures>' + "".join(parts) + "</div>"] + [
-            f"<details><summary>Every measurement of {escaped(each.name)}</summary>{table(tables.peers_detail(each), True)}</details>"]
+            drawn.append(figure(plots.peers(each, dtype, count, escaped(title)), title + ".", data) or table(data))
+        parts += figures(drawn)
+        parts.append(f"<details><summary>Every measurement of {escaped(each.name)}</summary>{table(tables.peers_detail(each), True)}</details>")
     return parts
 
 
@@ -109,7 +110,7 @@ def threads_part(sources):
             if len(counts) < 2:
                 continue
             title = f"{source.name}: more threads, {dtype}"
-            rows = [[shape, *(tables.time_cell(run.seconds) if (run := tables.one(runs, shape=shape, threads=n)) else "-" for n in counts)]
+            rows = [[shape, *(tables.time_cell(run.seconds) if (run := one(runs, shape=shape, threads=n)) else "-" for n in counts)]
                     for shape in shapes_of(runs)]
             parts.append(figure(plots.threads(source, dtype, escaped(title)), title + ": times as fast as the fewest threads.",
                                 tables.Table(title, ["shape", *(plural(n, "thread") for n in counts)], rows)))

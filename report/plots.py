@@ -153,9 +153,11 @@ def threads(source, dtype, title):
 
 
 def sequence(source, value, label, title):
-    """A figure of the sequences by length, both logarithmic."""
-    figure, axes = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
+    """A figure of the sequences by length, both logarithmic; None if nothing was measured."""
     runs = [run for run in source.runs if run.length and value(run)]
+    if not runs:
+        return None
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
     kernels = sorted({run.kernel for run in runs}, key=lambda name: (name != "auto", name))
     for kernel, color, marker in zip(kernels, itertools.cycle(SERIES), itertools.cycle(MARKERS)):
         points = sorted((run for run in runs if run.kernel == kernel), key=lambda run: run.length)

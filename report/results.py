@@ -16,6 +16,9 @@ SEQUENCE = re.compile(r"sequence-([1-9]\d*)k")
 FIGURES = ("flops", "bytes", "of_peak", "peak_flops", "peak_bytes", "error", "plain_error", "workspace", "workspace_used")
 
 
+TIME = object()  # a kind of field
+
+
 class BadInput(Exception):
     """What is wrong with the input, in a line that names the file and the field."""
 
@@ -78,14 +81,14 @@ class Peers:
 
 
 def field(where, table, key, kind):
-    """A field that must be there and be of a kind: numbers are finite and not negative."""
+    """A field that must be there and be of a kind: numbers are finite and not negative, times are more than 0."""
     if key not in table:
         raise BadInput(f"{where}: field '{key}' is missing")
     value = table[key]
-    number = kind is float
+    number = kind in (float, TIME)
     right = isinstance(value, (int, float) if number else kind) and (kind is bool or not isinstance(value, bool))
-    if not right or (number and not (math.isfinite(value) and value >= 0)):
-        names = {float: "a number of at least 0", str: "text", list: "a list", dict: "an object", int: "a whole number"}
+    if not right or (number and not (math.isfinite(value) and value >= 0 and (value > 0 or kind is float))):
+        names = {TIME: "a number above 0", float: "a number of at least 0", str: "text", list: "a list", dict: "an object", int: "a whole number"}
         raise BadInput(f"{where}: field '{key}' is {json.dumps(value)[:60]}, expected {names[kind]}")
     return value
 
@@ -114,7 +117,7 @@ def read_benchmarks(path, items):
         known = samples.setdefault(name, {"seconds": [], "label": ""} | {key: [] for key in FIGURES})
         if median:
             known.update({key: [] for key in ("seconds", *FIGURES)})
-        known["seconds"].append(field(where, item, "real_time", float) * unit_seconds(where, item))
+        known["seconds"].append(field(where, item, "real_time", TIME) * unit_seconds(where, item))
         known["label"] = item.get("label", "")
         for key in FIGURES:
             if key in item:
@@ -154,8 +157,13 @@ def read_peers(path, name, data):
             raise BadInput(f"{where} is no object")
         for key, kind in (("peer", str), ("shape", str), ("dtype", str), ("threads", int)):
             field(where, result, key, kind)
-        if "cannot" not in result:
-            for key in ("seconds", "least", "most", "error"):
+        if "cannot" in result:
+            field(where, result, "cannot", str)
+            continue
+        for key in ("seconds", "least", "most"):
+            field(where, result, key, TIME)
+        for key in ("error", "flops", "memory_bytes"):
+            if key == "error" or result.get(key) is not None:
                 field(where, result, key, float)
     if not results:
         raise BadInput(f"{path}: no results in it")

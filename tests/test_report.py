@@ -150,6 +150,12 @@ class Report(unittest.TestCase):
         self.write("little", {"context": {}, "benchmarks": [report_samples.benchmark("auto/tiny/f32/threads:1", 1e-6)]})
         self.assertIn("auto", self.succeed("little.json"))
         self.assertIn("slow", self.succeed("peers.json"))
+        self.write("long", {"context": {}, "benchmarks": [report_samples.benchmark("auto/sequence-1k/f32/threads:1", 1e-6)]})
+        self.assertIn("1,024", self.succeed("long.json"))
+        twice = Balanced()
+        twice.feed(self.succeed("peers.json", "again=peers.json"))
+        self.assertEqual(twice.open, [])
+        self.assertEqual(len([tag for tag, _ in twice.seen if tag == "svg"]), 4)
 
     def test_bad_input(self):
         good = report_samples.bench()
@@ -160,6 +166,8 @@ class Report(unittest.TestCase):
             ({"context": {}, "benchmarks": []}, "no benchmark"), ({"context": {}, "benchmarks": [7]}, "benchmarks[0] is no object"),
             ({"context": {}, "benchmarks": [run | {"real_time": "x"}]}, "benchmarks[0]: field 'real_time' is \"x\", expected a number"),
             ({"context": {}, "benchmarks": [run | {"flops": -1}]}, "field 'flops' is -1"),
+            ({"context": {}, "benchmarks": [run | {"real_time": 0}]}, "'real_time' is 0, expected a number above 0"),
+            ({"attend_peers": 1, "context": {}, "results": [report_samples.peers()["results"][0] | {"memory_bytes": "x"}]}, "'memory_bytes' is"),
             ({"context": {}, "benchmarks": [run | {"time_unit": "h"}]}, "expected ns, us, ms or s"),
             ({"context": {}, "benchmarks": [run | {"run_name": "BM_other"}]}, "'BM_other': expected a name such as"),
             ('{"context": {}, "benchmarks": [{"run_name": "auto/tiny/f32/threads:1", "real_time": NaN, "time_unit": "s"}]}', "'real_time' is NaN"),
