@@ -41,10 +41,10 @@ ATTEND_OUTLINE void additive_scores(const tile_products *products, int tile, con
   }
 }
 
-/** Scores of whichever kind the problem asks for. Pairs know dot products only (ATTEND_CAN_OPERANDS). */
+/** Scores of whichever kind the problem asks for. 16-bit operands know dot products only (ATTEND_CAN_OPERANDS). */
 ATTEND_INLINE void compute_scores(const attend_problem *p, const tile_products *products, int tile, const operand *q,
                                   const operand *k, int64_t begin, int64_t end, float *s, fetch_list *fetch) {
-#ifndef ATTEND_PAIR_DOT
+#if !defined(ATTEND_PAIR_DOT) && !defined(ATTEND_OPERAND)
   if (p->score == ATTEND_SCORE_ADDITIVE) {
     additive_scores(products, tile, q, k, p->head_dim, begin, end, s);
     return;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * What the products of the packed bodies multiply, so that the bodies are written once: floats, or pairs of bf16 where
- * vec.h has a product of pairs. Packed queries, keys, values and weights are operands, of 32 bits either way; sums,
- * scores and results are floats always. Included behind a vec.h.
+ * What the products of the packed bodies multiply, so that the bodies are written once: floats, pairs of bf16 where
+ * vec.h has a product of pairs, or what vec.h names a file for (ATTEND_OPERAND). Packed queries, keys, values and
+ * weights are operands; sums, scores and results are floats always. Included behind a vec.h.
  */
 #ifndef ATTEND_KERNELS_BODY_OPERAND_H
 #define ATTEND_KERNELS_BODY_OPERAND_H
@@ -11,7 +11,11 @@
 
 #include "kernels/body/pack.h"
 
-#ifdef ATTEND_PAIR_DOT
+#if defined(ATTEND_OPERAND)
+
+#include ATTEND_OPERAND
+
+#elif defined(ATTEND_PAIR_DOT)
 
 #include "kernels/body/pack_pairs.h"
 
@@ -24,7 +28,8 @@
 
 typedef uint32_t operand;
 typedef vp vo;
-enum { PER_OPERAND = 2 }; /* elements */
+enum { PER_OPERAND = 2 };             /* elements */
+enum { SCORE_VECTORS = PER_OPERAND }; /* that keep_weights() takes */
 
 ATTEND_INLINE vo vo_load(const operand *p) { return vp_load((const uint16_t *)p); }
 ATTEND_INLINE vo vo_set1(operand x) { return vp_set1(x); }
@@ -41,7 +46,7 @@ ATTEND_INLINE vf vo_dot_selected(operand weights, const operand *values, vf c) {
  * them to a row's sum. They are added up as they were rounded: a row's weights then sum up to exactly what they are
  * divided by, so that rounding moves a result among the values but never scales it.
  */
-ATTEND_INLINE vf keep_weights(float *s, int64_t j, const vf p[PER_OPERAND], vf sum) {
+ATTEND_INLINE vf keep_weights(float *s, int64_t j, const vf p[SCORE_VECTORS], vf sum) {
   const vp rounded = vp_round(p[0], p[1]);
   vp_store((operand *)s + j / 2, rounded);
   return vp_dot(rounded, vp_set1(0x3f803f80), sum); /* pairs of 1 */
@@ -77,7 +82,7 @@ ATTEND_INLINE void pack_query_operands(const void *const rows[LANES], int count,
 
 typedef float operand;
 typedef vf vo;
-enum { PER_OPERAND = 1 };
+enum { PER_OPERAND = 1, SCORE_VECTORS = 1 };
 
 ATTEND_INLINE vo vo_load(const operand *p) { return vf_load(p); }
 ATTEND_INLINE vo vo_set1(operand x) { return vf_set1(x); }
@@ -89,7 +94,7 @@ ATTEND_INLINE vf vo_dot_selected(operand weight, const operand *values, vf c) {
   return signbit(weight) ? c : vf_fma(vf_set1(weight), vf_load(values), c);
 }
 
-ATTEND_INLINE vf keep_weights(float *s, int64_t j, const vf p[PER_OPERAND], vf sum) {
+ATTEND_INLINE vf keep_weights(float *s, int64_t j, const vf p[SCORE_VECTORS], vf sum) {
   vf_store(s + j, p[0]);
   return vf_add(sum, p[0]);
 }
@@ -116,10 +121,12 @@ ATTEND_INLINE void pack_query_operands(const void *const rows[LANES], int count,
 
 #endif
 
-/** Scores are finished and made weights in steps of as many as fill a vector of operands. */
-enum { SCORE_STEP = PER_OPERAND * LANES };
+/** Scores are finished and made weights in steps of so many. */
+enum { SCORE_STEP = SCORE_VECTORS * LANES };
 
 /** Operands that `elements` elements take. */
 ATTEND_INLINE int64_t operands(int64_t elements) { return (elements + PER_OPERAND - 1) / PER_OPERAND; }
+/** Operands that lie in the place of `floats` scores. */
+ATTEND_INLINE int64_t operands_in(int64_t floats) { return floats * (int64_t)sizeof(float) / (int64_t)sizeof(operand); }
 
 #endif

@@ -36,9 +36,9 @@ ATTEND_INLINE void row_exp(float *s, int64_t begin, int64_t end, float base, flo
   const vf shift = vf_set1(base), factor = vf_set1(exp2_factor(unit));
   vf total = *sum;
   for (int64_t j = begin; j < end; j += SCORE_STEP) {
-    vf p[PER_OPERAND];
+    vf p[SCORE_VECTORS];
     ATTEND_UNROLL
-    for (int i = 0; i < PER_OPERAND; i++) p[i] = vf_exp2(vf_mul(vf_sub(vf_load(s + j + i * LANES), shift), factor));
+    for (int i = 0; i < SCORE_VECTORS; i++) p[i] = vf_exp2(vf_mul(vf_sub(vf_load(s + j + i * LANES), shift), factor));
     total = keep_weights(s, j, p, total);
   }
   *sum = total;
@@ -47,8 +47,8 @@ ATTEND_INLINE void row_exp(float *s, int64_t begin, int64_t end, float base, flo
 /** The same for value_selected(): the weight of an excluded key is -0, which no attended key has. */
 ATTEND_INLINE void row_exp_selected(float *s, int64_t begin, int64_t end, float base, float unit, vf *sum) {
   for (int64_t j = begin; j < end; j += SCORE_STEP) {
-    vf p[PER_OPERAND];
-    for (int i = 0; i < PER_OPERAND; i++) {
+    vf p[SCORE_VECTORS];
+    for (int i = 0; i < SCORE_VECTORS; i++) {
       const vf x = vf_load(s + j + i * LANES);
       p[i] = vf_exp2(vf_mul(vf_sub(x, vf_set1(base)), vf_set1(exp2_factor(unit))));
       p[i] = vf_select(vm_gt(vf_set1(-FLT_MAX), x), vf_set1(-0.0f), p[i]);

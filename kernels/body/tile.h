@@ -13,6 +13,10 @@
 #include "kernels/body/fetch.h"
 #include "kernels/body/operand.h"
 
+#ifdef ATTEND_TILE
+#include ATTEND_TILE
+#else
+
 /**
  * Scores of ROWS queries, q[depth][ROWS], and VECS * LANES keys, the first of a panel of PANEL, k[depth][PANEL], to s,
  * rows LD apart.
@@ -111,6 +115,8 @@ ATTEND_INLINE void value_tile(const operand *p, const operand *v, int64_t v_stri
   }
 }
 
+#endif
+
 /**
  * Scores of a tile's rows and the key panels from key `begin` to `end` of a block (begin a multiple of the panel). Asks
  * for lines of `fetch`, if that is not NULL, with every panel. Of the last panel only the vectors that hold keys are
@@ -137,7 +143,12 @@ ATTEND_INLINE void value_panels(const operand *p, const operand *v, int64_t bloc
                                 int64_t width, const float *alpha, float *o, fetch_list *fetch, const int ROWS,
                                 const int VECS, const int LD) {
   const int64_t from = begin / PER_OPERAND, depth = operands(end) - from;
+#ifdef ATTEND_TILE
+  operand row[MOST_ROWS * MOST_BLOCK / PER_OPERAND];
+  arrange_weights(p + from, depth, row, ROWS, LD);
+#else
   const operand *row = p + from;
+#endif
   int64_t c = 0;
   for (; c + VECS * LANES <= width; c += VECS * LANES) {
     if (fetch) fetch_some(fetch);
@@ -164,7 +175,7 @@ ATTEND_OUTLINE void value_selected(const operand *p, int ld, const operand *v, i
       const operand *column = v + start * operands(block) + (c - start);
       vf acc = vf_mul(vf_set1(alpha[r]), vf_load(o + r * width + c));
       for (int64_t j = begin / PER_OPERAND; j < operands(end); j++)
-        acc = vo_dot_selected(p[r * ld + j], column + j * stride, acc);
+        acc = vo_dot_selected(p[operands_in(r * ld) + j], column + j * stride, acc);
       vf_store(o + r * width + c, acc);
     }
   }

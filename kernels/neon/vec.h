@@ -14,9 +14,11 @@
 
 #include "kernels/vec_contract.h"
 
+#ifndef ATTEND_ISA_ID /* else a wider instruction set borrows what follows */
 #define ATTEND_ISA_ID ATTEND_ISA_NEON
 #define ATTEND_ISA_CPU ATTEND_CPU_BIT(NEON)
 #define ATTEND_ROWS "kernels/neon/rows.def"
+#endif
 #define LANES 4
 
 typedef float32x4_t vf;
