@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads what `attend verify --json` left for each processor.
 
-  isa_matrix.py check FILE ISA     prints a line; fails unless all passed and kernels of that instruction set were run
+  isa_matrix.py check FILE ISA,... prints a line; fails unless all passed and kernels of these instruction sets were run
   isa_matrix.py table FOLDER       prints docs/isa-matrix.md from the files BUILD@PROCESSOR.json and BUILD.info in there
 """
 
@@ -41,7 +41,7 @@ def read(path):
         return json.load(file)
 
 
-def check(path, isa):
+def check(path, isas):
     try:
         result = read(path)
     except ValueError:
@@ -49,9 +49,11 @@ def check(path, isa):
     for failure in result["failures"]:
         print(f"FAILED {failure}")
     print(f"{result['passed']} passed, {result['failed']} failed, {result['skipped']} skipped")
-    idle = [k["kernel"] for k in result["kernels"] if f"__{isa}_" in k["kernel"] and k["passed"] == 0]
-    if idle or not any(f"__{isa}_" in k["kernel"] for k in result["kernels"]):
-        sys.exit(f"no case was run by: {', '.join(idle) or 'any kernel of ' + isa}")
+    for isa in isas:
+        kernels = [k for k in result["kernels"] if f"__{isa}_" in k["kernel"]]
+        idle = [k["kernel"] for k in kernels if k["passed"] == 0]
+        if idle or not kernels:
+            sys.exit(f"no case was run by: {', '.join(idle) or 'any kernel of ' + isa}")
     if result["failed"] or not result["passed"]:
         sys.exit(1)
 
@@ -99,7 +101,7 @@ def print_build(folder, build):
 
 def main():
     if len(sys.argv) == 4 and sys.argv[1] == "check":
-        check(sys.argv[2], sys.argv[3])
+        check(sys.argv[2], sys.argv[3].split(","))
     elif len(sys.argv) == 3 and sys.argv[1] == "table":
         print(HEAD, end="")
         for build in BUILDS:
