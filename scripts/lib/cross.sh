@@ -4,7 +4,8 @@
 for_cross=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross clang-19 qemu-user)
 cross_builds=(aarch64-gcc aarch64-clang)
 
-# Where the libraries for AArch64 lie that the program needs beyond the C library.
+# Where the libraries for AArch64 lie that the program needs beyond the C library. Debian has cJSON as a shared library
+# only, so programs are linked dynamically, and run_on() tells qemu where their loader is.
 arm64_root=$ROOT/build-aarch64-root
 
 # need_cross: installs compilers, emulators and libraries.
