@@ -73,7 +73,7 @@ attend_status attend_check_tensors(const attend_resolved *problem, const attend_
       {"sinks", t.sinks, p->sinks, sizeof(float)},
       {"lse", t.lse, p->lse, sizeof(float)},
       {"weights", t.weights, p->weights && keys, sizeof(float)},
-      {"score_weights", t.score_weights, p->score == ATTEND_SCORE_ADDITIVE && keys, sizeof(float)},
+      {"score_weights", t.score_weights, p->score == ATTEND_SCORE_ADDITIVE, sizeof(float)},
   };
   if ((status = attend_check_addresses(addresses, sizeof addresses / sizeof *addresses)) != ATTEND_OK) return status;
   if (t.reserved)

@@ -197,6 +197,7 @@ static const attend_verify_case cases[] = {
 
     /* Additive scores. */
     {"additive", SHAPE(2, 3, 3, 17, 33, 16, 16), ADDITIVE, LSE},
+    {"additive-no-keys", SHAPE(1, 2, 2, 3, 0, 16, 16), ADDITIVE, LSE},
     {"additive-odd", SHAPE(1, 2, 2, 15, 31, 17, 33), ADDITIVE, LSE},
     {"additive-one-query", SHAPE(2, 1, 1, 1, 300, 64, 24), ADDITIVE, PER_BATCH, LSE},
     {"additive-gqa", SHAPE(1, 6, 2, 7, 65, 20, 16), ADDITIVE, PER_QUERY, LSE},

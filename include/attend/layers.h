@@ -190,6 +190,83 @@ ATTEND_API attend_status attend_mha_plan_run(const attend_mha_plan *plan, const 
 /** Says on one line how the attention of a layer is run, as attend_plan_explain(). */
 ATTEND_API size_t attend_mha_plan_explain(const attend_mha_plan *plan, char *buffer, size_t size);
 
+/* ---------------------------------------------------------------------------------------------- additive attention */
+
+/**
+ * Additive attention with its projections (Bahdanau, Cho and Bengio 2015, https://arxiv.org/abs/1409.0473), in f32:
+ *
+ *     s[i, j] = dot(w, tanh(query[i] Wq + bq + key[j] Wk))
+ *     out = softmax(s, masked) value
+ *
+ * Queries, keys and values have sizes of their own. All tensors are contiguous. Queries and keys that are projected
+ * already are for attend.h: attend_problem.score, which takes every stride, mask, type and number of heads.
+ */
+typedef struct attend_additive_problem {
+  size_t struct_size; /**< sizeof(attend_additive_problem), set by ATTEND_ADDITIVE_PROBLEM_INIT */
+
+  int64_t batch;  /**< B >= 0. With B or Lq of 0 there is nothing to compute, which is no error */
+  int64_t q_len;  /**< Lq >= 0 */
+  int64_t kv_len; /**< Lk >= 0 */
+  int64_t q_dim;  /**< size of a query's row, >= 1 */
+  int64_t k_dim;  /**< size of a key's row, >= 1 */
+  int64_t v_dim;  /**< size of a value's and an output's row, >= 1 */
+  int64_t hidden; /**< H >= 1: what both are projected to */
+
+  attend_weight_layout weight_layout;
+  attend_lengths kv_lengths; /**< as in attend.h */
+  int mask;                  /**< 1 = a boolean mask (B, Lq, Lk): one byte an element, nonzero = attend */
+  int weights;               /**< 1 = also write the attention weights */
+  float dropout;             /**< of the weights, as in attend.h; 0 = none */
+  int reserved;              /**< 0, fills the struct up */
+} attend_additive_problem;
+
+#define ATTEND_ADDITIVE_PROBLEM_INIT ATTEND_INIT_(attend_additive_problem)
+
+/** The addresses of one run; the caller owns them all. Outputs must not overlap inputs or one another. */
+typedef struct attend_additive_tensors {
+  size_t struct_size; /**< sizeof(attend_additive_tensors), set by ATTEND_ADDITIVE_TENSORS_INIT */
+
+  const float *query; /**< (B, Lq, q_dim) */
+  const float *key;   /**< (B, Lk, k_dim) */
+  const float *value; /**< (B, Lk, v_dim) */
+  float *out;         /**< (B, Lq, v_dim) */
+
+  const float *q_weight, *k_weight; /**< (H, q_dim) and (H, k_dim), or their transposes, by weight_layout */
+  const float *q_bias;              /**< (H); NULL = none */
+  const float *score_weight;        /**< w, (H) */
+
+  const int32_t *kv_lengths; /**< (B) or (B, Lq), each from 0 to Lk */
+  const uint8_t *mask;       /**< (B, Lq, Lk) */
+  float *weights;            /**< (B, Lq, Lk) */
+
+  uint64_t dropout_seed;   /**< as in attend.h */
+  uint32_t dropout_offset; /**< likewise */
+  uint32_t reserved;       /**< 0, fills the struct up */
+} attend_additive_tensors;
+
+#define ATTEND_ADDITIVE_TENSORS_INIT ATTEND_INIT_(attend_additive_tensors)
+
+/** A layer without its weights. Opaque and immutable. */
+typedef struct attend_additive_plan attend_additive_plan;
+
+/** Makes a plan, as attend_mha_plan_create() does. */
+ATTEND_API attend_status attend_additive_plan_create(const attend_additive_problem *problem,
+                                                     const attend_options *options, attend_additive_plan **plan);
+
+/** Frees a plan. NULL is allowed. No run of the plan may be under way. */
+ATTEND_API void attend_additive_plan_destroy(attend_additive_plan *plan);
+
+/** Bytes of workspace that a run needs, as attend_plan_workspace_size(). NULL gives 0. */
+ATTEND_API size_t attend_additive_plan_workspace_size(const attend_additive_plan *plan);
+
+/** Runs a layer; the workspace is that of attend_plan_run(). A query that attends no key gets zeros. */
+ATTEND_API attend_status attend_additive_plan_run(const attend_additive_plan *plan,
+                                                  const attend_additive_tensors *tensors, void *workspace,
+                                                  size_t workspace_size);
+
+/** Says on one line how the attention of a layer is run, as attend_plan_explain(). */
+ATTEND_API size_t attend_additive_plan_explain(const attend_additive_plan *plan, char *buffer, size_t size);
+
 /* -------------------------------------------------------------------------------------------------- masked softmax */
 
 /**
