@@ -50,6 +50,28 @@ Test(placement, obeys_affinity) {
   }
 }
 
+/* The control group's share of processor time limits the default, and nothing that is asked for. */
+Test(placement, obeys_the_control_group) {
+  unsetenv("ATTEND_NUM_THREADS");
+  attend_topology *t = attend_test_complete(&attend_test_machines[TWO_SOCKETS]);
+  for (t->quota = 0; t->quota <= 100; t->quota++) {
+    attend_topology_set_test_machine(t);
+    cr_expect_eq(attend_limit_cores(64), t->quota && t->quota < 64 ? t->quota : 64);
+    cr_expect_leq(attend_default_threads(), t->quota ? t->quota : 64);
+    if (t->quota == 1) cr_expect_eq(attend_default_threads(), 1);
+    cr_expect_eq(attend_allowed_cores(), attend_default_threads());
+  }
+  t->quota = 1;
+  attend_topology_set_test_machine(t);
+  const attend_problem problem = attend_test_problem(1, 8, 8, 512, 512, 64);
+  for (int asked = 0; asked <= 5; asked += 5) {
+    attend_plan *plan = attend_test_plan(&problem, NULL, asked);
+    cr_expect_eq(attend_plan_max_parts(plan), asked ? asked : 1);
+    attend_plan_destroy(plan);
+  }
+  free(t);
+}
+
 /* ------------------------------------------------------------------------------------------------------- dealing */
 
 static void expect_dealt(int64_t items, int64_t together, const int *cores, int groups, const int64_t *expected) {
