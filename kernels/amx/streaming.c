@@ -12,6 +12,7 @@
 
 #include "kernels/amx/products.h"
 #include "kernels/amx/softmax.h"
+#include "kernels/amx/state.h"
 #include "kernels/body/fetch.h"
 #include "kernels/body/finish.h"
 #include "kernels/body/pack_pairs.h"
@@ -311,33 +312,8 @@ static void run(const attend_call *call, const attend_slice *slice, char *scratc
                st.o + i * st.width);
 }
 
-/* ---------------------------------------------------------------------------------------------------- thread state */
-
-/** Configures eight tiles of 16 rows of 64 bytes. */
-static void enter(attend_thread_state *before) {
-  static const struct {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-  } configuration = {.palette = 1,
-                     .row_bytes = {TILE_ROW_BYTES, TILE_ROW_BYTES, TILE_ROW_BYTES, TILE_ROW_BYTES, TILE_ROW_BYTES,
-                                   TILE_ROW_BYTES, TILE_ROW_BYTES, TILE_ROW_BYTES},
-                     .rows = {TILE_ROWS, TILE_ROWS, TILE_ROWS, TILE_ROWS, TILE_ROWS, TILE_ROWS, TILE_ROWS, TILE_ROWS}};
-  _Static_assert(sizeof configuration == 64, "the format of LDTILECFG");
-  amx_store_configuration(before->bytes);
-  amx_load_configuration(&configuration);
-}
-
-/** Puts back a configuration that the thread had, with empty tiles; otherwise makes the tiles free of charge again. */
-static void leave(const attend_thread_state *before) {
-  if (before->bytes[0] != 0)
-    amx_load_configuration(before->bytes);
-  else
-    amx_release();
-}
-
-#define ATTEND_ENTER enter
-#define ATTEND_LEAVE leave
+#define ATTEND_ENTER amx_enter
+#define ATTEND_LEAVE amx_leave
 #define ATTEND_STREAMING(id, rows_, block_)                                                                            \
   _Static_assert(rows_ == GROUP && block_ % TILE_DEPTH == 0, #id);                                                     \
   static size_t id##_scratch(const attend_resolved *problem, const attend_tiling *tiling) {                            \
