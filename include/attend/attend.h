@@ -44,7 +44,8 @@
  * - Every function that can fail returns an attend_status: 0 for success, a negative error otherwise. After an error
  *   outputs are as they were.
  * - The library never aborts, exits or prints (unless ATTEND_VERBOSE asks for it), and touches no memory but the
- *   buffers it is given.
+ *   buffers it is given. One exception is not its own: where a machine's firmware contradicts itself, hwloc, if the
+ *   library is built with it, says so on stderr unless HWLOC_HIDE_ERRORS=2 is set.
  * - Thread safety: every function may be called from several threads at once. A plan never changes after its creation:
  *   any number of threads may run one plan, each run with a workspace of its own.
  * - A thread that has configured AMX tiles of its own has that configuration again when a run returns, with its tiles
