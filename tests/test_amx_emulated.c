@@ -254,7 +254,9 @@ Test(emulated, same_bits_however_it_is_run) {
     cr_assert_eq(attend_plan_run_part(plan, &parts.t, workspace, size, part, 3), ATTEND_OK);
   cr_expect(attend_test_same(&parts, &expected));
   int same = 0;
+#ifdef _OPENMP
 #pragma omp parallel for reduction(+ : same) num_threads(4)
+#endif
   for (int i = 0; i < 4; i++) {
     attend_test_tensors nested = attend_test_run(plan, &problem);
     same += attend_test_same(&nested, &expected);
