@@ -192,6 +192,8 @@ static void draw_panel(FILE *to, const attend_heatmap *map, const layout *l, int
   fprintf(to, "<g class=\"cells\">\n<text class=\"head\" x=\"%d\" y=\"%d\">", left, top - l->top - 8);
   if (map->averaged)
     fprintf(to, "mean of %" PRId64 " head%s</text>\n", map->heads, map->heads == 1 ? "" : "s");
+  else if (map->heads == 0)
+    fprintf(to, "attention weights</text>\n");
   else
     fprintf(to, "head %" PRId64 "</text>\n", panel);
   draw_labels(to, map, l, left, top);

@@ -27,7 +27,7 @@ typedef struct attend_heatmap {
   const float *weights; /**< (panels, queries, keys), each from 0 to 1 */
   int64_t panels, queries, keys;
   bool averaged; /**< the one panel is the mean over `heads` */
-  int64_t heads;
+  int64_t heads; /**< 0 = the layer has none, and panels is 1 */
   const attend_labels *query_labels, *key_labels;
 } attend_heatmap;
 

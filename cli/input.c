@@ -161,17 +161,16 @@ static bool broadcast(const attend_source *s, const attend_problem *p, attend_st
 
 /* -------------------------------------------------------------------------------------------------- one input each */
 
-/* From int32 or int64 to int32, each from 0 to Lk. */
-static bool read_lengths(const attend_source *s, attend_problem *p) {
+bool attend_source_lengths(const attend_source *s, int64_t batch, int64_t q_len, int64_t kv_len, attend_lengths *kind) {
   static const char *const names[4] = {"", "", "", ""};
   attend_npy *array = s->array;
   if (!attend_source_read(s)) return false;
   if (array->type != ATTEND_NPY_I32 && array->type != ATTEND_NPY_I64)
     return attend_source_fail_type(s, "int32 or int64");
   bool per_query = array->rank == 2;
-  const int64_t want[4] = {0, 0, p->batch, per_query ? p->q_len : p->batch};
+  const int64_t want[4] = {0, 0, batch, per_query ? q_len : batch};
   if (!check_shape(s, per_query ? 2 : 1, want, names)) return false;
-  p->kv_lengths = per_query ? ATTEND_LENGTHS_PER_QUERY : ATTEND_LENGTHS_PER_BATCH;
+  *kind = per_query ? ATTEND_LENGTHS_PER_QUERY : ATTEND_LENGTHS_PER_BATCH;
 
   int32_t *lengths = attend_alloc(size_mul(array->count, sizeof *lengths));
   if (!lengths) {
@@ -181,9 +180,9 @@ static bool read_lengths(const attend_source *s, attend_problem *p) {
   for (size_t i = 0; i < array->count; i++) {
     bool narrow = array->type == ATTEND_NPY_I32;
     int64_t length = narrow ? ((const int32_t *)array->data)[i] : ((const int64_t *)array->data)[i];
-    if (length < 0 || length > p->kv_len) {
+    if (length < 0 || length > kv_len) {
       attend_cli_error("--%s %s: element %zu is %" PRId64 ", expected 0 to %" PRId64 ", the number of keys", s->option,
-                       s->path, i, length, p->kv_len);
+                       s->path, i, length, kv_len);
       attend_free(lengths);
       return false;
     }
@@ -234,7 +233,8 @@ bool attend_input_read(const attend_input_files *files, attend_input *input, att
       !attend_source_convert(&v, p->q_dtype))
     return false;
 
-  if (files->kv_lengths && !read_lengths(&lengths, p)) return false;
+  if (files->kv_lengths && !attend_source_lengths(&lengths, p->batch, p->q_len, p->kv_len, &p->kv_lengths))
+    return false;
   if (files->mask && !read_mask(&mask, p)) return false;
   if (files->bias && !read_bias(&bias, p)) return false;
   if (files->alibi && !read_per_head(&alibi, p, false)) return false;

@@ -25,6 +25,12 @@ bool attend_source_convert(const attend_source *s, attend_dtype dtype);
 /** Whether all numbers are finite, or -inf if they may exclude; else reports the first that is not. */
 bool attend_source_check(const attend_source *s, bool may_exclude);
 
+/**
+ * Reads key lengths, (B) or (B, Lq) of int32 or int64, each from 0 to Lk, as int32, and says which of both they are.
+ * False after reporting why not.
+ */
+bool attend_source_lengths(const attend_source *s, int64_t batch, int64_t q_len, int64_t kv_len, attend_lengths *kind);
+
 /** Paths of the files, NULL where the option was not given, and how to take them. */
 typedef struct attend_input_files {
   const char *q, *k, *v, *kv_lengths, *mask, *bias, *alibi, *sinks;

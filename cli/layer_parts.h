@@ -6,7 +6,10 @@
 #include "attend/layers.h"
 #include "cli/npy.h"
 
-/** What a layer is made of. Q, K and V, or QKV, which is packed, are what it needs at least. */
+/**
+ * What a layer is made of. Q, K and V, or QKV, which is packed, are what multi-head attention needs at least; Q, K and
+ * SCORE what additive attention needs.
+ */
 typedef enum attend_layer_part {
   PART_Q,
   PART_K,
@@ -20,10 +23,11 @@ typedef enum attend_layer_part {
   PART_OUT_BIAS,
   PART_BIAS_K,
   PART_BIAS_V,
+  PART_SCORE,
   PARTS
 } attend_layer_part;
 
-/** The options of the .npy files, by part; NULL for the last two, which only models have. */
+/** The options of the .npy files, by part; NULL for BIAS_K and BIAS_V, which only models have. */
 extern const char *const attend_layer_part_options[PARTS];
 
 /** Where the weights are: NULL where an option was not given. */
@@ -43,8 +47,12 @@ typedef struct attend_layer_parts {
  * Reads the weights, and sets what follows from them: dims and strides of a problem that has embed_dim, k_dim, v_dim,
  * q_heads and perhaps kv_heads already, and the addresses. False after reporting why not; to be freed either way.
  */
-bool attend_layer_parts_read(const attend_layer_files *files, attend_layer_parts *parts, attend_mha_problem *p,
-                             attend_mha_tensors *t);
+bool attend_layer_parts_read_mha(const attend_layer_files *files, attend_layer_parts *parts, attend_mha_problem *p,
+                                 attend_mha_tensors *t);
+
+/** Likewise, of a problem that has q_dim and k_dim. A bias of the keys is added to that of the queries. */
+bool attend_layer_parts_read_additive(const attend_layer_files *files, attend_layer_parts *parts,
+                                      attend_additive_problem *p, attend_additive_tensors *t);
 
 void attend_layer_parts_free(attend_layer_parts *parts);
 

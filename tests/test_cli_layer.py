@@ -206,6 +206,173 @@ class Layer(unittest.TestCase):
             self.model(self.gpt2(""), dtype=dtype)
             self.check_recorded("gpt2", (9, 32), "--heads", "4", "--causal", tolerance=tolerance)
 
+    # ------------------------------------------------------------------------------------------------------- additive
+
+    def additive_inputs(self):
+        """Files of a batch of 2 with sizes that are all different, and a function that computes the layer."""
+        self.tensors = {"query": number("query", 2, 3, 5), "key": number("key", 2, 6, 4), "value": number("value", 2, 6, 7),
+                        "wq": number("q_weight", 8, 5), "wk": number("k_weight", 8, 4), "bq": number("q_bias", 8),
+                        "bk": number("k_bias", 8), "w": Tensor((1, 8), [4 * n for n in number("v_weight", 8).numbers])}
+        for name, t in self.tensors.items():
+            self.write(name, t)
+        return ["--additive", "--query", "query.npy", "--key", "key.npy", "--value", "value.npy"]
+
+    def additive_reference(self, length=lambda b, i: 6, biases=("bq", "bk")):
+        t = self.tensors
+        out, weights = [], []
+        for b, i in itertools.product(range(2), range(3)):
+            scores = []
+            for j in range(length(b, i)):
+                terms = [sum(t["wq"].at(h, d) * t["query"].at(b, i, d) for d in range(5)) +
+                         sum(t["wk"].at(h, d) * t["key"].at(b, j, d) for d in range(4)) +
+                         sum(t[bias].at(h) for bias in biases) for h in range(8)]
+                scores.append(math.exp(sum(t["w"].at(0, h) * math.tanh(term) for h, term in enumerate(terms))))
+            row = [score / sum(scores) for score in scores] + [0.0] * (6 - len(scores))
+            weights += row
+            out += [sum(row[j] * t["value"].at(b, j, d) for j in range(6)) for d in range(7)]
+        return out, weights
+
+    def check_additive(self, *options, tolerance=2e-6, **reference):
+        out = self.compute(*options, "--weights", "weights.npy")
+        wanted, weights = self.additive_reference(**reference)
+        self.compare(out, (2, 3, 7), wanted, tolerance)
+        self.compare(read_f32(self.directory / "weights.npy"), (2, 3, 6), weights, tolerance)
+
+    def test_additive_with_valid_lengths_of_two_and_six(self):
+        # Dive into Deep Learning: keys that are all alike give the mean of the valid values, whatever the weights.
+        self.write("q", number("query", 2, 1, 20))
+        self.write("k", Tensor((2, 10, 2), [1.0] * 40))
+        self.write("v", Tensor((2, 10, 4), [float(n) for n in range(40)] * 2))
+        self.model({"W_k.weight": number("k_weight", 8, 2), "W_q.weight": number("q_weight", 8, 20),
+                    "w_v.weight": number("v_weight", 1, 8)})
+        for descr, shape in itertools.product(("<i4", "<i8"), ((2,), (2, 1))):
+            self.write("lengths", Tensor(shape, [2, 6]), descr)
+            out = self.compute("--additive", "--query", "q.npy", "--key", "k.npy", "--value", "v.npy", "--model",
+                               "model.safetensors", "--kv-lengths", "lengths.npy", "--weights", "weights.npy")
+            self.compare(out, (2, 1, 4), [2, 3, 4, 5, 10, 11, 12, 13], 4e-6)
+            self.compare(read_f32(self.directory / "weights.npy"), (2, 1, 10),
+                         [0.5] * 2 + [0.0] * 8 + [1 / 6] * 6 + [0.0] * 4, 1e-6)
+
+    def test_additive_from_files(self):
+        inputs = self.additive_inputs()
+        files = ["--q-weight", "wq.npy", "--k-weight", "wk.npy", "--score-weight", "w.npy"]
+        self.check_additive(*inputs, *files, biases=())
+        self.check_additive(*inputs, *files, "--q-bias", "bq.npy", biases=("bq",))
+        self.check_additive(*inputs, *files, "--k-bias", "bk.npy", biases=("bk",))
+        self.check_additive(*inputs, *files, "--q-bias", "bq.npy", "--k-bias", "bk.npy", "--threads", "1")
+        for shape in (8,), (8, 1):
+            self.write("w", Tensor(shape, self.tensors["w"].numbers))
+            self.check_additive(*inputs, *files, biases=())
+        lengths = [2, 0, 6, 1, 5, 3]
+        self.write("lengths", Tensor((2, 3), lengths), "<i8")
+        self.check_additive(*inputs, *files, "--kv-lengths", "lengths.npy", biases=(), length=lambda b, i: lengths[3 * b + i])
+        self.write("wq", transposed(self.tensors["wq"]))
+        self.write("wk", transposed(self.tensors["wk"]))
+        self.write("lengths", Tensor((2,), [4, 0]), "<i4")
+        self.check_additive(*inputs, *files, "--weight-layout", "in-out", "--kv-lengths", "lengths.npy", biases=(),
+                            length=lambda b, i: (4, 0)[b])
+
+    def test_additive_models(self):
+        inputs = self.additive_inputs() + ["--model", "model.safetensors"]
+        t = self.tensors
+        deep = {"W_q.weight": t["wq"], "W_k.weight": t["wk"], "w_v.weight": t["w"]}
+        seq2seq = {"Wa.weight": t["wq"], "Wa.bias": t["bq"], "Ua.weight": t["wk"], "Ua.bias": t["bk"], "Va.weight": t["w"],
+                   "Va.bias": Tensor((1,), [3.0])}
+        for dtype, tolerance in ("F32", 2e-6), ("F16", 1e-3), ("BF16", 1e-2):
+            self.model(deep, dtype=dtype)
+            self.check_additive(*inputs, biases=(), tolerance=tolerance)
+            self.model(seq2seq, dtype=dtype)
+            self.check_additive(*inputs, tolerance=tolerance)
+        # Beside multi-head attention that calls its projections alike, and another additive layer.
+        self.model({f"decoder.attention.{name}": part for name, part in deep.items()} |
+                   {f"decoder.other.{name}": part for name, part in seq2seq.items()} |
+                   {f"encoder.attention.W_{name}.weight": t["wq"] for name in "qkvo"})
+        self.check_additive(*inputs, "--layer", "decoder.attention", biases=())
+        self.check_additive(*inputs, "--layer", "decoder.other")
+        inputs += ["--out", "o.npy"]
+        self.refuse(*inputs, says="has 2 additive layers, 'decoder.attention', 'decoder.other': choose one with --layer")
+        self.refuse(*inputs, "--layer", "encoder.attention", says="has no tensors of an additive layer under that name")
+        self.model({"W_q.weight": t["wq"], "W_k.weight": t["wk"]})
+        self.refuse(*inputs, says="expected an additive layer named as in Dive into Deep Learning (w_v.weight)")
+
+    def test_additive_without_a_batch_draws(self):
+        self.write("query", number("query", 3, 4))
+        self.write("memory", number("key", 5, 4))
+        self.model({"Wa.weight": number("q_weight", 6, 4), "Ua.weight": number("k_weight", 6, 4), "Va.weight": number("v_weight", 1, 6)})
+        inputs = ["--additive", "--query", "query.npy", "--model", "model.safetensors", "--heatmap", "map.svg", "--weights", "weights.npy"]
+        self.write("lengths", Tensor((1,), [2]), "<i8")
+        for options, keys in (["--key", "memory.npy", "--tokens", "x,y,z", "--key-tokens", "a,b,c,d,e"], list("abcde")), \
+                             (["--tokens", "x,y,z", "--kv-lengths", "lengths.npy"], list("xyz")):
+            out = self.compute(*inputs, *options)
+            self.assertEqual(out.shape, (3, 4))
+            weights = read_f32(self.directory / "weights.npy")
+            self.assertEqual(weights.shape, (3, len(keys)))
+            text = self.directory.joinpath("map.svg").read_text(encoding="utf-8")
+            space = "{http://www.w3.org/2000/svg}"
+            titles = [rect.find(f"{space}title").text for rect in xml.etree.ElementTree.fromstring(text).iter(f"{space}rect") if len(rect)]
+            self.assertEqual([title.split(": ")[0] for title in titles], [f"{query} → {key}" for query in "xyz" for key in keys])
+            for title, weight in zip(titles, weights.numbers, strict=True):
+                self.assertAlmostEqual(float(title.split(": ")[1]), weight, delta=1e-4)
+            self.assertIn(">attention weights<", text)
+        self.refuse(*inputs, "--out", "o.npy", "--tokens", "x", says="--tokens: 1 labels, expected 3, one for each query")
+
+    def test_additive_is_refused(self):
+        inputs = self.additive_inputs() + ["--out", "o.npy"]
+        files = ["--q-weight", "wq.npy", "--k-weight", "wk.npy", "--score-weight", "w.npy"]
+        for name, *value in (("heads", "1"), ("kv-heads", "1"), ("scale", "2"), ("causal",), ("add-zero-attn",), ("average",),
+                             ("sequence-first",), ("key-padding-mask", "w.npy"), ("attn-mask", "w.npy"), ("v-weight", "w.npy"),
+                             ("qkv-weight", "w.npy"), ("out-weight", "w.npy"), ("v-bias", "w.npy"), ("qkv-bias", "w.npy"),
+                             ("out-bias", "w.npy")):
+            self.refuse(*inputs, *files, f"--{name}", *value, says=f"--{name}: expected only without --additive")
+        for name in "kv-lengths", "score-weight":
+            self.refuse(*inputs[1:], "--heads", "1", f"--{name}", "w.npy", says=f"--{name}: expected only with --additive")
+        for i in range(0, 6, 2):
+            self.refuse(*inputs, *files[:i], *files[i + 2 :], says="expected --model, or all of --q-weight, --k-weight and --score-weight")
+        self.refuse(*inputs, *files, "--model", "m.safetensors", says="--model and --q-weight: expected one of them")
+        self.refuse(*inputs, "--q-weight", "wk.npy", *files[2:], says="--q-weight wk.npy: shape is (8, 4), expected (outputs, 5)")
+        self.write("other", number("key", 7, 4))
+        self.refuse(*inputs, *files[:2], "--k-weight", "other.npy", *files[4:], says="--k-weight other.npy: 7 outputs, expected 8")
+        for shape in (7,), (2, 4), (), (8, 0):
+            self.write("other", number("key", *shape))
+            self.refuse(*inputs, *files[:4], "--score-weight", "other.npy", says="--score-weight other.npy: shape is ")
+        self.refuse(*inputs, *files, "--q-bias", "wq.npy", says="--q-bias wq.npy: shape is (8, 5), expected (8,)")
+        self.refuse(*inputs, *files, "--k-bias", "wk.npy", says="--k-bias wk.npy: shape is (8, 4), expected (8,)")
+        self.refuse(*inputs, *files, "--kernel", "none", says="is the name of no kernel")
+        for descr, shape, numbers, says in (("<i8", (2,), [0, 7], "element 1 is 7, expected 0 to 6, the number of keys"),
+                                            ("<i4", (2, 3), [0, 1, -1, 0, 0, 0], "element 2 is -1, expected 0 to 6"),
+                                            ("<i8", (2,), [2**33, 0], "expected 0 to 6"), ("<i8", (3,), [1] * 3, "expected (2,)"),
+                                            ("<i8", (3, 2), [1] * 6, "expected (2, 3)"), ("<f4", (2,), [1, 1], "expected int32 or int64")):
+            self.write("lengths", Tensor(shape, numbers), descr)
+            self.refuse(*inputs, *files, "--kv-lengths", "lengths.npy", says=says)
+
+    def test_additive_files_that_are_not_what_they_say(self):
+        inputs = self.additive_inputs() + ["--out", "o.npy", "--weights", "weights.npy", "--heatmap", "map.svg"]
+        files = ["--q-weight", "wq.npy", "--k-weight", "wk.npy", "--score-weight", "w.npy", "--kv-lengths", "lengths.npy"]
+        self.write("lengths", Tensor((2,), [2, 6]), "<i8")
+        for name in "query", "key", "value", "wq", "wk", "w", "lengths":
+            path = self.directory / f"{name}.npy"
+            whole = path.read_bytes()
+            for spoiled in whole[:5], whole[:40], whole[:-1], whole + b"x", b"", whole.replace(b"'shape': (", b"'shape': (9999999999, "):
+                path.write_bytes(spoiled)
+                self.refuse(*inputs, *files, says=f"{name}.npy: ")
+            path.write_bytes(whole)
+        model, t = self.directory / "model.safetensors", self.tensors
+        names = {"W_q.weight": t["wq"], "W_k.weight": t["wk"], "w_v.weight": t["w"]}
+        inputs += ["--model", "model.safetensors"]
+        whole = safetensors(names)
+        text = 8 + int.from_bytes(whole[:8], "little")
+        for length in 0, 7, 8, text - 1, text, len(whole) - 1:
+            model.write_bytes(whole[:length])
+            self.refuse(*inputs, says="model.safetensors: ")
+        for name in names:
+            for field, value in ("dtype", "I8"), ("shape", [2**62, 4]), ("data_offsets", [0, 10**18]):
+                self.model(names, change=lambda header: header[name].__setitem__(field, value))
+                self.refuse(*inputs, says=f"tensor '{name}': field '")
+            self.model(names, change=lambda header: header.pop(name))
+            self.refuse(*inputs, says="model.safetensors: ")
+        self.model(names | {"W_k.weight": t["wq"]})
+        self.refuse(*inputs, says="tensor 'W_k.weight': shape is (8, 5), expected (outputs, 4)")
+
     # ------------------------------------------------------------------------------------------------------- pictures
 
     def gpt2_inputs(self):
@@ -324,13 +491,18 @@ class Layer(unittest.TestCase):
 
 
 def built_without_blas():
+    kinds = (["--heads", "1"], "qkv"), (["--additive"], ("q", "k", "score"))
+    results = []
     with tempfile.TemporaryDirectory() as directory:
         pathlib.Path(directory, "x.npy").write_bytes(npy(Tensor((1, 1), [1])))
-        result = attend("layer", "--query", "x.npy", "--out", "o.npy", "--heads", "1", *itertools.chain.from_iterable(
-            (f"--{name}-weight", "x.npy") for name in "qkv"), cwd=directory)
-        if result.returncode == 0:
+        for kind, weights in kinds:
+            files = itertools.chain.from_iterable((f"--{name}-weight", "x.npy") for name in weights)
+            results.append(attend("layer", "--query", "x.npy", "--out", "o.npy", *kind, *files, cwd=directory))
+        if all(result.returncode == 0 for result in results):
             return False
-        assert "built without a BLAS" in result.stderr and len(list(pathlib.Path(directory).iterdir())) == 1, result.stderr
+        for result in results:
+            assert "built without a BLAS" in result.stderr, result.stderr
+        assert len(list(pathlib.Path(directory).iterdir())) == 1
         return True
 
 
