@@ -12,6 +12,7 @@ int cmd_kernels(int argc, char **argv);
 int cmd_report(int argc, char **argv);
 int cmd_layer(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_tune(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 
 #endif

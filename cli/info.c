@@ -6,7 +6,7 @@
 #include "cli/json.h"
 #include "cli/options.h"
 #include "cli/topology.h"
-#include "dispatch/dispatch.h"
+#include "dispatch/profile.h"
 
 static const char help[] =
     "usage: attend info [--json]\n"
@@ -28,8 +28,21 @@ static const char compiler[] = __VERSION__;
 static const char compiler[] = "gcc " __VERSION__;
 #endif
 
-/* Profiles are not read in this version; selection goes by its heuristics. */
-static const char profile[] = "none: built-in heuristics";
+static char profile[ATTEND_PROFILE_PATH + 300];
+
+/* Finds the profile in use, or why there is none. */
+static attend_status find_profile(const attend_env *env) {
+  attend_profile_state state;
+  const attend_status status = attend_profile_get(env, &state);
+  if (status != ATTEND_OK) return status;
+  if (state.profile)
+    snprintf(profile, sizeof profile, "%s", state.path);
+  else if (*state.path)
+    snprintf(profile, sizeof profile, "none: built-in rules (%s is rejected: %s)", state.path, state.why);
+  else
+    snprintf(profile, sizeof profile, "none: built-in rules (%s)", state.why);
+  return status;
+}
 
 static bool has_kernels(attend_isa isa) {
   for (size_t i = 0; i < attend_kernel_count(); i++)
@@ -128,6 +141,7 @@ int cmd_info(int argc, char **argv) {
   if (!attend_cli_json_option(argc, argv, help, &json, &status)) return status;
   attend_env env;
   attend_status read = attend_env_read(&env);
+  if (read == ATTEND_OK) read = find_profile(&env);
   if (read != ATTEND_OK) return attend_cli_library_error(read);
   (json ? print_json : print_text)(&env);
   return ATTEND_EXIT_DONE;

@@ -64,7 +64,8 @@ typedef struct attend_env {
   char kernel[64]; /**< "" = not set */
   int num_threads; /**< 0 = not set */
   bool verbose;
-  char profile[4096]; /**< "" = not set, "off" = none */
+  char profile[4096];       /**< "" = not set, "off" = none, else a file */
+  const char *cache, *home; /**< XDG_CACHE_HOME and HOME, or "": valid until the environment changes */
 } attend_env;
 
 /** Reads the environment; ATTEND_ERROR_ENVIRONMENT, with the detail set, at a value that cannot be honoured. */
@@ -147,13 +148,29 @@ attend_status attend_check_tensors(const attend_resolved *problem, const attend_
 
 /* -------------------------------------------------------------------------------------------------------- select.c */
 
+/** How a tiling departs from the rules of select.c; all zero: not at all. */
+typedef struct attend_variant {
+  bool whole;      /**< keys are not split */
+  int slice_times; /**< this many times the rows of a slice; 0 = 1 */
+  int strip_times; /**< likewise, of a strip */
+} attend_variant;
+
 typedef struct attend_choice {
   const attend_kernel *kernel; /**< NULL if there is nothing to compute */
+  attend_variant variant;
   attend_tiling tiling;
-  char reason[160];
+  int team; /**< threads that the profile says the work pays for; 0 if it says nothing */
+  char reason[256];
 } attend_choice;
 
-/** Picks kernel and tiling: forced, else by profile, else by heuristics. `threads` never changes what is computed. */
+/** Whether the rules split the keys of a problem for a kernel. */
+bool attend_rules_split(const attend_resolved *problem, const attend_kernel *kernel);
+
+/** The tiling of a variant. `threads` changes no more than where rows are cut. */
+attend_tiling attend_tiling_of(const attend_resolved *problem, const attend_kernel *kernel, attend_variant variant,
+                               int threads);
+
+/** Picks kernel and tiling: forced, else by profile, else by rules. `threads` never changes what is computed. */
 attend_status attend_select(const attend_resolved *problem, const attend_env *env, const char *forced, int threads,
                             attend_choice *choice);
 
@@ -162,7 +179,8 @@ attend_status attend_select(const attend_resolved *problem, const attend_env *en
 /**
  * attend_plan_create() with a tiling of the caller's instead of the library's choice, for tests and the tuner:
  * `options->kernel` must name a kernel. A tiling that is not one for that kernel is ATTEND_ERROR_INVALID_ARGUMENT, keys
- * split where the kernel or the outputs asked for do not allow it ATTEND_ERROR_UNSUPPORTED.
+ * split where the kernel or the outputs asked for do not allow it ATTEND_ERROR_UNSUPPORTED. attend_plan_run() uses all
+ * threads of such a plan, whether or not the work pays for them.
  */
 attend_status attend_plan_create_tiled(const attend_problem *problem, const attend_options *options,
                                        const attend_tiling *tiling, attend_plan **plan);

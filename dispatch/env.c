@@ -45,9 +45,9 @@ static attend_status parse_kernel(attend_env *env, const char *value) {
 }
 
 static attend_status parse_profile(attend_env *env, const char *value) {
-  if (strcmp(value, "off") != 0)
-    return attend_fail(ATTEND_ERROR_ENVIRONMENT, "ATTEND_PROFILE is " QUOTED ", but this version reads no profiles",
-                       value);
+  if (strlen(value) >= sizeof env->profile)
+    return attend_fail(ATTEND_ERROR_ENVIRONMENT, "ATTEND_PROFILE is " QUOTED ", expected less than %zu characters",
+                       value, sizeof env->profile);
   strcpy(env->profile, value);
   return ATTEND_OK;
 }
@@ -73,11 +73,17 @@ static attend_status parse_verbose(attend_env *env, const char *value) {
 const attend_env_variable attend_env_variables[] = {
     {"ATTEND_ISA", "NAME", "the highest instruction set to use, of those that `attend info` lists", parse_isa},
     {"ATTEND_KERNEL", "NAME, auto", "the kernel to use where a program leaves the choice to the library", parse_kernel},
-    {"ATTEND_PROFILE", "off", "no tuning profile; this version reads none", parse_profile},
+    {"ATTEND_PROFILE", "FILE, off", "the tuning profile to use instead of the one in the cache directory",
+     parse_profile},
     {"ATTEND_NUM_THREADS", "1 to 1024", "the most threads to use where a program does not say", parse_num_threads},
     {"ATTEND_VERBOSE", "0, 1", "1: a line on stderr for each plan, with the kernel chosen and why", parse_verbose},
     {NULL, NULL, NULL, NULL},
 };
+
+static const char *value_of(const char *name) {
+  const char *value = getenv(name);
+  return value ? value : "";
+}
 
 /** The highest instruction set that the processor can run: no limit. */
 static attend_isa highest_isa(void) {
@@ -89,7 +95,7 @@ static attend_isa highest_isa(void) {
 }
 
 attend_status attend_env_read(attend_env *env) {
-  *env = (attend_env){.isa = highest_isa()};
+  *env = (attend_env){.isa = highest_isa(), .cache = value_of("XDG_CACHE_HOME"), .home = value_of("HOME")};
   for (const attend_env_variable *variable = attend_env_variables; variable->name; variable++) {
     const char *value = getenv(variable->name);
     if (!value || !*value) continue; /* set to nothing is the shell's way of taking a variable away */

@@ -35,6 +35,12 @@ int attend_os_current_processor(void);
 /** Processors' worth of time that the system grants this process, rounded down but at least 1; 0 for no limit. */
 int attend_os_cpu_quota(void);
 
+/**
+ * Reads a whole regular file of at most `most` bytes into memory that is freed by attend_free(). 0, or an errno: EFBIG
+ * beyond `most`, EINVAL if it is not a regular file, ENOMEM.
+ */
+int attend_os_read_file(const char *path, size_t most, char **text, size_t *length);
+
 /** x86: asks for the permission to use AMX tiles. NULL if it is granted, else why not. */
 const char *attend_os_request_amx(void);
 

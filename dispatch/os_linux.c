@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -43,6 +44,38 @@ bool attend_os_set_affinity(const attend_cpu_set *set) {
 int attend_os_current_processor(void) { return sched_getcpu(); }
 
 void attend_os_yield(void) { sched_yield(); }
+
+/** What attend_os_read_file() does with an open file. */
+static int read_open_file(int file, size_t most, char **text, size_t *length) {
+  struct stat info;
+  if (fstat(file, &info) != 0) return errno;
+  if (!S_ISREG(info.st_mode)) return EINVAL;
+  if (info.st_size < 0 || (size_t)info.st_size > most) return EFBIG;
+  char *memory = attend_alloc((size_t)info.st_size);
+  if (!memory) return ENOMEM;
+  *length = 0;
+  while (*length < (size_t)info.st_size) {
+    const ssize_t got = read(file, memory + *length, (size_t)info.st_size - *length);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      const int error = errno;
+      attend_free(memory);
+      return error;
+    }
+    if (got == 0) break; /* it has become shorter meanwhile */
+    *length += (size_t)got;
+  }
+  *text = memory;
+  return 0;
+}
+
+int attend_os_read_file(const char *path, size_t most, char **text, size_t *length) {
+  const int saved_errno = errno, file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* never waits for a pipe */
+  int error = file < 0 ? errno : read_open_file(file, most, text, length);
+  if (file >= 0) close(file);
+  errno = saved_errno;
+  return error;
+}
 
 #ifdef __x86_64__
 const char *attend_os_request_amx(void) {

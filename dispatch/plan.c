@@ -3,6 +3,7 @@
 #include "dispatch/plan.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -47,6 +48,7 @@ static double estimate_time(const attend_resolved *r, const attend_kernel *kerne
 static int worthwhile_threads(const attend_plan *plan) {
   const double us_per_thread = 30;
   double threads = 1 + estimate_time(&plan->problem, plan->choice.kernel) / us_per_thread;
+  if (plan->choice.team) threads = plan->choice.team;
   if (threads > (double)plan->items) threads = (double)plan->items;
   if (threads < 1) return 1; /* sums of doubles near 2^62 round */
   return threads < plan->threads ? (int)threads : plan->threads;
@@ -137,6 +139,7 @@ static attend_status take_tiling(attend_plan *plan, const attend_tiling *tiling)
     return attend_fail(ATTEND_ERROR_UNSUPPORTED, "split_keys is %" PRId64 ", but %s", tiling->split_keys,
                        r->p.weights ? "attention weights are wanted" : "the kernel writes no partial results");
   plan->choice.tiling = *tiling;
+  plan->choice.team = INT_MAX;
   if (plan->choice.tiling.slice_rows > r->rows) plan->choice.tiling.slice_rows = r->rows;
   return ATTEND_OK;
 }

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "dispatch/dispatch.h"
+#include "dispatch/profile.h"
 
 enum {
   DECODE_QUERIES = 16,   /* of a decode slice at least, and */
@@ -92,11 +92,21 @@ static int64_t choose_strip_rows(const attend_resolved *r, const attend_kernel *
   return max(round_up(rows, kernel->q_rows), kernel->q_rows);
 }
 
-static attend_tiling choose_tiling(const attend_resolved *r, const attend_kernel *kernel, int threads) {
+bool attend_rules_split(const attend_resolved *r, const attend_kernel *kernel) {
+  return choose_split_keys(r, kernel) < r->p.kv_len;
+}
+
+attend_tiling attend_tiling_of(const attend_resolved *r, const attend_kernel *kernel, attend_variant variant,
+                               int threads) {
+  const int64_t tile = kernel->q_rows;
   attend_tiling tiling;
-  tiling.split_keys = choose_split_keys(r, kernel);
+  tiling.split_keys = variant.whole ? round_up(max(r->p.kv_len, 1), kernel->k_block) : choose_split_keys(r, kernel);
   tiling.slice_rows = choose_slice_rows(r, kernel, tiling.split_keys, threads);
+  if (tiling.slice_rows < r->rows)
+    tiling.slice_rows = min(r->rows, round_up(tiling.slice_rows, tile) * max(variant.slice_times, 1));
   tiling.strip_rows = choose_strip_rows(r, kernel, tiling.slice_rows);
+  if (tiling.strip_rows < tiling.slice_rows)
+    tiling.strip_rows = min(round_up(tiling.slice_rows, tile), tiling.strip_rows * max(variant.strip_times, 1));
   return tiling;
 }
 
@@ -188,19 +198,26 @@ static attend_status choose_by_heuristics(const attend_resolved *r, const attend
 attend_status attend_select(const attend_resolved *problem, const attend_env *env, const char *forced, int threads,
                             attend_choice *choice) {
   attend_choice c = {0};
-  attend_status status;
-  if (forced && strcmp(forced, "auto") != 0)
+  attend_profile_state profile;
+  bool by_rules = false;
+  attend_status status = attend_profile_get(env, &profile);
+  if (status != ATTEND_OK) return status;
+  if (forced && strcmp(forced, "auto") != 0) {
     status = choose_named(problem, env, forced, true, &c);
-  else if (*env->kernel)
+  } else if (*env->kernel) {
     status = choose_named(problem, env, env->kernel, false, &c);
-  else
+  } else {
     status = choose_by_heuristics(problem, env, &c);
+    by_rules = true;
+  }
   if (status != ATTEND_OK) return status;
   if (attend_is_empty(problem)) {
     c.kernel = NULL;
     snprintf(c.reason, sizeof c.reason, "nothing to compute");
   } else {
-    c.tiling = choose_tiling(problem, c.kernel, threads);
+    if (by_rules && profile.profile && attend_profile_covers(problem))
+      attend_profile_choose(profile.profile, problem, env, threads, &c);
+    c.tiling = attend_tiling_of(problem, c.kernel, c.variant, threads);
   }
   *choice = c;
   return ATTEND_OK;

@@ -17,6 +17,14 @@ static attend_problem problem_at(int which) {
 }
 enum { PROBLEMS = 4 };
 
+/* What a process keeps once about its profile is not a part of what is counted: test_profile.c has that. */
+static void look_for_a_profile(void) {
+  const attend_problem problem = problem_at(PROBLEMS - 1);
+  attend_test_accepts(&problem, NULL, "the first plan");
+}
+
+TestSuite(allocation, .init = look_for_a_profile);
+
 Test(allocation, that_fails_in_plan_create) {
   for (int which = 0; which < PROBLEMS; which++) {
     const attend_problem problem = problem_at(which);

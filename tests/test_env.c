@@ -311,11 +311,18 @@ Test(env, verbose_has_two_values) {
 
 /* -------------------------------------------------------------------------------------------------------- profile */
 
-Test(env, profile_can_only_be_off) {
+/* A file that cannot be used is an error of whatever would go by it; test_profile.c has those that can. */
+Test(env, profile_is_off_or_a_file) {
+  const attend_problem problem = some_problem();
+  static char longest[10000];
+  memset(longest, 'x', sizeof longest - 1);
   attend_plan *plan = plan_under("ATTEND_PROFILE", "off", 1);
   attend_plan_destroy(plan);
-  static const char *const bad[] = {"on", "OFF", "off ", "/", "/dev/null", "no/such/file", "two\nlines", "%n%s"};
-  for (size_t i = 0; i < COUNT(bad); i++) expect_refused("ATTEND_PROFILE", bad[i]);
+  const char *const bad[] = {"on", "OFF", "off ", "/", "/dev/null", "no/such/file", "two\nlines", "%n%s", longest};
+  for (size_t i = 0; i < COUNT(bad); i++) {
+    setenv("ATTEND_PROFILE", bad[i], 1);
+    attend_test_refuses(&problem, NULL, ATTEND_ERROR_ENVIRONMENT, "ATTEND_PROFILE", NULL, "a profile");
+  }
 }
 
 /* All are read anew for each plan, and none has an effect on a plan that is there. */

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tune/tune.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "dispatch/profile.h"
+
+static const char help[] =
+    "usage: attend tune [OPTION]...\n"
+    "\n"
+    "Measures the kernels that run here, with several tilings and numbers of threads, on shapes of many sizes, and\n"
+    "writes this machine's profile, by which the library then chooses for every shape. Let nothing else run "
+    "meanwhile.\n"
+    "Ctrl-C ends it early, with a profile of what was measured.\n"
+    "\n"
+    "  --quick         about 1 minute\n"
+    "  --thorough      about 20 minutes (default: 5)\n"
+    "  --budget S      about S seconds, 1 to 86400\n"
+    "  --shapes FILE   measure these shapes too, before all others: a line each, 'f32 1 32/8 2048x2048 128/128 "
+    "causal'\n"
+    "                  (type, batch, query/key heads, queries x keys, dims of keys/values, and full, causal, "
+    "window=N,\n"
+    "                  lengths, mask or bias)\n"
+    "  --profile FILE  write there (default: ATTEND_PROFILE, else the cache directory, as 'attend info' shows)\n"
+    "  --check         write nothing: on random shapes, compare what is chosen with a profile and without one with "
+    "the\n"
+    "                  best of all kernels and tilings\n"
+    "  --count N       shapes to check on (default 60)\n"
+    "  --seed S        of the shapes to check on (default 1)\n"
+    "  --help          this text\n"
+    "\n"
+    "exit status: 0 done, 1 a kernel computed something wrong and was left out, 2 bad usage or nothing written\n"
+    "\n"
+    "examples\n"
+    "  attend tune --quick\n"
+    "  attend tune --shapes my-model.shapes --profile my-model.profile\n"
+    "  attend tune --check\n";
+
+typedef struct arguments {
+  double budget;
+  const char *shapes, *profile;
+  bool check;
+  int64_t count, seed;
+} arguments;
+
+/* ------------------------------------------------------------------------------------------------------- arguments */
+
+/* False when there is no more to do, with the exit status set. */
+static bool read_arguments(int argc, char **argv, arguments *a, int *status) {
+  enum { QUICK = 1, THOROUGH, BUDGET, SHAPES, PROFILE, CHECK, COUNT, SEED, HELP };
+  static const struct option table[] = {{"quick", no_argument, NULL, QUICK},
+                                        {"thorough", no_argument, NULL, THOROUGH},
+                                        {"budget", required_argument, NULL, BUDGET},
+                                        {"shapes", required_argument, NULL, SHAPES},
+                                        {"profile", required_argument, NULL, PROFILE},
+                                        {"check", no_argument, NULL, CHECK},
+                                        {"count", required_argument, NULL, COUNT},
+                                        {"seed", required_argument, NULL, SEED},
+                                        {"help", no_argument, NULL, HELP},
+                                        {0}};
+  int option, times = 0, only_check = 0;
+  int64_t seconds = 0;
+  *a = (arguments){.budget = 300, .count = 60, .seed = 1};
+  *status = ATTEND_EXIT_BAD_INPUT;
+  while ((option = attend_cli_next_option(argc, argv, table)) > 0) {
+    bool ok = true;
+    if (option == QUICK) a->budget = 60, times++;
+    if (option == THOROUGH) a->budget = 1200, times++;
+    if (option == BUDGET) {
+      ok = attend_cli_integer("budget", optarg, 1, 86400, &seconds);
+      a->budget = (double)seconds, times++;
+    }
+    if (option == SHAPES) a->shapes = optarg;
+    if (option == PROFILE) a->profile = optarg;
+    if (option == CHECK) a->check = true;
+    if (option == COUNT) ok = attend_cli_integer("count", optarg, 1, 100000, &a->count), only_check++;
+    if (option == SEED) ok = attend_cli_integer("seed", optarg, 0, INT_MAX, &a->seed), only_check++;
+    if (option == HELP) {
+      fputs(help, stdout);
+      *status = ATTEND_EXIT_DONE;
+      return false;
+    }
+    if (!ok) return false;
+  }
+  if (option != -1) return false;
+  if (times > 1) return attend_cli_error("tune: expected one of --quick, --thorough and --budget") == 0;
+  if (a->check && a->shapes) return attend_cli_error("tune: --check takes no --shapes, its shapes are random") == 0;
+  if (!a->check && only_check) return attend_cli_error("tune: --count and --seed go with --check") == 0;
+  return true;
+}
+
+/* What would keep kernels out of the measurement, or out of the profile's use. */
+static int check_environment(const attend_env *env) {
+  if (*env->kernel)
+    return attend_cli_error("tune: ATTEND_KERNEL is set to %s; expected it unset, to measure all kernels", env->kernel);
+  if (getenv("ATTEND_ISA") && *getenv("ATTEND_ISA"))
+    return attend_cli_error("tune: ATTEND_ISA is set to %s; expected it unset, to measure all kernels",
+                            getenv("ATTEND_ISA"));
+  return ATTEND_EXIT_DONE;
+}
+
+/* -------------------------------------------------------------------------------------------------------- progress */
+
+static bool on_terminal;
+static volatile sig_atomic_t stop;
+
+/* The second Ctrl-C ends the program at once. */
+static void note_stop(int signal_number) {
+  stop = 1;
+  signal(signal_number, SIG_DFL);
+}
+
+static void show_bar(double share, double left, const char *text) {
+  enum { WIDTH = 24 };
+  char bar[WIDTH + 1];
+  const int full = (int)(WIDTH * (share < 1 ? share : 1));
+  memset(bar, '-', WIDTH);
+  memset(bar, '#', (size_t)full);
+  bar[WIDTH] = '\0';
+  fprintf(stderr, "\r\033[K[%s] %2d:%02d left  %.60s", bar, (int)left / 60, (int)left % 60, text);
+}
+
+/* A bar on a terminal, ten times a second; else a line for every tenth of the time. */
+static void show_progress(const attend_tune_progress *p) {
+  static double shown = -1;
+  const double share = p->elapsed / p->budget, left = p->budget > p->elapsed ? p->budget - p->elapsed : 0;
+  char text[200];
+  if (shown >= 0 && p->elapsed - shown < (on_terminal ? 0.1 : p->budget / 10)) return;
+  shown = p->elapsed;
+  if (p->shapes)
+    snprintf(text, sizeof text, "%zu shapes, %s", p->shapes, p->doing);
+  else
+    snprintf(text, sizeof text, "%s", p->doing);
+  if (on_terminal)
+    show_bar(share, left, text);
+  else
+    fprintf(stderr, "%3.0f %%, %.0f s left: %s\n", 100 * (share < 1 ? share : 1), left, text);
+}
+
+static void end_progress(void) {
+  if (on_terminal) fputs("\r\033[K", stderr);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- tuning */
+
+/* Where the profile goes; `ours` if that is a place of the search path, whose directory may be missing. */
+static bool target_of(const arguments *a, const attend_env *env, char path[PATH_MAX], bool *ours) {
+  char place[ATTEND_PROFILE_PLACES][ATTEND_PROFILE_PATH];
+  const bool named = *env->profile && strcmp(env->profile, "off") != 0;
+  *ours = !a->profile && !named;
+  const char *target = a->profile ? a->profile : env->profile;
+  if (*ours) {
+    if (attend_profile_places(env, place) < ATTEND_PROFILE_PLACES)
+      return attend_cli_error("tune: no cache directory to write to: expected --profile, XDG_CACHE_HOME or HOME") == 0;
+    target = place[0];
+  }
+  if (!*target) return attend_cli_error("--profile '': expected the name of a file") == 0;
+  if (strlen(target) >= PATH_MAX) return attend_cli_error("--profile: expected a shorter name") == 0;
+  /* What a link points to is replaced, not the link. */
+  if (!realpath(target, path)) strcpy(path, target);
+  return true;
+}
+
+static int write_result(const char *path, bool ours, const attend_tune_result *result) {
+  const int error = attend_tune_write(path, result->text, result->length, ours);
+  if (error)
+    return attend_cli_error("--profile %s: cannot be written: %s%s", path, strerror(error),
+                            ours ? "; --profile names another place" : "");
+  printf("%s: %zu shapes, %zu kernels, %zu choices; differences above %.1f %% count\n", path, result->shapes,
+         result->kernels, result->columns, 100 * result->noise);
+  if (result->skipped)
+    fprintf(stderr, "attend: %zu shapes could not be measured, the first because: %s\n", result->skipped,
+            result->why_skipped);
+  if (!result->faulty) return ATTEND_EXIT_DONE;
+  fprintf(stderr, "attend: left out as wrong: %d kernels, the first because: %s\n", result->faulty, result->fault);
+  return ATTEND_EXIT_CHECK_FAILED;
+}
+
+static int tune(const arguments *a, const attend_env *env) {
+  char path[PATH_MAX], why[256];
+  bool ours;
+  attend_tune_options options = {.budget = a->budget,
+                                 .threads = env->num_threads ? env->num_threads : attend_default_threads(),
+                                 .highest = env->isa,
+                                 .stop = &stop,
+                                 .progress = show_progress};
+  attend_tune_result result;
+  if (!target_of(a, env, path, &ours)) return ATTEND_EXIT_BAD_INPUT;
+  if (a->shapes && !attend_tune_shapes_read(a->shapes, &options.shapes, why, sizeof why))
+    return attend_cli_error("--shapes %s: %s", a->shapes, why);
+  setenv("ATTEND_PROFILE", "off", 1); /* what is measured is not to be chosen by an older profile */
+  signal(SIGINT, note_stop);
+  signal(SIGTERM, note_stop);
+  const bool ok = attend_tune(&options, &result);
+  end_progress();
+  attend_tune_shapes_free(&options.shapes);
+  if (!ok) return attend_cli_error("tune: no memory");
+  int status;
+  if (result.text)
+    status = write_result(path, ours, &result);
+  else
+    status = attend_cli_error("tune: %zu shapes were measured, too few for a profile; nothing is written%s",
+                              result.shapes, result.faulty ? ", and kernels failed: see 'attend verify'" : "");
+  free(result.text);
+  return status;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- check */
+
+static int compare(const void *a, const void *b) {
+  const double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+/* The value that `share` of all are not above. */
+static double quantile(const double *sorted, int64_t count, double share) {
+  const int64_t index = (int64_t)(share * (double)count + 0.999999) - 1;
+  return sorted[index < 0 ? 0 : index];
+}
+
+static void print_distribution(const char *name, double *regret, int64_t count) {
+  qsort(regret, (size_t)count, sizeof *regret, compare);
+  printf("%-16s  %6.1f %%  %6.1f %%  %6.1f %%  %6.1f %%  %6.1f %%\n", name, 100 * quantile(regret, count, 0.5),
+         100 * quantile(regret, count, 0.75), 100 * quantile(regret, count, 0.9), 100 * quantile(regret, count, 0.95),
+         100 * regret[count - 1]);
+}
+
+static void print_regret(const attend_tune_regret *r) {
+  char text[128];
+  attend_tune_describe(&r->problem, text, sizeof text);
+  printf("%-44s %10.4g us  %6.1f %%  %6.1f %%\n", text, r->best * 1e6, 100 * r->regret, 100 * r->rules_regret);
+  if (r->regret > 0.05)
+    printf("    chosen %.4g us: %s\n    best   %.4g us: %s\n", r->chosen * 1e6, r->chosen_name, r->best * 1e6,
+           r->best_name);
+}
+
+static int check(const arguments *a, const attend_env *env) {
+  attend_profile_state state;
+  attend_env wanted = *env;
+  if (a->profile) {
+    if (strlen(a->profile) >= sizeof wanted.profile) return attend_cli_error("--profile: expected a shorter name");
+    strcpy(wanted.profile, a->profile);
+  }
+  const attend_status found = attend_profile_get(&wanted, &state);
+  if (found != ATTEND_OK) return attend_cli_library_error(found);
+  const int threads = env->num_threads ? env->num_threads : attend_default_threads();
+  const int64_t seconds = (int64_t)(a->budget / (double)a->count * 1000);
+  double *with = calloc((size_t)a->count, sizeof *with), *without = calloc((size_t)a->count, sizeof *without);
+  if (!with || !without) {
+    free(with), free(without);
+    return attend_cli_error("tune: no memory");
+  }
+  if (state.profile)
+    printf("profile: %s\n\n", state.path);
+  else
+    printf("no profile is in use (%s)\n\n", state.why);
+  printf("%-44s %13s  %8s  %8s\n", "shape", "best of all", "profile", "rules");
+  int64_t done = 0;
+  for (; done < a->count && !stop; done++) {
+    const attend_problem problem = attend_tune_random((uint64_t)a->seed, (size_t)done);
+    attend_tune_regret regret;
+    const attend_tune_progress progress = {(double)(done * seconds) / 1000, a->budget, (size_t)done, "checked"};
+    if (on_terminal) show_progress(&progress);
+    if (!attend_tune_check(&problem, env->isa, threads, wanted.profile, (double)seconds / 1000, &regret)) break;
+    end_progress();
+    print_regret(&regret);
+    fflush(stdout);
+    with[done] = regret.regret, without[done] = regret.rules_regret;
+  }
+  end_progress();
+  if (done > 0) {
+    printf("\n%" PRId64
+           " shapes, %d threads; time above the best of all kernels and tilings\n%-16s  %8s  %8s  %8s  %8s  %8s\n",
+           done, threads, "", "median", "75th", "90th", "95th", "worst");
+    print_distribution("with profile", with, done);
+    print_distribution("rules alone", without, done);
+  }
+  free(with);
+  free(without);
+  if (done == a->count || stop) return ATTEND_EXIT_DONE;
+  return attend_cli_error("tune: a shape could not be measured: %s", attend_error_detail());
+}
+
+int cmd_tune(int argc, char **argv) {
+  arguments a;
+  attend_env env;
+  int status;
+  if (!read_arguments(argc, argv, &a, &status)) return status;
+  const attend_status read = attend_env_read(&env);
+  if (read != ATTEND_OK) return attend_cli_library_error(read);
+  on_terminal = isatty(STDERR_FILENO);
+  if (a.check) return check(&a, &env);
+  status = check_environment(&env);
+  return status ? status : tune(&a, &env);
+}

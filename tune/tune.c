@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Tunes: proves the kernels, measures shape after shape while there is time, and makes the profile. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tune/internal.h"
+
+enum {
+  VERIFIED_CASES = 36, /* of each kernel, a third in each element type */
+  MOST_SHAPES = 512,   /* every one makes each choice slower: 241 of them, with 20 columns, cost 1.6 us */
+  PROBED_SHAPES = 8    /* after so many, kernels that were hopeless on all of them are left out */
+};
+
+/* A kernel that nowhere came closer to the best is hopeless. */
+#define HOPELESS_KERNEL 3.0
+
+/* Seconds for a shape: no more than it takes to see which candidates lead. */
+#define MOST_SECONDS 1.0
+#define LEAST_SECONDS 0.01
+
+/** Points with the arrays that belong to them. */
+typedef struct points {
+  attend_tune_point *point;
+  double *times;
+  bool *dropped;
+  int count;
+} points;
+
+static void free_points(points *p) {
+  free(p->point);
+  free(p->times);
+  free(p->dropped);
+}
+
+static bool allocate_points(points *p, int candidates) {
+  const size_t each = (size_t)candidates;
+  *p = (points){.point = calloc(MOST_SHAPES, sizeof *p->point),
+                .times = calloc(MOST_SHAPES * each, sizeof *p->times),
+                .dropped = calloc(MOST_SHAPES * each, sizeof *p->dropped)};
+  if (!p->point || !p->times || !p->dropped) return false;
+  for (size_t i = 0; i < MOST_SHAPES; i++) {
+    p->point[i].time = p->times + i * each;
+    p->point[i].dropped = p->dropped + i * each;
+  }
+  return true;
+}
+
+/** Takes the kernels out of `proved` that were hopeless so far, unless the rules choose them. */
+static void leave_hopeless(const attend_tune_bench *bench, const points *p, bool *proved) {
+  for (size_t k = 0; k < attend_kernel_count(); k++) {
+    bool hope = false;
+    for (int c = 0; c < bench->candidates && !hope; c++) {
+      if (bench->candidate[c].kernel != attend_kernel_at(k)) continue;
+      bool seen = false;
+      for (int i = 0; i < p->count && !hope; i++) {
+        const attend_tune_point *point = &p->point[i];
+        seen |= point->time[c] > 0;
+        hope = point->rules == c || (point->time[c] > 0 && point->time[c] < HOPELESS_KERNEL * point->time[point->best]);
+      }
+      hope |= !seen && bench->candidate[c].variant.whole; /* it does no shape of these: who knows */
+    }
+    proved[k] &= hope;
+  }
+}
+
+/** Keeps the candidates of kernels that are still in, and their times in every point. */
+static void keep_candidates(attend_tune_bench *bench, attend_tune_candidate *candidates, points *p,
+                            const bool *proved) {
+  int kept = 0;
+  int place[ATTEND_TUNE_CANDIDATES];
+  for (int c = 0; c < bench->candidates; c++) {
+    place[c] = -1;
+    for (size_t k = 0; k < attend_kernel_count(); k++)
+      if (attend_kernel_at(k) == candidates[c].kernel && proved[k]) place[c] = kept++;
+  }
+  for (int i = 0; i < p->count; i++)
+    for (int c = 0; c < bench->candidates; c++)
+      if (place[c] >= 0) {
+        p->point[i].time[place[c]] = p->point[i].time[c];
+        p->point[i].dropped[place[c]] = p->point[i].dropped[c];
+      }
+  for (int i = 0; i < p->count; i++) {
+    p->point[i].best = place[p->point[i].best];
+    if (p->point[i].rules >= 0) p->point[i].rules = place[p->point[i].rules];
+  }
+  for (int c = 0; c < bench->candidates; c++)
+    if (place[c] >= 0) candidates[place[c]] = candidates[c];
+  bench->candidates = kept;
+}
+
+static void report(const attend_tune_options *o, double begin, size_t shapes, const char *doing) {
+  const attend_tune_progress progress = {attend_tune_now() - begin, o->budget, shapes, doing};
+  if (o->progress) o->progress(&progress);
+}
+
+/** Measures shapes until time is up. The first one is measured whatever it takes. */
+static void measure_all(const attend_tune_options *o, attend_tune_bench *bench, attend_tune_candidate *candidates,
+                        bool *proved, points *p, double begin, attend_tune_result *result) {
+  const double end = begin + o->budget * 0.97; /* the rest is for making the profile */
+  for (size_t next = 0; p->count < MOST_SHAPES && !*o->stop; next++) {
+    const double left = end - attend_tune_now();
+    if (left <= 0 && next > 0 && next >= o->shapes.count) return; /* all shapes of the caller are measured */
+    char doing[128];
+    const bool own = next < o->shapes.count;
+    const attend_problem problem = own ? o->shapes.problem[next] : attend_tune_grid(next - o->shapes.count);
+    attend_tune_describe(&problem, doing, sizeof doing);
+    report(o, begin, (size_t)p->count, doing);
+    double seconds = left / (MOST_SHAPES - p->count);
+    if (seconds > MOST_SECONDS) seconds = MOST_SECONDS;
+    if (seconds < LEAST_SECONDS) seconds = LEAST_SECONDS;
+    attend_tune_point *point = &p->point[p->count];
+    if (!attend_tune_measure(bench, &problem, seconds, point)) {
+      /* A shape that does not fit into memory, or was interrupted, leaves nothing behind. */
+      memset(point->time, 0, (size_t)bench->candidates * sizeof *point->time);
+      memset(point->dropped, 0, (size_t)bench->candidates * sizeof *point->dropped);
+      if (*o->stop) return;
+      if (!result->skipped++) snprintf(result->why_skipped, sizeof result->why_skipped, "%s", attend_error_detail());
+      if (result->skipped > MOST_SHAPES) return;
+      continue;
+    }
+    p->count++;
+    if (p->count == PROBED_SHAPES) {
+      leave_hopeless(bench, p, proved);
+      keep_candidates(bench, candidates, p, proved);
+    }
+  }
+}
+
+bool attend_tune(const attend_tune_options *o, attend_tune_result *result) {
+  const double begin = attend_tune_now();
+  const size_t kernels = attend_kernel_count();
+  bool *proved = calloc(kernels, sizeof *proved);
+  attend_tune_candidate *candidates = calloc(ATTEND_TUNE_CANDIDATES, sizeof *candidates);
+  attend_tune_bench bench = {.candidate = candidates, .threads = o->threads, .team = {1}, .teams = 1, .stop = o->stop};
+  int threads[ATTEND_PROFILE_MOST_TEAMS];
+  double us[ATTEND_PROFILE_MOST_TEAMS];
+  attend_profile_team team[ATTEND_PROFILE_MOST_TEAMS];
+  const int teams = attend_tune_teams(o->threads, threads);
+  points p = {0};
+  *result = (attend_tune_result){0};
+  bool ok = proved && candidates;
+  if (ok) {
+    report(o, begin, 0, "verifying the kernels");
+    ok = attend_tune_prove(o->highest, VERIFIED_CASES, proved, result->fault, sizeof result->fault);
+  }
+  if (ok) {
+    for (size_t k = 0; k < kernels; k++)
+      if (!proved[k] && attend_kernel_runnable(attend_kernel_at(k), o->highest, NULL, 0)) result->faulty++;
+    bench.candidates = attend_tune_candidates(proved, candidates);
+    ok = bench.candidates > 0 && allocate_points(&p, bench.candidates);
+  }
+  if (ok) ok = attend_tune_team_costs(&bench, threads, teams, us);
+  if (ok) {
+    for (int i = 0; i < teams; i++) team[i] = (attend_profile_team){threads[i], (float)us[i]};
+    measure_all(o, &bench, candidates, proved, &p, begin, result);
+    report(o, begin, (size_t)p.count, "making the profile");
+    result->shapes = (size_t)p.count;
+    ok = attend_tune_fit(&bench, p.point, p.count, team, teams, result);
+  }
+  attend_tune_workspace_free(&bench.workspace);
+  free_points(&p);
+  free(candidates);
+  free(proved);
+  return ok;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** No kernel is timed that has not been proved. */
+#include "verify/verify.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tune/internal.h"
+
+bool attend_tune_prove(attend_isa highest, int cases, bool *proved, char *fault, size_t fault_size) {
+  attend_verify *v = attend_verify_open(highest);
+  attend_verify_result *result = malloc(sizeof *result);
+  bool memory = v && result;
+  *fault = 0;
+  for (size_t k = 0; k < attend_kernel_count(); k++)
+    proved[k] = attend_kernel_runnable(attend_kernel_at(k), highest, NULL, 0);
+  for (int i = 0; memory && i < cases; i++) {
+    attend_verify_case c;
+    attend_verify_random_case((uint64_t)i, (attend_dtype)(ATTEND_F32 + i % 3), &c);
+    memory = attend_verify_prepare(v, &c);
+    for (size_t k = 0; memory && k < attend_kernel_count(); k++) {
+      if (!proved[k]) continue;
+      attend_verify_run(v, attend_kernel_at(k), result);
+      proved[k] = result->status != ATTEND_VERIFY_FAILED;
+      if (!proved[k] && !*fault) snprintf(fault, fault_size, "%.*s", (int)fault_size - 1, result->message);
+    }
+  }
+  free(result);
+  attend_verify_close(v);
+  return memory;
+}
