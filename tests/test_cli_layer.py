@@ -286,12 +286,17 @@ class Layer(unittest.TestCase):
         # Beside multi-head attention that calls its projections alike, and another additive layer.
         self.model({f"decoder.attention.{name}": part for name, part in deep.items()} |
                    {f"decoder.other.{name}": part for name, part in seq2seq.items()} |
-                   {f"encoder.attention.W_{name}.weight": t["wq"] for name in "qkvo"})
+                   {f"encoder.attention.W_{name}.weight": t["wq"] for name in "qkvo"} | self.gpt2("gpt2."))
         self.check_additive(*inputs, "--layer", "decoder.attention", biases=())
         self.check_additive(*inputs, "--layer", "decoder.other")
         inputs += ["--out", "o.npy"]
         self.refuse(*inputs, says="has 2 additive layers, 'decoder.attention', 'decoder.other': choose one with --layer")
         self.refuse(*inputs, "--layer", "encoder.attention", says="has no tensors of an additive layer under that name")
+        self.model(deep | self.gpt2("gpt2."))
+        self.check_additive(*inputs[:-2], biases=())
+        self.write("query", Tensor((9, 32), number("query", 9, 32).numbers))
+        self.check_recorded("gpt2", (9, 32), "--heads", "4", "--causal")
+        self.additive_inputs()
         self.model({"W_q.weight": t["wq"], "W_k.weight": t["wk"]})
         self.refuse(*inputs, says="expected an additive layer named as in Dive into Deep Learning (w_v.weight)")
 
