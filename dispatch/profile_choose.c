@@ -77,8 +77,8 @@ double attend_profile_products(const attend_profile_shape *s) {
 /* -------------------------------------------------------------------------------------------------------- estimation
  */
 
-/** Estimates every column at a shape, and returns the point that is nearest to it. */
-static int estimate(const attend_profile *profile, const attend_profile_shape *shape, float *value) {
+/** Estimates every column at a shape, and returns the point that is nearest to it, and how near in *nearness. */
+static int estimate(const attend_profile *profile, const attend_profile_shape *shape, float *value, float *nearness) {
   const int points = profile->points, columns = profile->columns;
   float axes[ATTEND_PROFILE_AXES], likeness[ATTEND_PROFILE_MOST_POINTS] = {0};
   attend_profile_axes(shape, axes);
@@ -94,6 +94,7 @@ static int estimate(const attend_profile *profile, const attend_profile_shape *s
     for (int c = 0; c < columns; c++) value[c] += likeness[i] * weights[c];
     if (likeness[i] > likeness[nearest]) nearest = i;
   }
+  *nearness = likeness[nearest];
   return nearest;
 }
 
@@ -135,11 +136,17 @@ static double items_of(const attend_profile *profile, const attend_resolved *r, 
          ceil((double)r->p.kv_len / (double)tiling.split_keys);
 }
 
+/*
+ * What a gain must exceed for each bit of unlikeness to the nearest tuned shape: an estimate far from all of them is no
+ * reason to leave the rules. On 60 random shapes it brought the worst loss from 63 to 42 %.
+ */
+#define DOUBT 0.5
+
 void attend_profile_choose(const attend_profile *profile, const attend_resolved *r, const attend_env *env, int threads,
                            attend_choice *choice) {
   const attend_profile_shape shape = attend_profile_shape_of(r);
-  float value[ATTEND_PROFILE_MOST_COLUMNS];
-  const int nearest = estimate(profile, &shape, value);
+  float value[ATTEND_PROFILE_MOST_COLUMNS], nearness;
+  const int nearest = estimate(profile, &shape, value, &nearness);
   const double unit = exp((double)value[0]) * attend_profile_products(&shape) * 1e-3;
   const attend_kernel *kernel = NULL;
   const bool rules_whole = !attend_rules_split(r, choice->kernel);
@@ -167,7 +174,7 @@ void attend_profile_choose(const attend_profile *profile, const attend_resolved 
   /* What the rules chose and the tuner did not measure, nobody knows to be slower. */
   if (rules < 0) return;
   const double gain = rules_us / best_us - 1;
-  const bool beaten = gain > (double)profile->noise;
+  const bool beaten = gain > (double)profile->noise + DOUBT * (1 - (double)nearness);
   if (!beaten) best = rules, best_us = rules_us, best_items = rules_items;
   choice->team = best_team(profile, exp((double)value[best]) * unit, best_items, threads);
   if (!beaten)

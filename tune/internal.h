@@ -101,8 +101,10 @@ bool attend_tune_measure(attend_tune_bench *bench, const attend_problem *problem
                          attend_tune_point *point);
 
 /**
- * What it costs to wake teams of threads, in microseconds: the time of next to nothing on so many, less that on one.
- * Many samples in turn, because a neighbour at work makes some of them a hundred times as long. false: no memory.
+ * What it costs to wake teams of threads, in microseconds: the time of an item each on so many, less their share of the
+ * time on one. The items are of the size of a decoded token's head: with next to nothing to do the threads looked half
+ * as dear as they are, because there was nothing to move between their caches. Many samples in turn, because a
+ * neighbour at work makes some of them a hundred times as long. false: no memory.
  */
 bool attend_tune_team_costs(attend_tune_bench *bench, const int *team, int teams, double *us);
 

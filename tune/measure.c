@@ -221,7 +221,7 @@ bool attend_tune_team_costs(attend_tune_bench *bench, const int *team, int teams
   attend_tune_subject subject;
   attend_plan *plan[ATTEND_PROFILE_MOST_TEAMS] = {0};
   double *sample = calloc((size_t)teams * TEAM_SAMPLES, sizeof *sample);
-  p.batch = team[teams - 1], p.q_heads = 1, p.q_len = 1, p.kv_len = 1, p.head_dim = 16; /* an item a thread */
+  p.batch = team[teams - 1], p.q_heads = 1, p.q_len = 1, p.kv_len = 64, p.head_dim = 64; /* an item a thread */
   if (!attend_tune_subject_open(&subject, &p)) {
     free(sample);
     return false;
@@ -238,9 +238,12 @@ bool attend_tune_team_costs(attend_tune_bench *bench, const int *team, int teams
   for (int i = 0; ok && i < TEAM_SAMPLES; i++)
     for (int t = 0; t < teams; t++)
       sample[t * TEAM_SAMPLES + i] = attend_tune_time(plan[t], &subject, &bench->workspace, 0);
+  double alone = 0;
   for (int t = 0; t < teams; t++) {
-    if (ok) us[t] = attend_tune_median(sample + t * TEAM_SAMPLES, TEAM_SAMPLES) * 1e6;
-    if (ok && t > 0) us[t] = fmax(us[t] - us[0], 0);
+    const double taken = ok ? attend_tune_median(sample + t * TEAM_SAMPLES, TEAM_SAMPLES) * 1e6 : 0;
+    if (t == 0) alone = taken;
+    const double share = ceil((double)p.batch / team[t]) / (double)p.batch;
+    us[t] = fmax(taken - alone * share, 0);
     attend_plan_destroy(plan[t]);
   }
   us[0] = 0;
