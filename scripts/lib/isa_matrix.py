@@ -69,7 +69,7 @@ def cell(kernel):
 def error(kernels, name):
     worst = max((k.get(name, -1.0) for k in kernels), default=-1.0)
     plain = max((k.get(f"plain_{name}", -1.0) for k in kernels), default=-1.0)
-    return f"{worst:.1e} ({plain:.1e})" if worst >= 0 else ""
+    return "" if worst < 0 else f"{worst:.1e} ({plain:.1e})" if plain >= 0 else f"{worst:.1e}"
 
 
 def row(*cells):
