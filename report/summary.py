@@ -6,6 +6,7 @@ from tables import best_peer, cases_of, fastest_row, standard
 
 NEAR, FAR = 0.75, 0.5  # of the limit of the machine
 WORTH_SAYING = 1.05    # ratios of times below this may be chance
+NARROW = 1.5           # a lead over a peer that is worth naming its cases below this
 
 
 def listed(names, most=8):
@@ -35,7 +36,7 @@ def about_peers(peers):
             text = f"{case_name(*case)} ({best['peer']}, {ratio:.2f} times attend's time)"
             # Where the rounds of the two overlap nobody is ahead.
             if ours["most"] < best["least"]:
-                ahead.append(ratio)
+                ahead.append((ratio, text))
             elif ours["least"] > best["most"]:
                 behind.append((ratio, text))
             else:
@@ -49,9 +50,13 @@ def about_peers(peers):
     if lost:
         sentences.append(f"A peer can do what attend could not: {listed(lost)}.")
     if ahead:
-        span = f"{min(ahead):.2f}" if len(ahead) == 1 else f"{min(ahead):.2f} to {max(ahead):.2f}"
+        ratios = [ratio for ratio, _ in ahead]
+        span = f"{min(ratios):.2f}" if len(ahead) == 1 else f"{min(ratios):.2f} to {max(ratios):.2f}"
         where = "all" if len(ahead) == count else f"{len(ahead)} of"
         sentences.append(f"attend is ahead of the best peer at {where} {count} cases, {span} times as fast.")
+        narrow = [text for ratio, text in sorted(ahead) if ratio < NARROW]
+        if narrow:
+            sentences.append(f"By less than {NARROW:g} times at {len(narrow)}: {listed(narrow, 12)}.")
     if alone:
         sentences.append(f"At {alone} cases no peer can do what attend does.")
     return " ".join(sentences) or "No case was measured with attend and a peer."

@@ -92,7 +92,16 @@ class Report(unittest.TestCase):
     def test_one_wins_where_all_are_slower(self):
         self.write("alone", {**report_samples.peers(), "results": [r for r in report_samples.peers()["results"] if r["peer"] != "quick"]})
         self.assertTrue(self.succeed("alone.json", "--format", "markdown").startswith(
-            "attend is ahead of the best peer at all 10 cases, 9.00 to 9.00 times as fast."))
+            "attend is ahead of the best peer at all 10 cases, 9.00 to 9.00 times as fast.\n"))
+
+    def test_narrow_leads_are_named(self):
+        peers = report_samples.peers()
+        for result in peers["results"]:
+            if result["peer"] == "quick" and "seconds" in result and result["shape"] == "llama-prefill":
+                result.update(seconds=1.2e-3, least=1.19e-3, most=1.21e-3)
+        self.write("narrow", peers)
+        first = self.succeed("narrow.json", "--format", "markdown").split("\n\n")[0]
+        self.assertRegex(first, r"By less than 1\.5 times at \d+: llama-prefill in f32 on \d threads? \(quick, 1\.20 times attend's time\)")
 
     def test_medians(self):
         name = "auto/tiny/f32/threads:1"
