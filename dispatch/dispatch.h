@@ -139,6 +139,10 @@ typedef struct attend_address {
 attend_status attend_check_addresses(const attend_address *addresses, size_t count);
 /** Checks a run's workspace: ATTEND_ERROR_WORKSPACE if it is missing, misaligned or smaller than what is needed. */
 attend_status attend_check_workspace(const void *workspace, size_t size, size_t needed);
+/** Likewise; or, with no workspace of size 0, allocates one, which is then *own as well, to be freed with
+ * attend_free().
+ */
+attend_status attend_take_workspace(void **workspace, size_t size, size_t needed, void **own);
 
 /**
  * Checks the tensors of a run, the values of kv_lengths included. Writes a full-size copy, in which tensors that the

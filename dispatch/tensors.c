@@ -41,6 +41,13 @@ attend_status attend_check_workspace(const void *workspace, size_t size, size_t 
   return ATTEND_OK;
 }
 
+attend_status attend_take_workspace(void **workspace, size_t size, size_t needed, void **own) {
+  if (*workspace || size) return attend_check_workspace(*workspace, size, needed);
+  *workspace = *own = attend_alloc(needed);
+  if (!*own) return attend_fail(ATTEND_ERROR_OUT_OF_MEMORY, "no memory for a workspace of %zu bytes", needed);
+  return ATTEND_OK;
+}
+
 attend_status attend_check_tensors(const attend_resolved *problem, const attend_tensors *tensors,
                                    attend_tensors *full) {
   const attend_problem *p = &problem->p;

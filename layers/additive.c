@@ -92,13 +92,10 @@ static attend_status make(const attend_additive_problem *problem, const attend_o
 
 attend_status attend_additive_plan_create(const attend_additive_problem *problem, const attend_options *options,
                                           attend_additive_plan **plan) {
-  attend_additive_plan made = {.run_linear = attend_linear_blas()};
+  attend_additive_plan made = {0};
   if (!plan) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "plan is NULL, expected where to put the plan");
-  if (!made.run_linear)
-    return attend_fail(
-        ATTEND_ERROR_UNSUPPORTED,
-        "this library was built without a BLAS, expected one for projections: build it with ATTEND_BLAS");
-  attend_status status = make(problem, options, &made);
+  attend_status status = attend_linear_require(&made.run_linear);
+  if (status == ATTEND_OK) status = make(problem, options, &made);
   if (status == ATTEND_OK) {
     attend_additive_plan *kept = attend_alloc(sizeof *kept);
     if (kept) {
@@ -148,13 +145,7 @@ attend_status attend_additive_plan_run(const attend_additive_plan *plan, const a
   if (!plan) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "plan is NULL");
   attend_status status = check_tensors(plan, tensors, &t);
   if (status != ATTEND_OK || plan->p.batch == 0 || plan->p.q_len == 0) return status;
-  if (!workspace && workspace_size == 0) {
-    workspace = own = attend_alloc(plan->workspace_size);
-    if (!own)
-      return attend_fail(ATTEND_ERROR_OUT_OF_MEMORY, "no memory for a workspace of %zu bytes", plan->workspace_size);
-    workspace_size = plan->workspace_size;
-  }
-  status = attend_check_workspace(workspace, workspace_size, plan->workspace_size);
+  status = attend_take_workspace(&workspace, workspace_size, plan->workspace_size, &own);
   if (status == ATTEND_OK) {
     char *memory = workspace;
     float *q = (float *)(void *)(memory + plan->q_at), *k = (float *)(void *)(memory + plan->k_at);

@@ -7,6 +7,8 @@
  */
 #include "layers/linear.h"
 
+#include "dispatch/dispatch.h"
+
 #ifdef ATTEND_HAS_BLAS
 
 #include <cblas.h>
@@ -103,3 +105,10 @@ attend_linear_function *attend_linear_blas(void) { return NULL; }
 void attend_linear_one_blas_thread(void) {}
 
 #endif
+
+attend_status attend_linear_require(attend_linear_function **function) {
+  *function = attend_linear_blas();
+  if (*function) return ATTEND_OK;
+  return attend_fail(ATTEND_ERROR_UNSUPPORTED,
+                     "this library was built without a BLAS, expected one for projections: build it with ATTEND_BLAS");
+}

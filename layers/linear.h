@@ -31,6 +31,8 @@ enum { ATTEND_LINEAR_CALLS = 3 };
 
 /** That function, or NULL if the library was built without a BLAS. */
 attend_linear_function *attend_linear_blas(void);
+/** Likewise; ATTEND_ERROR_UNSUPPORTED without a BLAS. */
+attend_status attend_linear_require(attend_linear_function **function);
 
 /** For programs, whose process it is: tells the BLAS to use one thread, so that attend's share the projections. */
 void attend_linear_one_blas_thread(void);
