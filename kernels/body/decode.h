@@ -95,15 +95,17 @@ typedef struct kv_rows {
 
 /**
  * Scores of a group of ROWS query rows with LANES / ROWS keys, `stride` bytes apart, to s, rows ld apart. Every key
- * element that is loaded serves all ROWS rows. Four keys at a time: more pointers than that do not fit registers.
+ * element that is loaded serves all ROWS rows. Four keys at a time: more pointers than that do not fit registers. FEW:
+ * only `count` keys are there, and the last one stands in for what the last four lack; a constant, because a group of
+ * 128 elements is over so soon that finding out takes 4 % of its time.
  *
  * Lines `ahead` bytes on are asked for meanwhile, four at each step. Keys without gaps are asked for in the order of
  * addresses, which the hardware's own prefetchers follow: 5 to 10 % faster than line by line from four keys in turn.
  */
-ATTEND_INLINE void score_group(const float *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s,
-                               int64_t ld, const int ROWS, const attend_dtype DTYPE) {
+ATTEND_INLINE void score_group(const float *q, const char *k, int64_t stride, int64_t count, int64_t dim, int64_t ahead,
+                               float *s, int64_t ld, const int ROWS, const attend_dtype DTYPE, const bool FEW) {
   const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4;
-  const int64_t whole = dim / LANES * LANES, size = element_size(DTYPE), stride3 = 3 * stride;
+  const int64_t whole = dim / LANES * LANES, size = element_size(DTYPE);
   const bool flat = stride == dim * size;
   const int64_t line = flat ? 64 : stride, step = flat ? QUAD * LANES * size : LANES * size;
   vf acc[LANES];
@@ -111,10 +113,13 @@ ATTEND_INLINE void score_group(const float *q, const char *k, int64_t stride, in
   for (int i = 0; i < LANES; i++) acc[i] = vf_zero();
   ATTEND_UNROLL
   for (int i = 0; i < KEYS; i += QUAD) {
+    if (FEW && i >= count) break;
+    const int64_t second = FEW && i + 1 >= count ? 0 : stride, third = FEW && i + 2 >= count ? second : 2 * stride;
+    const int64_t fourth = FEW && i + 3 >= count ? third : 3 * stride;
     const char *at = k + i * stride, *end = at + whole * size, *next = at + ahead;
     const float *row = q;
     for (; at < end; at += LANES * size, row += ROWS * LANES, next += step) {
-      const char *const keys[4] = {at, at + stride, at + 2 * stride, at + stride3};
+      const char *const keys[4] = {at, at + second, at + third, at + fourth};
       vf key[4];
       ATTEND_UNROLL
       for (int j = 0; j < QUAD; j++) vf_prefetch(next + j * line);
@@ -128,9 +133,10 @@ ATTEND_INLINE void score_group(const float *q, const char *k, int64_t stride, in
       }
     }
     if (whole < dim) {
+      const char *const keys[4] = {at, at + second, at + third, at + fourth};
       ATTEND_UNROLL
       for (int j = 0; j < QUAD; j++) {
-        const vf key = load_as_f32_n(at + j * stride, DTYPE, (int)(dim - whole));
+        const vf key = load_as_f32_n(keys[j], DTYPE, (int)(dim - whole));
         ATTEND_UNROLL
         for (int r = 0; r < ROWS; r++)
           acc[r * KEYS + i + j] = vf_fma(vf_load(row + r * LANES), key, acc[r * KEYS + i + j]);
@@ -140,11 +146,22 @@ ATTEND_INLINE void score_group(const float *q, const char *k, int64_t stride, in
   vf_store_groups(s, ld, vf_sum_each(acc), KEYS);
 }
 
+/** score_group() for one number of rows and one element type: of as many keys as it takes, and of fewer. */
+typedef struct score_functions {
+  void (*whole)(const float *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s, int64_t ld);
+  void (*few)(const float *q, const char *k, int64_t stride, int64_t count, int64_t dim, float *s, int64_t ld);
+} score_functions;
+
 #define DEFINE_SCORE_GROUP(name, rows, dtype)                                                                          \
-  ATTEND_OUTLINE void name(const float *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s,        \
-                           int64_t ld) {                                                                               \
-    score_group(q, k, stride, dim, ahead, s, ld, rows, dtype);                                                         \
-  }
+  ATTEND_OUTLINE void name##_whole(const float *q, const char *k, int64_t stride, int64_t dim, int64_t ahead,          \
+                                   float *s, int64_t ld) {                                                             \
+    score_group(q, k, stride, LANES / rows, dim, ahead, s, ld, rows, dtype, false);                                    \
+  }                                                                                                                    \
+  ATTEND_OUTLINE void name##_few(const float *q, const char *k, int64_t stride, int64_t count, int64_t dim, float *s,  \
+                                 int64_t ld) {                                                                         \
+    score_group(q, k, stride, count, dim, 0, s, ld, rows, dtype, true);                                                \
+  }                                                                                                                    \
+  static const score_functions name = {name##_whole, name##_few};
 DEFINE_SCORE_GROUP(score_group_f32, SCORE_ROWS, ATTEND_F32)
 DEFINE_SCORE_GROUP(score_group_f16, SCORE_ROWS, ATTEND_F16)
 DEFINE_SCORE_GROUP(score_group_bf16, SCORE_ROWS, ATTEND_BF16)
@@ -152,25 +169,20 @@ DEFINE_SCORE_GROUP(score_group_one_f32, 1, ATTEND_F32)
 DEFINE_SCORE_GROUP(score_group_one_f16, 1, ATTEND_F16)
 DEFINE_SCORE_GROUP(score_group_one_bf16, 1, ATTEND_BF16)
 
-/** score_group() for one number of rows and one element type. */
-typedef void score_group_fn(const float *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s,
-                            int64_t ld);
-
 /** Scores of `rows` rows, as many as `group` takes, with all keys of a block, to s, rows ld apart. */
 ATTEND_OUTLINE void score_rows(const float *q, const kv_rows *k, float *s, int64_t ld, int rows,
-                               score_group_fn *group) {
+                               const score_functions *group) {
   const int keys = LANES / rows;
-  if (k->count < keys) { /* fewer keys than a group holds: one at a time, as a group of copies */
-    float one[LANES];
-    for (int64_t j = 0; j < k->count; j++) {
-      group(q, k->at + j * k->stride, 0, k->dim, 0, one, keys);
-      for (int r = 0; r < rows; r++) s[r * ld + j] = one[r * keys];
-    }
+  if (k->count < keys) { /* scores are stored by whole groups */
+    float few[LANES];
+    group->few(q, k->at, k->stride, k->count, k->dim, few, keys);
+    for (int r = 0; r < rows; r++)
+      for (int64_t j = 0; j < k->count; j++) s[r * ld + j] = few[r * keys + j];
     return;
   }
   for (int64_t j = 0; j < k->count; j += keys) {
     const int64_t first = min_i64(j, k->count - keys); /* the last group may overlap the one before: same bits again */
-    group(q, k->at + first * k->stride, k->stride, k->dim, k->ahead, s + first, ld);
+    group->whole(q, k->at + first * k->stride, k->stride, k->dim, k->ahead, s + first, ld);
   }
 }
 
@@ -228,7 +240,7 @@ ATTEND_INLINE void decode_values(const float *s, const kv_rows *v, const float *
  * their own, so that their loops have the registers to themselves.
  */
 typedef struct decode_products {
-  score_group_fn *scores, *scores_one;
+  const score_functions *scores, *scores_one;
   void (*values)(const float *s, const kv_rows *v, const float *alpha, float *o);
   void (*values_one)(const float *s, const kv_rows *v, const float *alpha, float *o);
 } decode_products;
@@ -356,7 +368,7 @@ ATTEND_OUTLINE void decode_run(const attend_call *call, const attend_slice *slic
   ATTEND_OUTLINE void id##_values_one_##suffix(const float *s, const kv_rows *v, const float *alpha, float *o) {       \
     decode_values(s, v, alpha, o, 1, vecs, block, dtype);                                                              \
   }                                                                                                                    \
-  static const decode_products id##_products_##suffix = {score_group_##suffix, score_group_one_##suffix,               \
+  static const decode_products id##_products_##suffix = {&score_group_##suffix, &score_group_one_##suffix,             \
                                                          id##_values_##suffix, id##_values_one_##suffix};
 
 #define ATTEND_DECODE(id, rows, block, vecs)                                                                           \
