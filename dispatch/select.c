@@ -131,19 +131,19 @@ static attend_status choose_named(const attend_resolved *r, const attend_env *en
 }
 
 /**
- * Query rows of a head up to which decode beats packing. Measured on Zen 5, streaming / decode in GFLOP/s: AVX-512, D =
- * 128: 188 / 197 at 32 rows, 221 / 198 at 64; D = 64: 106 / 107 at 8 rows, 140 / 116 at 16; AVX2: 87 / 90 at 16 rows,
- * 101 / 95 at 32. The sums across lanes that decode needs weigh more the wider the vectors and the shorter the rows.
- * Streaming in products of bf16 overtakes decode, which converts to f32, earlier; in ms, streaming / decode, 4096 keys:
- * D = 128: 0.66 / 0.37 at 4 rows, 0.79 / 0.73 at 8, 1.13 / 1.41 at 16; D = 64: 0.33 / 0.34 at 4, 0.38 / 0.70 at 8.
+ * Query rows of a head up to which decode beats packing. The sums across lanes that decode needs weigh more the wider
+ * the vectors and the shorter the rows. Measured on Zen 5, streaming / decode: AVX2, in GFLOP/s: 87 / 90 at 16 rows,
+ * 101 / 95 at 32. AVX-512, in us for 4096 keys: D = 128: 369 / 345 at 32 rows; D = 96: 172 / 161 at 16, 227 / 234 at
+ * 24; D = 64: 122 / 112 at 16, 189 / 202 at 32. Both in products of bf16: D = 128: 144 / 133 at 16 rows, 158 / 162 at
+ * 20; D = 96: 91 / 89 at 12, 109 / 118 at 16; D = 64: 51 / 44 at 8, 61 / 63 at 12.
  */
 static int64_t decode_rows(const attend_resolved *r, attend_isa isa) {
   const int64_t d = min(r->p.head_dim, 128);
   /* A tile has 16 rows, used or not, and its keys are packed. Not measured: docs/performance.md has the reckoning. */
   if (isa == ATTEND_ISA_AMX) return 15;
-  if (isa == ATTEND_ISA_AVX512BF16) return max(1, d / 16);
+  if (isa == ATTEND_ISA_AVX512BF16) return max(1, d / 8);
   if (isa != ATTEND_ISA_AVX512) return 16;
-  return max(4, 32 * d * d / (128 * 128));
+  return max(4, d / 4);
 }
 
 /** Which body suits a problem best on an ISA, then the others in the order in which they would do. */

@@ -63,6 +63,8 @@
  *                    operations in f32; denormal numbers may be taken as 0, and a denormal result be 0
  *   vp_round(a, b)   2 LANES numbers rounded to bf16, to nearest even, as pairs of neighbours of a, then of b. NaN
  *                    stays NaN; a denormal number may become a 0 of its sign
+ *   vp_mix(x, y, i)  lane by lane the pair of x's and y's elements i + lane; i is a constant, 0 or LANES
+ *   vp_pin(x)        as vf_pin
  *
  * One whose products are of another shape defines ATTEND_OPERAND and ATTEND_TILE instead, which name its own versions
  * of the definitions in kernels/body/operand.h and of the register tiles in kernels/body/tile.h.

@@ -260,7 +260,7 @@ static void expect_chosen(const char *vendor, uint32_t family, bool fast) {
       problem.q_dtype = problem.kv_dtype = dtype;
       attend_plan *plan = attend_test_plan(&problem, NULL, 1);
       const attend_kernel *kernel = attend_kernel_find(attend_plan_kernel(plan));
-      const bool expected = fast && dtype == ATTEND_BF16 && queries > 1;
+      const bool expected = fast && dtype == ATTEND_BF16;
       cr_expect_eq(kernel->isa == ATTEND_ISA_AVX512BF16, expected, "%s-%u: %s for %d queries of %s", vendor,
                    (unsigned)family, kernel->name, (int)queries, attend_dtype_name(dtype));
       attend_plan_destroy(plan);

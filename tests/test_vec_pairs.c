@@ -166,6 +166,22 @@ EACH_ISA_WITH_PRODUCTS(rounds_to_nearest_even) {
   }
 }
 
+EACH_ISA_WITH_PRODUCTS(mixes_elements_of_two_vectors) {
+  for (int upper = 0; upper < 2; upper++) {
+    uint16_t a[2 * MOST], b[2 * MOST];
+    uint32_t x[MOST], y[MOST], got[MOST];
+    for (int i = 0; i < 2 * v->lanes; i++) a[i] = element_of(i), b[i] = element_of(~i);
+    p->load(a, x), p->load(b, y);
+    p->mix(x, y, upper, got);
+    for (int i = 0; i < v->lanes; i++) {
+      const uint32_t expected = pair_of(a[upper * v->lanes + i], b[upper * v->lanes + i]);
+      MUST(got[i] == expected, v, "vp_mix: lane %d is %08x, not %08x", i, got[i], expected);
+    }
+    p->pin(x, got);
+    for (int i = 0; i < v->lanes; i++) MUST(got[i] == x[i], v, "vp_pin: lane %d is %08x, not %08x", i, got[i], x[i]);
+  }
+}
+
 /* -------------------------------------------------------------------------------------------------------- packing */
 
 /* Shapes of what is packed: rows, elements of a row, panel in vectors, and what is added to the least depth. */

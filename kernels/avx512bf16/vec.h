@@ -20,6 +20,15 @@
 
 /** Both instructions take denormal numbers as 0 and give 0 for them, whatever the thread's rounding mode. */
 ATTEND_INLINE vf vp_dot(vp a, vp b, vf c) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
+ATTEND_INLINE vp vp_pin(vp a) {
+  __asm__("" : "+v"(a));
+  return a;
+}
+/** vpermt2w: one operation, as unpacking is, and lanes stay in order. */
+ATTEND_INLINE vp vp_mix(vp a, vp b, const int first) {
+  const __m512i element = _mm512_add_epi32(_mm512_mullo_epi32(vu_iota(), vu_set1(0x10001)), vu_set1(first * 0x10001));
+  return _mm512_permutex2var_epi16(a, vu_add(element, vu_set1(32 << 16)), b);
+}
 ATTEND_INLINE vp vp_round(vf a, vf b) { return (vp)_mm512_cvtne2ps_pbh(b, a); }
 
 #endif

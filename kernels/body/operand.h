@@ -22,6 +22,8 @@
 #define ATTEND_COMPUTE ATTEND_BF16
 /** Types of q, k and v. f16 is not among them: bf16 would lose three of its bits. */
 #define ATTEND_DTYPES ATTEND_DTYPE_BIT(ATTEND_BF16)
+/** Expands x(suffix, dtype, ...) for each of them. */
+#define ATTEND_EACH_DTYPE(x, ...) x(bf16, ATTEND_BF16, __VA_ARGS__)
 
 /** What bodies can do with operands beyond dot products and weighted sums. */
 #define ATTEND_CAN_OPERANDS 0
@@ -73,10 +75,41 @@ ATTEND_INLINE void pack_query_operands(const void *const rows[LANES], int count,
     for (int i = 0; i < count; i++) out[d * out_stride + i] ^= 0x80008000;
 }
 
+/* Operands from where elements lie, for bodies that do not pack. */
+
+ATTEND_INLINE vo vo_pin(vo a) { return vp_pin(a); }
+ATTEND_INLINE void vo_store(operand *p, vo a) { vp_store(p, a); }
+/** LANES operands of consecutive elements; of the first n elements, and 0s. */
+ATTEND_INLINE vo vo_read(const void *p, attend_dtype dtype) {
+  (void)dtype;
+  return vp_load((const uint16_t *)p);
+}
+ATTEND_INLINE vo vo_read_n(const void *p, attend_dtype dtype, int n) {
+  (void)dtype;
+  return vp_load_n((const uint16_t *)p, n);
+}
+/** The same of a query, to memory, with another sign if `negative`. */
+ATTEND_INLINE void copy_query_operands(const void *p, attend_dtype dtype, int n, bool negative, operand *out) {
+  vp_store(out, vo_read_n(p, dtype, n));
+  for (int i = 0; negative && i < LANES; i++) out[i] ^= 0x80008000;
+}
+/** Operands of the values of PER_OPERAND keys, `stride` bytes apart, for PER_OPERAND LANES columns; of the first n. */
+ATTEND_INLINE void read_value_operands(const char *p, int64_t stride, attend_dtype dtype, vo out[PER_OPERAND]) {
+  const vp a = vo_read(p, dtype), b = vo_read(p + stride, dtype);
+  out[0] = vp_mix(a, b, 0), out[1] = vp_mix(a, b, LANES);
+}
+ATTEND_INLINE void read_value_operands_n(const char *p, int64_t stride, attend_dtype dtype, int n,
+                                         vo out[PER_OPERAND]) {
+  const vp a = vo_read_n(p, dtype, n), b = vo_read_n(p + stride, dtype, n);
+  out[0] = vp_mix(a, b, 0), out[1] = vp_mix(a, b, LANES);
+}
+
 #else
 
 #define ATTEND_COMPUTE ATTEND_F32
 #define ATTEND_DTYPES ATTEND_DTYPES_ALL
+#define ATTEND_EACH_DTYPE(x, ...)                                                                                      \
+  x(f32, ATTEND_F32, __VA_ARGS__) x(f16, ATTEND_F16, __VA_ARGS__) x(bf16, ATTEND_BF16, __VA_ARGS__)
 
 #define ATTEND_CAN_OPERANDS (ATTEND_CAN_ADDITIVE | ATTEND_CAN_DROPOUT)
 
@@ -117,6 +150,23 @@ ATTEND_INLINE void pack_query_operands(const void *const rows[LANES], int count,
     transpose_rows(rows, count, dim, ATTEND_F16, sign, out, out_stride);
   else
     transpose_rows(rows, count, dim, ATTEND_BF16, sign, out, out_stride);
+}
+
+ATTEND_INLINE vo vo_pin(vo a) { return vf_pin(a); }
+ATTEND_INLINE void vo_store(operand *p, vo a) { vf_store(p, a); }
+ATTEND_INLINE vo vo_read(const void *p, attend_dtype dtype) { return load_as_f32(p, dtype); }
+ATTEND_INLINE vo vo_read_n(const void *p, attend_dtype dtype, int n) { return load_as_f32_n(p, dtype, n); }
+ATTEND_INLINE void copy_query_operands(const void *p, attend_dtype dtype, int n, bool negative, operand *out) {
+  vf_store(out, vf_mul(vf_set1(negative ? -1.0f : 1.0f), vo_read_n(p, dtype, n)));
+}
+ATTEND_INLINE void read_value_operands(const char *p, int64_t stride, attend_dtype dtype, vo out[PER_OPERAND]) {
+  (void)stride;
+  out[0] = vo_pin(vo_read(p, dtype));
+}
+ATTEND_INLINE void read_value_operands_n(const char *p, int64_t stride, attend_dtype dtype, int n,
+                                         vo out[PER_OPERAND]) {
+  (void)stride;
+  out[0] = vo_read_n(p, dtype, n);
 }
 
 #endif

@@ -138,8 +138,12 @@ static void pair_transpose(const uint32_t *r, uint32_t *to) {
 static void pair_dot(const uint32_t *a, const uint32_t *b, const float *c, float *to) {
   vf_store(to, vp_dot(pair(a), pair(b), vf_load(c)));
 }
+static void pair_mix(const uint32_t *a, const uint32_t *b, bool upper, uint32_t *to) {
+  vp_store(to, upper ? vp_mix(pair(a), pair(b), LANES) : vp_mix(pair(a), pair(b), 0));
+}
+static void pair_pin(const uint32_t *a, uint32_t *to) { vp_store(to, vp_pin(pair(a))); }
 static void pair_round(const float *a, const float *b, uint32_t *to) { vp_store(to, vp_round(vf_load(a), vf_load(b))); }
-#define PAIR_DOT .dot = pair_dot, .round = pair_round,
+#define PAIR_DOT .dot = pair_dot, .round = pair_round, .mix = pair_mix, .pin = pair_pin,
 #else
 #define PAIR_DOT
 #endif

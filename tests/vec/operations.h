@@ -79,6 +79,8 @@ typedef struct attend_vec_pairs {
   /* NULL: it has no products of pairs. */
   void (*dot)(const uint32_t *a, const uint32_t *b, const float *c, float *to);
   void (*round)(const float *a, const float *b, uint32_t *to);
+  void (*mix)(const uint32_t *a, const uint32_t *b, bool upper, uint32_t *to);
+  void (*pin)(const uint32_t *a, uint32_t *to);
 
   void (*pack_keys)(const uint16_t *k, int64_t row_stride, int64_t count, int64_t dim, int64_t depth, int panel,
                     uint32_t *out);
