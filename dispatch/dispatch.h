@@ -150,6 +150,14 @@ attend_status attend_take_workspace(void **workspace, size_t size, size_t needed
  */
 attend_status attend_check_tensors(const attend_resolved *problem, const attend_tensors *tensors, attend_tensors *full);
 
+/* ---------------------------------------------------------------------------------------------------------- cost.c */
+
+/** Keys that a query attends at most: all, or the width of the window. */
+int64_t attend_reach(const attend_resolved *problem);
+
+/** What a run with a tiling takes on one thread, in microseconds, roughly, on a processor that nobody measured. */
+double attend_cost_us(const attend_resolved *problem, const attend_kernel *kernel, const attend_tiling *tiling);
+
 /* -------------------------------------------------------------------------------------------------------- select.c */
 
 /** How a tiling departs from the rules of select.c; all zero: not at all. */

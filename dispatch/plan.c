@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <limits.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -13,47 +14,22 @@
 /* Fields that the first release has. */
 #define OPTIONS_FIRST_SIZE (offsetof(attend_options, kernel) + sizeof(const char *))
 
-/* -------------------------------------------------------------------------------------------------------- estimates */
-
-/** The sum over all queries of i + first, limited to 0 to Lk. */
-static double sum_positions(const attend_problem *p, double first) {
-  double last = first + (double)p->q_len, keys = (double)p->kv_len; /* queries: first <= x < last */
-  double low = first < 0 ? 0 : first > keys ? keys : first, high = last < 0 ? 0 : last > keys ? keys : last;
-  double beyond = last - (first > keys ? first : keys); /* queries whose position is at or behind the last key */
-  return (high - low) * (low + high - 1) / 2 + (beyond > 0 ? beyond * keys : 0);
-}
-
-/** Pairs of a query and a key that it attends, for one head of one batch entry, masks and lengths left out. */
-static double attended_pairs(const attend_resolved *r) {
-  const double open = 2.0 * ATTEND_MAX_EXTENT * 2;
-  double left = r->p.window && r->p.window_left >= 0 ? (double)r->p.window_left : open;
-  double right = r->p.window && r->p.window_right >= 0 ? (double)r->p.window_right : open;
-  if (r->causal && right > 0) right = 0;
-  return sum_positions(&r->p, (double)r->offset + right + 1) - sum_positions(&r->p, (double)r->offset - left);
-}
-
-/** A rough time of a run on one thread, in microseconds. */
-static double estimate_time(const attend_resolved *r, const attend_kernel *kernel) {
-  const double bytes_per_us = 1e4;
-  const attend_problem *p = &r->p;
-  const double dims = (double)p->head_dim + (double)p->v_head_dim, tanh = 10; /* a tanh in multiply-adds */
-  const double products = dims + (p->score == ATTEND_SCORE_ADDITIVE ? tanh * (double)p->head_dim : 0);
-  double flops = (double)p->batch * (double)p->q_heads * attended_pairs(r) * 2 * products;
-  double kv_bytes =
-      (double)p->batch * (double)p->kv_heads * (double)p->kv_len * dims * (double)attend_dtype_size(p->kv_dtype);
-  return flops / attend_isa_flops_per_us(kernel->isa) + kv_bytes / bytes_per_us;
-}
+/* ---------------------------------------------------------------------------------------------------------- threads */
 
 /**
- * Waking a thread and waiting for it costs 1 to 3 us on Zen 5 while OpenMP's threads wait busily, more when they sleep:
- * it is to have this much work for them. Of 60 random shapes a quarter lost more than 53 % under 30 us, 14 % under 8.
+ * Waking a team and waiting for it costs 0.65 us for two threads on Zen 5 while OpenMP's threads wait busily and share
+ * a cache, 2 to 4 us where they do not, and more with every thread. Between the two: two threads from 2.8 us on.
  */
+static double team_us(double threads) { return 1 + 0.2 * threads; }
+
+/** The number of threads with which a run ends first. */
 static int worthwhile_threads(const attend_plan *plan) {
-  const double us_per_thread = 8;
-  double threads = 1 + estimate_time(&plan->problem, plan->choice.kernel) / us_per_thread;
+  const double us = attend_cost_us(&plan->problem, plan->choice.kernel, &plan->choice.tiling);
+  double threads = sqrt(us / (team_us(1) - team_us(0)));
+  if (threads < 2) threads = 2;
+  if (us / threads + team_us(threads) > us) threads = 1;
   if (plan->choice.team) threads = plan->choice.team;
   if (threads > (double)plan->items) threads = (double)plan->items;
-  if (threads < 1) return 1; /* sums of doubles near 2^62 round */
   return threads < plan->threads ? (int)threads : plan->threads;
 }
 

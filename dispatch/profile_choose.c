@@ -28,14 +28,9 @@ attend_profile_shape attend_profile_shape_of(const attend_resolved *r) {
                                 .kv_len = p->kv_len,
                                 .head_dim = p->head_dim,
                                 .v_head_dim = p->v_head_dim,
-                                .reach = p->kv_len,
+                                .reach = attend_reach(r),
                                 .causal = r->causal || p->window,
                                 .work = p->mask || p->bias_dtype || p->alibi || p->softcap > 0};
-  if (p->window && p->window_left >= 0) {
-    const int64_t right = r->causal ? 0 : p->window_right;
-    const int64_t width = right < 0 ? p->kv_len : p->window_left + right + 1;
-    if (width < shape.reach) shape.reach = width;
-  }
   return shape;
 }
 
@@ -137,10 +132,11 @@ static double items_of(const attend_profile *profile, const attend_resolved *r, 
 }
 
 /*
- * What a gain must exceed for each bit of unlikeness to the nearest tuned shape: an estimate far from all of them is no
- * reason to leave the rules. On 60 random shapes it brought the worst loss from 63 to 42 %.
+ * What a gain must exceed for each bit of unlikeness to the nearest tuned shape: an estimate far from all of them is
+ * little reason to leave the rules. Of 400 random shapes 5 % lost more than 11.7 % with it, 13.2 without, 13.1 with 2.5
+ * times as much.
  */
-#define DOUBT 0.5
+#define DOUBT 0.1
 
 void attend_profile_choose(const attend_profile *profile, const attend_resolved *r, const attend_env *env, int threads,
                            attend_choice *choice) {

@@ -9,7 +9,8 @@
 enum {
   VERIFIED_CASES = 36, /* of each kernel, a third in each element type */
   MOST_SHAPES = 512,   /* every one makes each choice slower: 241 of them, with 20 columns, cost 1.6 us */
-  PROBED_SHAPES = 8    /* after so many, kernels that were hopeless on all of them are left out */
+  PROBED_SHAPES = 8,   /* after so many, kernels that were hopeless on all of them are left out */
+  TEAM_SHAPES = 16     /* after so many, each time, what teams cost is measured again */
 };
 
 /* A kernel that nowhere came closer to the best is hopeless. */
@@ -18,6 +19,24 @@ enum {
 /* Seconds for a shape: no more than it takes to see which candidates lead. */
 #define MOST_SECONDS 1.0
 #define LEAST_SECONDS 0.01
+
+/**
+ * What teams cost, measured again and again: in a virtual machine it is 0.65 us for a while and 2 to 4 us for the next
+ * one, half a minute each, as its processors come to lie.
+ */
+typedef struct team_costs {
+  int threads[ATTEND_PROFILE_MOST_TEAMS], teams;
+  double us[ATTEND_PROFILE_MOST_TEAMS][MOST_SHAPES / TEAM_SHAPES + 1];
+  int count;
+} team_costs;
+
+static bool measure_teams(attend_tune_bench *bench, team_costs *costs) {
+  double us[ATTEND_PROFILE_MOST_TEAMS];
+  if (!attend_tune_team_costs(bench, costs->threads, costs->teams, us)) return false;
+  for (int i = 0; i < costs->teams; i++) costs->us[i][costs->count] = us[i];
+  costs->count++;
+  return true;
+}
 
 /** Points with the arrays that belong to them. */
 typedef struct points {
@@ -96,7 +115,7 @@ static void report(const attend_tune_options *o, double begin, size_t shapes, co
 
 /** Measures shapes until time is up. The first one is measured whatever it takes. */
 static void measure_all(const attend_tune_options *o, attend_tune_bench *bench, attend_tune_candidate *candidates,
-                        bool *proved, points *p, double begin, attend_tune_result *result) {
+                        bool *proved, points *p, team_costs *costs, double begin, attend_tune_result *result) {
   const double end = begin + o->budget * 0.97; /* the rest is for making the profile */
   for (size_t next = 0; p->count < MOST_SHAPES && !*o->stop; next++) {
     const double left = end - attend_tune_now();
@@ -120,6 +139,7 @@ static void measure_all(const attend_tune_options *o, attend_tune_bench *bench, 
       continue;
     }
     p->count++;
+    if (p->count % TEAM_SHAPES == 0) measure_teams(bench, costs); /* without memory for it, what there is will do */
     if (p->count == PROBED_SHAPES) {
       leave_hopeless(bench, p, proved);
       keep_candidates(bench, candidates, p, proved);
@@ -133,10 +153,9 @@ bool attend_tune(const attend_tune_options *o, attend_tune_result *result) {
   bool *proved = calloc(kernels, sizeof *proved);
   attend_tune_candidate *candidates = calloc(ATTEND_TUNE_CANDIDATES, sizeof *candidates);
   attend_tune_bench bench = {.candidate = candidates, .threads = o->threads, .team = {1}, .teams = 1, .stop = o->stop};
-  int threads[ATTEND_PROFILE_MOST_TEAMS];
-  double us[ATTEND_PROFILE_MOST_TEAMS];
   attend_profile_team team[ATTEND_PROFILE_MOST_TEAMS];
-  const int teams = attend_tune_teams(o->threads, threads);
+  team_costs costs = {0};
+  costs.teams = attend_tune_teams(o->threads, costs.threads);
   points p = {0};
   *result = (attend_tune_result){0};
   bool ok = proved && candidates;
@@ -150,13 +169,14 @@ bool attend_tune(const attend_tune_options *o, attend_tune_result *result) {
     bench.candidates = attend_tune_candidates(proved, candidates);
     ok = bench.candidates > 0 && allocate_points(&p, bench.candidates);
   }
-  if (ok) ok = attend_tune_team_costs(&bench, threads, teams, us);
+  if (ok) ok = measure_teams(&bench, &costs);
   if (ok) {
-    for (int i = 0; i < teams; i++) team[i] = (attend_profile_team){threads[i], (float)us[i]};
-    measure_all(o, &bench, candidates, proved, &p, begin, result);
+    measure_all(o, &bench, candidates, proved, &p, &costs, begin, result);
+    for (int i = 0; i < costs.teams; i++)
+      team[i] = (attend_profile_team){costs.threads[i], (float)attend_tune_median(costs.us[i], costs.count)};
     report(o, begin, (size_t)p.count, "making the profile");
     result->shapes = (size_t)p.count;
-    ok = attend_tune_fit(&bench, p.point, p.count, team, teams, result);
+    ok = attend_tune_fit(&bench, p.point, p.count, team, costs.teams, result);
   }
   attend_tune_workspace_free(&bench.workspace);
   free_points(&p);

@@ -28,9 +28,9 @@ BF16 = Kind("neonbf16", "bf16", ["neoverse-n2", "neoverse-v1", "neoverse-v2"],
 Shown = namedtuple("Shown", "what function")
 SOFTMAX = Shown("exp and sum of a row", r"softmax_step(\..*)?")
 DECODE = [
-    Shown("decode, q k, f32", r"score_group_one_f32"),
-    Shown("decode, q k, f16", r"score_group_one_f16"),
-    Shown("decode, q k, bf16", r"score_group_one_bf16"),
+    Shown("decode, q k, f32", r"score_group_one_f32_whole"),
+    Shown("decode, q k, f16", r"score_group_one_f16_whole"),
+    Shown("decode, q k, bf16", r"score_group_one_bf16_whole"),
 ]
 
 # Instructions that multiply and add into f32: what they are, the form, their multiply-adds, and the same in 128 bits.
