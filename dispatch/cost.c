@@ -6,15 +6,15 @@
  */
 #include "dispatch/dispatch.h"
 
-#define RUN_NS 100.0
-#define SLICE_NS 90.0
-#define ROW_NS 19.0            /* of queries: statistics, the last division */
-#define PACKED_ELEMENT_NS 0.07 /* of a row of queries or results, laid out for tiles */
-#define PLAIN_ELEMENT_NS 0.17  /* of such a row where it lies */
-#define KEY_ELEMENT_NS 0.022   /* of keys and values, read once for each slice */
-#define TILE_SCORE_NS 0.03     /* exp and the like, in whole vectors of neighbours */
-#define DECODE_SCORE_NS 0.85   /* the same, and the sum across lanes */
-#define WORK 0.5               /* more, with a mask, a bias or a softcap */
+#define RUN_NS 50.0
+#define SLICE_NS 120.0
+#define ROW_NS 18.0            /* of queries: statistics, the last division */
+#define PACKED_ELEMENT_NS 0.05 /* of a row of queries or results, laid out for tiles */
+#define PLAIN_ELEMENT_NS 0.11  /* of such a row where it lies */
+#define KEY_ELEMENT_NS 0.02    /* of keys and values, read once for each slice */
+#define TILE_SCORE_NS 0.07     /* exp and the like, in whole vectors of neighbours */
+#define DECODE_SCORE_NS 0.65   /* the same, and the sum across lanes */
+#define WORK 1.0               /* more, with a mask, a bias or a softcap */
 #define TANH_PRODUCTS 10.0     /* of an element of an additive score */
 
 enum { TILE_KEYS = 16, DECODE_KEYS = 4, TILE_ELEMENTS = 16 }; /* that are computed together, used or not */

@@ -163,8 +163,7 @@ double attend_cost_us(const attend_resolved *problem, const attend_kernel *kerne
 /** How a tiling departs from the rules of select.c; all zero: not at all. */
 typedef struct attend_variant {
   bool whole;      /**< keys are not split */
-  int slice_times; /**< this many times the rows of a slice; 0 = 1 */
-  int strip_times; /**< likewise, of a strip */
+  int strip_times; /**< this many times the rows of a strip; 0 = 1 */
 } attend_variant;
 
 typedef struct attend_choice {
@@ -181,6 +180,11 @@ bool attend_rules_split(const attend_resolved *problem, const attend_kernel *ker
 /** The tiling of a variant. `threads` changes no more than where rows are cut. */
 attend_tiling attend_tiling_of(const attend_resolved *problem, const attend_kernel *kernel, attend_variant variant,
                                int threads);
+
+/** Whether a variant differs, for a problem that the kernel can do, from all variants that depart less from the rules.
+ */
+bool attend_variant_applies(const attend_resolved *problem, const attend_kernel *kernel, attend_variant variant,
+                            int threads);
 
 /** Picks kernel and tiling: forced, else by profile, else by rules. `threads` never changes what is computed. */
 attend_status attend_select(const attend_resolved *problem, const attend_env *env, const char *forced, int threads,

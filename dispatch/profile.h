@@ -9,7 +9,7 @@
 #include "dispatch/dispatch.h"
 
 /** The version of the file format and of the axes. */
-#define ATTEND_PROFILE_VERSION 1
+#define ATTEND_PROFILE_VERSION 2
 
 enum {
   ATTEND_PROFILE_AXES = 11,

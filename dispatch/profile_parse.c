@@ -171,12 +171,11 @@ static bool read_teams(reader *r, attend_profile *profile) {
 static bool read_choice(reader *r, attend_profile_column *column) {
   static const char *const splits[] = {"split", "whole"};
   int whole;
-  int64_t slices, strips;
+  int64_t strips;
   if (!literal(r, "choice ") || !read_kernel(r, &column->kernel) || !literal(r, " ") || !one_of(r, splits, 2, &whole) ||
-      !literal(r, " ") || !integer(r, 1, 64, &slices) || !literal(r, " ") || !integer(r, 1, 64, &strips) ||
-      !literal(r, " "))
+      !literal(r, " ") || !integer(r, 1, 64, &strips) || !literal(r, " "))
     return false;
-  column->variant = (attend_variant){whole == 1, (int)slices, (int)strips};
+  column->variant = (attend_variant){whole == 1, (int)strips};
   return decimal(r, &column->mean) && newline(r);
 }
 

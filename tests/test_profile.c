@@ -87,7 +87,7 @@ static char *make_text(const origin *o, const char *logarithm, size_t *length) {
   fprintf(out, "attend-profile %d\nlibrary %s\ncpu %s\ncores %d\nkernels %016" PRIx64 "\nthreads 3\nnoise 0.010000\n",
           o->version, o->library, o->cpu, o->cores, o->rows);
   fprintf(out, "teams 2\ncolumns 3\npoints 2\nteam 1 0.000\nteam 3 2.5\ntime -4.5\n");
-  fprintf(out, "choice %s whole 1 1 0.0\nchoice %s whole 1 1 %s\n", rules_kernel(&problem)->name,
+  fprintf(out, "choice %s whole 1 0.0\nchoice %s whole 1 %s\n", rules_kernel(&problem)->name,
           other_kernel(&problem)->name, logarithm);
   fprintf(out, "point f32/f32 1 8/4 40x70 16/16 70 full plain 0.00000 0.00000 -0.00000\n");
   fprintf(out, "point bf16/bf16 1 32/8 1x4096 128/128 256 causal work 0.1 0.00001 -0.00001\n");
@@ -288,7 +288,7 @@ Test(profile, is_rejected_for_another_machine_or_library) {
   const struct {
     const char *reason;
     origin o;
-  } wrong[] = {{"attend-profile 2, this is 1", {2, right.cores, right.library, right.cpu, right.rows}},
+  } wrong[] = {{"attend-profile 9, this is 2", {9, right.cores, right.library, right.cpu, right.rows}},
                {"library 0.0.9", {right.version, right.cores, "0.0.9", right.cpu, right.rows}},
                {"cpu Other-1-2-3", {right.version, right.cores, right.library, "Other-1-2-3", right.rows}},
                {"cores 999", {right.version, 999, right.library, right.cpu, right.rows}},
@@ -341,8 +341,8 @@ Test(profile, is_rejected_with_nonsense_under_a_right_hash) {
   expect_rejected_with("team 1 0", "team 2 0", "teams from 1");
   expect_rejected_with("team 3 2", "team 1 2", "whole number");
   expect_rejected_with("time -4.5", "time --.5", "decimal");
-  expect_rejected_with("whole 1 1", "whole 0 1", "whole number");
-  expect_rejected_with("whole 1 1", "whale 1 1", "split");
+  expect_rejected_with("whole 1 ", "whole 0 ", "whole number");
+  expect_rejected_with("whole 1 ", "whale 1 ", "split");
   expect_rejected_with("point f32/f32", "point f33/f32", "f32");
   expect_rejected_with("8/4 40x70", "8/9 40x70", "whole number");
   expect_rejected_with("full plain", "full plane", "plain");

@@ -129,8 +129,7 @@ static void fill_table(const fit *f, table *t) {
 
 static void print_column(FILE *out, const attend_profile_column *c) {
   if (c->kernel)
-    fprintf(out, "choice %s %s %d %d", c->kernel->name, c->variant.whole ? "whole" : "split", c->variant.slice_times,
-            c->variant.strip_times);
+    fprintf(out, "choice %s %s %d", c->kernel->name, c->variant.whole ? "whole" : "split", c->variant.strip_times);
   else
     fprintf(out, "time");
   fprintf(out, " %.6f\n", (double)c->mean);

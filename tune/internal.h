@@ -56,7 +56,7 @@ typedef struct attend_tune_candidate {
 } attend_tune_candidate;
 
 enum {
-  ATTEND_TUNE_VARIANTS = 5, /**< of a kernel, at most */
+  ATTEND_TUNE_VARIANTS = 3, /**< of a kernel, at most */
   ATTEND_TUNE_ROUNDS = 31,
   ATTEND_TUNE_CANDIDATES = ATTEND_PROFILE_MOST_COLUMNS - 1 /* so many fit a profile */
 };
@@ -65,9 +65,6 @@ enum {
  * Candidates of all kernels that `proved` (by index) allows. Returns their number, at most ATTEND_TUNE_CANDIDATES.
  */
 int attend_tune_candidates(const bool *proved, attend_tune_candidate candidates[ATTEND_TUNE_CANDIDATES]);
-
-/** Whether a candidate can do a problem, and is not the same as another one for it. */
-bool attend_tune_applies(const attend_tune_candidate *candidate, const attend_resolved *problem, int threads);
 
 /** Numbers of threads from 1 to `threads` worth a trial, at most ATTEND_PROFILE_MOST_TEAMS. Returns how many. */
 int attend_tune_teams(int threads, int *team);

@@ -21,8 +21,7 @@ enum { LOOKS = 3, LEAST_ROUNDS = 5, TEAM_SAMPLES = 501 };
 /* ------------------------------------------------------------------------------------------------------- candidates */
 
 int attend_tune_candidates(const bool *proved, attend_tune_candidate candidates[ATTEND_TUNE_CANDIDATES]) {
-  static const attend_variant variants[ATTEND_TUNE_VARIANTS] = {
-      {false, 1, 1}, {true, 1, 1}, {false, 2, 1}, {true, 2, 1}, {true, 1, 2}};
+  static const attend_variant variants[ATTEND_TUNE_VARIANTS] = {{false, 1}, {true, 1}, {true, 2}};
   int count = 0;
   for (size_t k = 0; k < attend_kernel_count(); k++) {
     const attend_kernel *kernel = attend_kernel_at(k);
@@ -31,17 +30,6 @@ int attend_tune_candidates(const bool *proved, attend_tune_candidate candidates[
         candidates[count++] = (attend_tune_candidate){kernel, variants[i]};
   }
   return count;
-}
-
-bool attend_tune_applies(const attend_tune_candidate *candidate, const attend_resolved *r, int threads) {
-  const attend_kernel *kernel = candidate->kernel;
-  attend_variant plain = {.whole = candidate->variant.whole};
-  if (!attend_kernel_can(kernel, r, NULL, 0)) return false;
-  if (!plain.whole && !attend_rules_split(r, kernel)) return false;
-  if (candidate->variant.slice_times == 1 && candidate->variant.strip_times == 1) return true;
-  const attend_tiling tiling = attend_tiling_of(r, kernel, candidate->variant, threads);
-  const attend_tiling usual = attend_tiling_of(r, kernel, plain, threads);
-  return tiling.slice_rows != usual.slice_rows || tiling.strip_rows != usual.strip_rows;
 }
 
 int attend_tune_teams(int threads, int *team) {
@@ -105,7 +93,9 @@ static int enter(attend_tune_bench *bench, const attend_tune_subject *subject, e
   for (int i = 0; i < bench->candidates * bench->teams; i++) {
     const int c = i / bench->teams, team = bench->team[i % bench->teams];
     const attend_tune_candidate *candidate = &bench->candidate[c];
-    if (!attend_tune_applies(candidate, &subject->resolved, bench->threads)) continue;
+    if (!attend_kernel_can(candidate->kernel, &subject->resolved, NULL, 0) ||
+        !attend_variant_applies(&subject->resolved, candidate->kernel, candidate->variant, bench->threads))
+      continue;
     const attend_tiling tiling =
         attend_tiling_of(&subject->resolved, candidate->kernel, candidate->variant, bench->threads);
     entrant *e = &entrants[count++];
@@ -172,8 +162,7 @@ static int rules_choice(const attend_tune_bench *bench, const attend_tune_subjec
   const bool whole = !attend_rules_split(&subject->resolved, kernel);
   for (int c = 0; c < bench->candidates; c++) {
     const attend_tune_candidate *candidate = &bench->candidate[c];
-    if (candidate->kernel == kernel && candidate->variant.whole == whole && candidate->variant.slice_times == 1 &&
-        candidate->variant.strip_times == 1)
+    if (candidate->kernel == kernel && candidate->variant.whole == whole && candidate->variant.strip_times == 1)
       return c;
   }
   return -1;

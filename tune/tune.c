@@ -22,18 +22,18 @@ enum {
 
 /**
  * What teams cost, measured again and again: in a virtual machine it is 0.65 us for a while and 2 to 4 us for the next
- * one, half a minute each, as its processors come to lie.
+ * one, half a minute each, as its processors come to lie. Their mean decides, so that runs take least on average.
  */
 typedef struct team_costs {
   int threads[ATTEND_PROFILE_MOST_TEAMS], teams;
-  double us[ATTEND_PROFILE_MOST_TEAMS][MOST_SHAPES / TEAM_SHAPES + 1];
+  double sum[ATTEND_PROFILE_MOST_TEAMS];
   int count;
 } team_costs;
 
 static bool measure_teams(attend_tune_bench *bench, team_costs *costs) {
   double us[ATTEND_PROFILE_MOST_TEAMS];
   if (!attend_tune_team_costs(bench, costs->threads, costs->teams, us)) return false;
-  for (int i = 0; i < costs->teams; i++) costs->us[i][costs->count] = us[i];
+  for (int i = 0; i < costs->teams; i++) costs->sum[i] += us[i];
   costs->count++;
   return true;
 }
@@ -173,7 +173,7 @@ bool attend_tune(const attend_tune_options *o, attend_tune_result *result) {
   if (ok) {
     measure_all(o, &bench, candidates, proved, &p, &costs, begin, result);
     for (int i = 0; i < costs.teams; i++)
-      team[i] = (attend_profile_team){costs.threads[i], (float)attend_tune_median(costs.us[i], costs.count)};
+      team[i] = (attend_profile_team){costs.threads[i], (float)(costs.sum[i] / costs.count)};
     report(o, begin, (size_t)p.count, "making the profile");
     result->shapes = (size_t)p.count;
     ok = attend_tune_fit(&bench, p.point, p.count, team, costs.teams, result);
