@@ -13,10 +13,11 @@
 
 enum {
   ATTEND_PROFILE_AXES = 11,
-  ATTEND_PROFILE_MOST_POINTS = 1024,
+  ATTEND_PROFILE_MOST_POINTS = 512,
   ATTEND_PROFILE_MOST_COLUMNS = 256,
   ATTEND_PROFILE_MOST_TEAMS = 8,
-  ATTEND_PROFILE_NAME = 96 /* bytes of a point's name */
+  ATTEND_PROFILE_BLOCK = 16, /* points that are looked at together */
+  ATTEND_PROFILE_NAME = 96   /* bytes of a point's name */
 };
 
 /** What a profile knows a shape by. */
@@ -63,8 +64,9 @@ typedef struct attend_profile {
   attend_profile_team team[ATTEND_PROFILE_MOST_TEAMS]; /**< from 1 to `threads` */
   attend_profile_column *column;                       /**< the reference first, then each kernel's together */
   char (*name)[ATTEND_PROFILE_NAME];
-  float *axes;    /**< [AXES][points] */
-  float *weights; /**< [points][columns] */
+  int stride;     /**< points, rounded up to whole blocks; those beyond weigh nothing */
+  float *axes;    /**< [stride / BLOCK][AXES][BLOCK] */
+  float *weights; /**< [columns][stride] */
 } attend_profile;
 
 /** A hash of what the rows of the kernel table say. */

@@ -214,9 +214,10 @@ static bool read_point(reader *r, attend_profile *profile, int point) {
   start += strlen("point ");
   snprintf(profile->name[point], sizeof *profile->name, "%.*s", (int)(r->at - start), start);
   attend_profile_axes(&shape, axes);
-  for (int a = 0; a < ATTEND_PROFILE_AXES; a++) profile->axes[a * profile->points + point] = axes[a];
+  float *at = profile->axes + (point / ATTEND_PROFILE_BLOCK) * ATTEND_PROFILE_AXES * ATTEND_PROFILE_BLOCK;
+  for (int a = 0; a < ATTEND_PROFILE_AXES; a++) at[a * ATTEND_PROFILE_BLOCK + point % ATTEND_PROFILE_BLOCK] = axes[a];
   for (int c = 0; c < profile->columns; c++)
-    if (!literal(r, " ") || !decimal(r, &profile->weights[point * profile->columns + c])) return false;
+    if (!literal(r, " ") || !decimal(r, &profile->weights[c * profile->stride + point])) return false;
   return newline(r);
 }
 
@@ -226,21 +227,24 @@ static bool read_point(reader *r, attend_profile *profile, int point) {
 /** Memory for a profile, in one piece. */
 static attend_profile *allocate(int columns, int points) {
   const size_t c = (size_t)columns, p = (size_t)points;
+  const size_t stride = (p + ATTEND_PROFILE_BLOCK - 1) / ATTEND_PROFILE_BLOCK * ATTEND_PROFILE_BLOCK;
   size_t total = 0;
   size_take(&total, 1, sizeof(attend_profile));
   const size_t column = size_take(&total, c, sizeof(attend_profile_column));
   const size_t name = size_take(&total, p, ATTEND_PROFILE_NAME);
-  const size_t axes = size_take(&total, p * ATTEND_PROFILE_AXES, sizeof(float));
-  const size_t weights = size_take(&total, p * c, sizeof(float));
+  const size_t axes = size_take(&total, stride * ATTEND_PROFILE_AXES, sizeof(float));
+  const size_t weights = size_take(&total, stride * c, sizeof(float));
   char *memory = attend_alloc(total);
   if (!memory) return NULL;
   attend_profile *profile = (attend_profile *)(void *)memory;
-  *profile = (attend_profile){.columns = columns, .points = points};
+  *profile = (attend_profile){.columns = columns, .points = points, .stride = (int)stride};
   profile->column = (attend_profile_column *)(void *)(memory + column);
   memset(profile->column, 0, c * sizeof *profile->column);
   profile->name = (char(*)[ATTEND_PROFILE_NAME])(memory + name);
   profile->axes = (float *)(void *)(memory + axes);
   profile->weights = (float *)(void *)(memory + weights);
+  memset(profile->axes, 0, stride * ATTEND_PROFILE_AXES * sizeof(float));
+  memset(profile->weights, 0, stride * c * sizeof(float));
   return profile;
 }
 

@@ -18,9 +18,9 @@ enum { LEAST_POINTS = 12 };
 #define NUGGET 0.015
 #define ROUGH_NUGGET 0.1
 
-/* A choice is of use if it came this close to the best at one point in so many, or if it is one of the rules'. */
-#define USEFUL 1.01
-enum { USEFUL_ONCE_IN = 100 };
+/* A choice is of use if it lowers the mean of what is lost against the best, limited to MOST_LOSS, by this. */
+#define LEAST_HELP 5e-4
+#define MOST_LOSS 1.0
 
 /* Logarithms beyond these are as good as these: an outlier would bend the surface around it. */
 #define LOW (-2.0)
@@ -95,18 +95,40 @@ static double reference_time(const fit *f, const attend_tune_point *point) {
 
 static double limited(double x) { return fmax(LOW, fmin(HIGH, x)); }
 
-static bool is_useful(const fit *f, int candidate) {
-  int useful = 0;
+/** What the best of the chosen candidates, and of one more if that is not -1, lose against the best, on average. */
+static double mean_loss(const fit *f, const bool *chosen, int more) {
+  double loss = 0;
   for (int i = 0; i < f->count; i++) {
     const attend_tune_point *point = &f->points[i];
-    if (point->rules == candidate) return true;
-    useful += point->time[candidate] > 0 && point->time[candidate] < USEFUL * point->time[point->best];
+    double least = INFINITY;
+    for (int c = 0; c < f->bench->candidates; c++)
+      if ((chosen[c] || c == more) && point->time[c] > 0 && point->time[c] < least) least = point->time[c];
+    loss += fmin(least / point->time[point->best] - 1, MOST_LOSS) / f->count;
   }
-  return useful > f->count / USEFUL_ONCE_IN;
+  return loss;
+}
+
+/** Chooses the candidates that a profile knows: those of the rules, and then, one by one, who helps most. */
+static void choose_candidates(const fit *f, bool *chosen) {
+  for (int i = 0; i < f->count; i++)
+    if (f->points[i].rules >= 0) chosen[f->points[i].rules] = true;
+  for (double loss = mean_loss(f, chosen, -1);;) {
+    int best = -1;
+    double least = loss - LEAST_HELP;
+    for (int c = 0; c < f->bench->candidates; c++) {
+      const double with = chosen[c] ? INFINITY : mean_loss(f, chosen, c);
+      if (with < least) best = c, least = with;
+    }
+    if (best < 0) return;
+    chosen[best] = true;
+    loss = least;
+  }
 }
 
 static void fill_table(const fit *f, table *t) {
+  bool chosen[ATTEND_TUNE_CANDIDATES] = {0};
   int n = 0;
+  choose_candidates(f, chosen);
   for (int i = 0; i < f->count; i++, n++) {
     f->index[n] = i, f->nugget[n] = NUGGET;
     f->value[n] = log(reference_time(f, &f->points[i]) * 1e9 / attend_profile_products(&f->points[i].shape));
@@ -114,7 +136,7 @@ static void fill_table(const fit *f, table *t) {
   add_column(f, t, (attend_profile_column){0}, n);
   for (int c = 0; c < f->bench->candidates; c++) {
     const attend_tune_candidate *candidate = &f->bench->candidate[c];
-    if (!is_useful(f, c)) continue;
+    if (!chosen[c]) continue;
     for (int i = n = 0; i < f->count; i++) {
       const attend_tune_point *point = &f->points[i];
       if (point->time[c] <= 0) continue;
