@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "dispatch/cpu.h"
+#include "dispatch/plan.h"
 #include "tests/support.h"
 
 /* ------------------------------------------------------------------------------------------------------ processor */
@@ -351,6 +352,55 @@ static const attend_problem *some_shapes(size_t *count) {
     }
   }
   return shapes;
+}
+
+Test(selection, reads_few_keys_in_place_and_packs_many) {
+  attend_problem problem = attend_test_problem(1, 1, 1, 300, 2, 256);
+  cr_expect_eq(select_for(&problem, NULL, 1).kernel->body, ATTEND_BODY_DECODE);
+  problem.kv_len = 300;
+  cr_expect_neq(select_for(&problem, NULL, 1).kernel->body, ATTEND_BODY_DECODE);
+  problem.q_len = 1;
+  cr_expect_eq(select_for(&problem, NULL, 1).kernel->body, ATTEND_BODY_DECODE);
+}
+
+Test(selection, splits_no_keys_under_a_narrow_window) {
+  attend_problem problem = attend_test_problem(1, 4, 4, 1, 8192, 64);
+  problem.causal = ATTEND_CAUSAL_BOTTOM_RIGHT;
+  attend_choice choice = select_for(&problem, NULL, 1);
+  cr_expect_lt(choice.tiling.split_keys, 8192, "%s", choice.kernel->name);
+  problem.window = 1, problem.window_left = 100, problem.window_right = -1;
+  choice = select_for(&problem, NULL, 1);
+  cr_expect_geq(choice.tiling.split_keys, 8192, "%s", choice.kernel->name);
+  problem.window_left = 8000;
+  cr_expect_lt(select_for(&problem, NULL, 1).tiling.split_keys, 8192);
+}
+
+/* Few products, but many rows to read and write. */
+Test(selection, wakes_threads_for_rows_too) {
+  attend_problem problem = attend_test_problem(4, 16, 16, 1000, 1, 64);
+  attend_plan *plan = attend_test_plan(&problem, NULL, 2);
+  cr_expect_eq(plan->worthwhile, 2);
+  attend_plan_destroy(plan);
+  problem = attend_test_problem(1, 2, 2, 1, 4, 64);
+  plan = attend_test_plan(&problem, NULL, 2);
+  cr_expect_eq(plan->worthwhile, 1);
+  attend_plan_destroy(plan);
+}
+
+/* At the bounds of a problem the cost is a number still. */
+Test(selection, costs_are_finite) {
+  static const int64_t extents[] = {1, 17, ATTEND_MAX_EXTENT};
+  for (int i = 0; i < 3 * 3 * 2 * 3; i++) {
+    attend_problem problem = attend_test_problem(1, 2, 1, extents[i % 3], extents[i / 3 % 3], 64);
+    attend_resolved resolved;
+    problem.causal = i / 9 % 2 ? ATTEND_CAUSAL_TOP_LEFT : ATTEND_CAUSAL_NONE;
+    problem.window = i / 18 > 0;
+    problem.window_left = problem.window_right = i / 18 > 1 ? 0 : -1;
+    if (attend_resolve(&problem, &resolved) != ATTEND_OK) continue;
+    const attend_choice choice = select_for(&problem, NULL, 1);
+    const double us = attend_cost_us(&resolved, choice.kernel, &choice.tiling);
+    cr_expect(us > 0 && us < 1e30, "%d: %g us", i, us);
+  }
 }
 
 /* A choice is made for a shape; the number of threads cuts rows at most. */

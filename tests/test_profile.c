@@ -123,17 +123,22 @@ static bool parses(const char *text, size_t length, char *why, size_t why_size) 
   return status == ATTEND_OK;
 }
 
-/** Changes the first `from` in a text to `to`, of the same length, and mends the hash. */
-static void expect_rejected_with(const char *from, const char *to, const char *reason) {
-  size_t length;
-  const origin o = here();
-  char *text = make_text(&o, "-1.0", &length), why[256], last[32];
-  char *at = strstr(text, from);
+/** Changes the last `from` in a text to `to`, of the same length, and mends the hash. */
+static void change(char *text, size_t length, const char *from, const char *to) {
+  char last[32], *at = strstr(text, from);
   cr_assert_not_null(at, "%s", from);
   cr_assert_eq(strlen(from), strlen(to));
+  for (char *next = at; next; next = strstr(at + 1, from)) at = next;
   memcpy(at, to, strlen(to));
   snprintf(last, sizeof last, "%016" PRIx64, attend_profile_hash(text, length - 21));
   memcpy(text + length - 17, last, 16);
+}
+
+static void expect_rejected_with(const char *from, const char *to, const char *reason) {
+  size_t length;
+  const origin o = here();
+  char *text = make_text(&o, "-1.0", &length), why[256];
+  change(text, length, from, to);
   cr_expect_not(parses(text, length, why, sizeof why), "%s for %s", to, from);
   cr_expect_not_null(strstr(why, reason), "%s for %s: %s", to, from, why);
   free(text);
@@ -274,6 +279,20 @@ Test(profile, is_read_by_many_threads_at_once_and_in_a_child) {
   int status = -1;
   waitpid(child, &status, 0);
   cr_expect_eq(status, 0);
+}
+
+/* Longer strips are those of the rules where a strip holds all rows: nothing was measured of them there. */
+Test(profile, says_nothing_for_a_variant_that_is_the_same_as_another) {
+  const attend_problem problem = some_problem();
+  const attend_kernel *rules = rules_kernel(&problem);
+  const origin o = here();
+  size_t length;
+  char *text = make_text(&o, "-1.0", &length);
+  change(text, length, "whole 1 ", "whole 2 ");
+  write_file(file, text, length);
+  free(text);
+  setenv("ATTEND_PROFILE", file, 1);
+  expect_kernel(rules, "as by the rules");
 }
 
 /* ----------------------------------------------------------------------------------------------------------- faults */
