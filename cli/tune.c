@@ -137,7 +137,7 @@ static void show_progress(const attend_tune_progress *p) {
   if (shown >= 0 && p->elapsed - shown < (on_terminal ? 0.1 : p->budget / 10)) return;
   shown = p->elapsed;
   if (p->shapes)
-    snprintf(text, sizeof text, "%zu shapes, %s", p->shapes, p->doing);
+    snprintf(text, sizeof text, "%zu shape%s, %s", p->shapes, p->shapes == 1 ? "" : "s", p->doing);
   else
     snprintf(text, sizeof text, "%s", p->doing);
   if (on_terminal)
@@ -268,7 +268,9 @@ static int check(const arguments *a, const attend_env *env) {
   for (; done < a->count && !stop; done++) {
     const attend_problem problem = attend_tune_random((uint64_t)a->seed, (size_t)done);
     attend_tune_regret regret;
-    const attend_tune_progress progress = {(double)(done * seconds) / 1000, a->budget, (size_t)done, "checked"};
+    char doing[128];
+    attend_tune_describe(&problem, doing, sizeof doing);
+    const attend_tune_progress progress = {(double)(done * seconds) / 1000, a->budget, (size_t)done, doing};
     if (on_terminal) show_progress(&progress);
     if (!attend_tune_check(&problem, env->isa, threads, wanted.profile, (double)seconds / 1000, &regret)) break;
     end_progress();
