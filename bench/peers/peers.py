@@ -136,7 +136,8 @@ def arguments(cores):
     parser = argparse.ArgumentParser(
         prog="scripts/peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n  scripts/peers --quick\n  scripts/peers --update\n  scripts/peers --shapes '*-decode' --dtypes f32 --threads 1\n"
-               "  scripts/peers --layers --help\n")
+               "  scripts/peers --layers --help\n\n"
+               "Ctrl-C ends it early, with the cases that are done.\n")
     parser.add_argument("--quick", action="store_true", help="some shapes, f32 and bf16, all cores, without PyTorch's math kernel and FlexAttention")
     parser.add_argument("--shapes", metavar="GLOBS", help="standard shapes, separated by commas")
     parser.add_argument("--dtypes", metavar="LIST", help="of f32, f16, bf16")
@@ -157,7 +158,7 @@ def arguments(cores):
     texts = (options.threads or (str(cores) if options.quick else f"1,{cores}")).split(",")
     if not all(text.isdigit() and 1 <= int(text) <= 1024 for text in texts):
         fail(f"--threads {options.threads}: expected numbers from 1 to 1024, separated by commas")
-    options.threads = sorted({int(text) for text in texts})
+    options.threads = sorted({int(text) for text in texts}, reverse=True)
     return options
 
 
@@ -190,24 +191,25 @@ def main():
     about = machine(bench) | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "system": platform.platform(),
                               "python": platform.python_version(), "rounds": options.rounds, "seconds": options.seconds}
     results, versions = [], {}
-    total, done = len(options.threads) * len(names) * len(dtypes), 0
-    for threads in options.threads:
-        workers = {}
-        atexit.register(lambda workers=workers: [worker.close() for worker in workers.values()])
-        workers.update((peer, Worker(peer, threads)) for peer in peers)
-        versions |= {peer: worker.version for peer, worker in workers.items()}
-        for name in names:
-            for dtype in dtypes:
-                progress(done, total, f"{name} {dtype}, {threads} threads")
-                case = Case(**shapes[name], dtype=dtype)
-                found = measure(workers, case, options.rounds, options.seconds)
-                for peer, result in found.items():
-                    results.append({"peer": peer, "shape": name, "dtype": dtype, "threads": threads,
-                                    "flops": case.flops(), **result})
-                done += 1
-        for worker in workers.values():
-            worker.close()
-    progress(done, total, "")
+    cases = [(threads, name, dtype) for threads in options.threads for name in names for dtype in dtypes]
+    workers, done = {}, 0
+    atexit.register(lambda: [worker.close() for worker in workers.values()])
+    try:
+        for done, (threads, name, dtype) in enumerate(cases):
+            progress(done, len(cases), f"{name} {dtype}, {threads} threads")
+            if not workers or next(iter(workers.values())).threads != threads:
+                for worker in workers.values():
+                    worker.close()
+                workers.update((peer, Worker(peer, threads)) for peer in peers)
+                versions |= {peer: worker.version for peer, worker in workers.items()}
+            case = Case(**shapes[name], dtype=dtype)
+            for peer, result in measure(workers, case, options.rounds, options.seconds).items():
+                results.append({"peer": peer, "shape": name, "dtype": dtype, "threads": threads, "flops": case.flops(), **result})
+        progress(len(cases), len(cases), "")
+    except KeyboardInterrupt:
+        if not results:
+            fail("interrupted before the first case was done")
+        print(f"\npeers: interrupted: {done} of {len(cases)} cases are done, and kept", file=sys.stderr)
     text = json.dumps({"attend_peers": 1, "context": about | {"versions": versions, "shapes": shapes}, "results": results},
                       indent=1)
     partial = pathlib.Path(f"{options.output}.partial")
