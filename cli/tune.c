@@ -254,11 +254,10 @@ static int check(const arguments *a, const attend_env *env) {
   if (found != ATTEND_OK) return attend_cli_library_error(found);
   const int threads = env->num_threads ? env->num_threads : attend_default_threads();
   const int64_t seconds = (int64_t)(a->budget / (double)a->count * 1000);
-  double *with = calloc((size_t)a->count, sizeof *with), *without = calloc((size_t)a->count, sizeof *without);
-  if (!with || !without) {
-    free(with), free(without);
-    return attend_cli_error("tune: no memory");
-  }
+  const size_t count = (size_t)a->count;
+  double *with = calloc(3 * count, sizeof *with);
+  if (!with) return attend_cli_error("tune: no memory");
+  double *without = with + count, *team = without + count;
   if (state.profile)
     printf("profile: %s\n\n", state.path);
   else
@@ -276,7 +275,7 @@ static int check(const arguments *a, const attend_env *env) {
     end_progress();
     print_regret(&regret);
     fflush(stdout);
-    with[done] = regret.regret, without[done] = regret.rules_regret;
+    with[done] = regret.regret, without[done] = regret.rules_regret, team[done] = regret.team_us;
   }
   end_progress();
   if (done > 0) {
@@ -285,9 +284,12 @@ static int check(const arguments *a, const attend_env *env) {
            done, threads, "", "median", "75th", "90th", "95th", "worst");
     print_distribution("with profile", with, done);
     print_distribution("rules alone", without, done);
+    qsort(team, (size_t)done, sizeof *team, compare);
+    if (threads > 1)
+      printf("waking %d threads cost %.2g us at the median, from %.2g to %.2g\n", threads, quantile(team, done, 0.5),
+             team[0], team[done - 1]);
   }
   free(with);
-  free(without);
   if (done == a->count || stop) return ATTEND_EXIT_DONE;
   return attend_cli_error("tune: a shape could not be measured: %s", attend_error_detail());
 }

@@ -86,7 +86,10 @@ bool attend_tune_check(const attend_problem *problem, attend_isa highest, int th
   if (ok) {
     bench.candidates = attend_tune_candidates(proved, candidates);
     bench.teams = attend_tune_teams(threads, bench.team);
-    ok = attend_tune_measure(&bench, problem, seconds * 0.7, &point) && attend_tune_subject_open(&subject, problem);
+    double team_us[ATTEND_PROFILE_MOST_TEAMS];
+    ok = attend_tune_team_costs(&bench, bench.team, bench.teams, team_us) &&
+         attend_tune_measure(&bench, problem, seconds * 0.7, &point) && attend_tune_subject_open(&subject, problem);
+    if (ok) regret->team_us = team_us[bench.teams - 1];
   }
   if (ok) {
     plan[BEST] = best_plan(&bench, &subject, &point);

@@ -19,7 +19,7 @@ enum { LEAST_POINTS = 12 };
 #define ROUGH_NUGGET 0.1
 
 /* A choice is of use if it lowers the mean of what is lost against the best, limited to MOST_LOSS, by this. */
-#define LEAST_HELP 5e-4
+#define LEAST_HELP 1e-3
 #define MOST_LOSS 1.0
 
 /* Logarithms beyond these are as good as these: an outlier would bend the surface around it. */

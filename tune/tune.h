@@ -81,6 +81,7 @@ typedef struct attend_tune_regret {
   attend_problem problem;
   double best, chosen, rules;  /**< seconds */
   double regret, rules_regret; /**< how much longer than the best: 0.05 = 5 % */
+  double team_us;              /**< what it cost to wake all threads just before, in microseconds */
   char chosen_name[96], best_name[96], rules_name[96];
 } attend_tune_regret;
 
