@@ -76,8 +76,7 @@ double attend_cost_us(const attend_resolved *r, const attend_kernel *kernel, con
   double products =
       decode ? elements : TILE_ELEMENTS * (units(p->head_dim, TILE_ELEMENTS) + units(p->v_head_dim, TILE_ELEMENTS));
   if (p->score == ATTEND_SCORE_ADDITIVE) products += TANH_PRODUCTS * (double)p->head_dim;
-  const bool work = p->mask || p->bias_dtype || p->alibi || p->softcap > 0;
-  const double score = (decode ? DECODE_SCORE_NS : TILE_SCORE_NS) * (work ? 1 + WORK : 1);
+  const double score = (decode ? DECODE_SCORE_NS : TILE_SCORE_NS) * (attend_scores_need_work(p) ? 1 + WORK : 1);
   const double pair_ns = 2e3 * products / attend_isa_flops_per_us(kernel->isa) + score;
 
   return 1e-3 * (RUN_NS + SLICE_NS * slices * splits +

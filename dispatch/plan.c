@@ -22,15 +22,15 @@
  */
 static double team_us(double threads) { return 1 + 0.2 * threads; }
 
+static double least(double a, double b) { return a < b ? a : b; }
+
 /** The number of threads with which a run ends first. */
 static int worthwhile_threads(const attend_plan *plan) {
+  const double most = least((double)plan->threads, (double)plan->items);
+  if (plan->choice.team) return (int)least((double)plan->choice.team, most);
   const double us = attend_cost_us(&plan->problem, plan->choice.kernel, &plan->choice.tiling);
-  double threads = sqrt(us / (team_us(1) - team_us(0)));
-  if (threads < 2) threads = 2;
-  if (us / threads + team_us(threads) > us) threads = 1;
-  if (plan->choice.team) threads = plan->choice.team;
-  if (threads > (double)plan->items) threads = (double)plan->items;
-  return threads < plan->threads ? (int)threads : plan->threads;
+  const double wanted = sqrt(us / (team_us(1) - team_us(0))), threads = least(wanted < 2 ? 2 : wanted, most);
+  return us / threads + team_us(threads) < us ? (int)threads : 1;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- layout */

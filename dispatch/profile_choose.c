@@ -31,7 +31,7 @@ attend_profile_shape attend_profile_shape_of(const attend_resolved *r) {
                                 .v_head_dim = p->v_head_dim,
                                 .reach = attend_reach(r),
                                 .causal = r->causal || p->window,
-                                .work = p->mask || p->bias_dtype || p->alibi || p->softcap > 0};
+                                .work = attend_scores_need_work(p)};
   return shape;
 }
 

@@ -14,6 +14,7 @@ enum {
   DECODE_QUERIES = 16,   /* of a decode slice at least, and */
   DECODE_ROWS = 64,      /* rows */
   TILE_ROWS = 16,        /* of AMX */
+  UNFITTED_ROWS = 16,    /* up to which decode reads keys in place where no cost is known */
   LEAST_TILES = 4,       /* register tiles of a slice: fewer do not pay for packing a key block */
   SLICES_PER_THREAD = 4, /* for balance */
   SPLIT_ITEMS = 64,      /* keys are split until there is work for so many threads */
@@ -44,14 +45,14 @@ static int64_t choose_split_keys(const attend_resolved *r, const attend_kernel *
   const attend_problem *p = &r->p;
   const int64_t all = round_up(max(p->kv_len, 1), kernel->k_block);
   if (!(kernel->can & ATTEND_CAN_SPLIT) || p->weights) return all;
-  /* A window is in one or two of the parts, and all are merged: it made decode 1.2 times as long, at worst twice. */
-  if (!p->batch_invariant && attend_reach(r) < p->kv_len / 2) return all;
   int64_t heads = p->kv_heads * (p->batch_invariant ? 1 : p->batch);
   int64_t units = heads * divide_up(r->rows, least_rows(r, kernel));
   if (units >= SPLIT_ITEMS) return all;
   int64_t keys = p->batch_invariant ? INVARIANT_SPLIT_KEYS
                                     : max(LEAST_SPLIT_KEYS, divide_up(p->kv_len, divide_up(SPLIT_ITEMS, units)));
   keys = round_up(keys, kernel->k_block);
+  /* A window no wider than a part is in one or two of them, and all are merged: decode took up to twice as long. */
+  if (!p->batch_invariant && attend_reach(r) <= keys) return all;
   return min(keys, all);
 }
 
@@ -79,7 +80,7 @@ static int64_t choose_slice_rows(const attend_resolved *r, const attend_kernel *
   if (kernel->body != ATTEND_BODY_DECODE) {
     int64_t slices = r->p.batch * r->p.kv_heads * divide_up(max(r->p.kv_len, 1), split_keys);
     /* On one thread there is nothing to balance: larger slices, which pack keys less often, took 2.5 % less time. */
-    int64_t wanted = threads == 1 ? 1 : (int64_t)threads * SLICES_PER_THREAD;
+    int64_t wanted = threads == 1 && kernel->body != ATTEND_BODY_BLOCKED ? 1 : (int64_t)threads * SLICES_PER_THREAD;
     int64_t share = divide_up(r->rows, divide_up(wanted, slices));
     most = max(least, min(share, cached_rows(r, kernel)));
     if (kernel->body == ATTEND_BODY_BLOCKED) most = max(tile, min(max(least, share), score_rows(r, SCORE_BYTES)));
@@ -169,9 +170,21 @@ static double rules_cost(const attend_resolved *r, const attend_kernel *kernel) 
 }
 
 /**
- * Decode, which reads keys where they lie, or a body that packs them for many rows, whichever should take less. On 1000
+ * Whether decode, which reads keys where they lie, should take less than a body that packs them for many rows. On 1000
  * random shapes on one Zen 5 core a choice by the number of rows alone lost 36 % at the 95th percentile, this one 25.
  */
+static bool prefers_decode(const attend_resolved *r, const attend_kernel *decode, const attend_kernel *packed) {
+  switch (packed->isa) {
+  case ATTEND_ISA_AVX2:
+  case ATTEND_ISA_AVX512:
+  case ATTEND_ISA_AVX512BF16: return rules_cost(r, decode) < rules_cost(r, packed);
+  /* A tile has 16 rows, used or not, and its keys are packed. Not measured: docs/performance.md has the reckoning. */
+  case ATTEND_ISA_AMX: return r->rows < TILE_ROWS;
+  /* The costs are not fitted to these. */
+  default: return r->rows <= UNFITTED_ROWS;
+  }
+}
+
 static attend_status choose_by_heuristics(const attend_resolved *r, const attend_env *env, attend_choice *choice) {
   static const attend_body decode[] = {ATTEND_BODY_DECODE},
                            packed[] = {ATTEND_BODY_STREAMING, ATTEND_BODY_TILED, ATTEND_BODY_BLOCKED},
@@ -182,9 +195,7 @@ static attend_status choose_by_heuristics(const attend_resolved *r, const attend
   if (!kernel && !in_place)
     return attend_fail(ATTEND_ERROR_UNSUPPORTED, "no kernel can do this problem, the last of them because: %s", why);
   const bool either = in_place && kernel && !attend_is_empty(r);
-  /* A tile has 16 rows, used or not, and its keys are packed. Not measured: docs/performance.md has the reckoning. */
-  const bool few_for_tiles = either && kernel->isa == ATTEND_ISA_AMX && r->rows < TILE_ROWS;
-  const bool reads_in_place = either ? few_for_tiles || rules_cost(r, in_place) < rules_cost(r, kernel) : !kernel;
+  const bool reads_in_place = either ? prefers_decode(r, in_place, kernel) : !kernel;
   choice->kernel = reads_in_place ? in_place : kernel;
   if (r->p.weights)
     snprintf(choice->reason, sizeof choice->reason, "heuristic: attention weights wanted, so all scores are held");

@@ -54,6 +54,11 @@ typedef struct attend_resolved {
   bool causal;      /**< j <= i + offset is required */
 } attend_resolved;
 
+/** Whether anything is to be done to scores beyond masking by range. */
+static inline bool attend_scores_need_work(const attend_problem *p) {
+  return p->softcap > 0.0f || p->bias_dtype != ATTEND_DTYPE_DEFAULT || p->alibi || p->mask;
+}
+
 /** How a plan cuts a problem up for a kernel. Rows are counted in query rows of one key/value head. */
 typedef struct attend_tiling {
   int64_t slice_rows; /**< query rows per slice, a multiple of the kernel's q_rows unless it covers all rows */

@@ -50,7 +50,7 @@ typedef struct streaming {
   int64_t rows, depth, width; /**< of the slice; of a packed query and of an output row, in elements */
   int64_t BLOCK;
   float factor; /**< of scores, as exponents of 2 */
-  bool work;    /**< scores_need_work() */
+  bool work;    /**< attend_scores_need_work() */
 
   uint16_t *q;
   uint32_t *k, *v;
@@ -293,7 +293,7 @@ static void run(const attend_call *call, const attend_slice *slice, char *scratc
                   .width = round_up(p->v_head_dim, LANES),
                   .BLOCK = block,
                   .factor = exp2_factor(score_unit(p)),
-                  .work = scores_need_work(p),
+                  .work = attend_scores_need_work(p),
                   .q = (uint16_t *)(scratch + at.q),
                   .k = (uint32_t *)(scratch + at.k),
                   .v = (uint32_t *)(scratch + at.v),

@@ -65,16 +65,22 @@ ATTEND_OUTLINE void copy_queries(const attend_call *call, const attend_slice *sl
  */
 enum { DECODE_CHUNK = 64 };
 
+/** An address that may be in another tensor or behind the last: a number, as no pointer may leave its tensor. */
+ATTEND_INLINE uintptr_t address_ahead(const char *p, int64_t bytes) { return (uintptr_t)p + (uintptr_t)bytes; }
+
+/** Asks for the cache line at an address. */
+ATTEND_INLINE void prefetch_line(uintptr_t address) { vf_prefetch((const void *)address); }
+
 /** Asks for the cache lines of `bytes` bytes. */
-ATTEND_INLINE void prefetch_row(const char *p, int64_t bytes) {
+ATTEND_INLINE void prefetch_row(uintptr_t p, int64_t bytes) {
   int64_t at = 0;
-  for (; at + 256 <= bytes; at += 256) {
-    vf_prefetch(p + at);
-    vf_prefetch(p + at + 64);
-    vf_prefetch(p + at + 128);
-    vf_prefetch(p + at + 192);
+  for (; at + 256 <= bytes; at += 256, p += 256) {
+    prefetch_line(p);
+    prefetch_line(p + 64);
+    prefetch_line(p + 128);
+    prefetch_line(p + 192);
   }
-  for (; at < bytes; at += 64) vf_prefetch(p + at);
+  for (; at < bytes; at += 64, p += 64) prefetch_line(p);
 }
 
 /** Consecutive keys or values of a head as they lie in memory. */
@@ -111,13 +117,14 @@ ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, 
     if (FEW && i >= count) break;
     const int64_t second = FEW && i + 1 >= count ? 0 : stride, third = FEW && i + 2 >= count ? second : 2 * stride;
     const int64_t fourth = FEW && i + 3 >= count ? third : 3 * stride;
-    const char *at = k + i * stride, *end = at + whole * size, *next = at + ahead;
+    const char *at = k + i * stride, *end = at + whole * size;
+    uintptr_t next = address_ahead(at, ahead);
     const operand *row = q;
-    for (; at < end; at += WIDE * size, row += ROWS * LANES, next += step) {
+    for (; at < end; at += WIDE * size, row += ROWS * LANES, next += (uintptr_t)step) {
       const char *const keys[4] = {at, at + second, at + third, at + fourth};
       vo key[4];
       ATTEND_UNROLL
-      for (int j = 0; j < QUAD; j++) vf_prefetch(next + j * line);
+      for (int j = 0; j < QUAD; j++) prefetch_line(next + (uintptr_t)(j * line));
       ATTEND_UNROLL
       for (int j = 0; j < QUAD; j++) key[j] = vo_pin(vo_read(keys[j], DTYPE));
       ATTEND_UNROLL
@@ -199,7 +206,7 @@ ATTEND_INLINE void decode_value_tile(const operand *s, const char *at, const kv_
     const int64_t next = j + PER_OPERAND <= count ? stride : 0;
     ATTEND_UNROLL
     for (int i = 0; i < PER_OPERAND; i++)
-      if (ahead) prefetch_row(at + i * stride + ahead, v->bytes);
+      if (ahead) prefetch_row(address_ahead(at, i * stride + ahead), v->bytes);
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c += PER_OPERAND)
       if (tail)
@@ -372,7 +379,7 @@ ATTEND_OUTLINE void decode_run(const attend_call *call, const attend_slice *slic
   memset(o, 0, (size_t)(rows * width) * sizeof *o);
   copy_queries(call, slice, q_stride, q);
 
-  const bool work = scores_need_work(p);
+  const bool work = attend_scores_need_work(p);
   const float unit = score_unit(p);
   const key_range all = range_union(ranges, rows);
   for (int64_t block = all.begin / BLOCK * BLOCK; block < all.end; block += BLOCK) {
@@ -401,9 +408,9 @@ ATTEND_OUTLINE void decode_run(const attend_call *call, const attend_slice *slic
         decode_values_selected((const operand *)s + r * operands_in(BLOCK), &v, p->kv_dtype, alpha[r], o + r * width);
       continue;
     }
-    const char *next = key + count < all.end ? k.at + count * k.stride
-                       : slice->next         ? key_at(call, slice->next, slice->next->key_begin)
-                                             : NULL;
+    const char *next = key + count < all.end       ? k.at + count * k.stride
+                       : slice->next && !p->window ? key_at(call, slice->next, slice->next->key_begin)
+                                                   : NULL;
     for (int64_t j = 0; j < count;) {
       const kv_rows chunk = chunk_of(&v, j, alike ? next : NULL);
       value_chunk((const operand *)s + j / PER_OPERAND, operands_in(BLOCK), &chunk, rows, alpha, o, width, ROWS,

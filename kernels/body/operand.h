@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * What the products of the packed bodies multiply, so that the bodies are written once: floats, pairs of bf16 where
- * vec.h has a product of pairs, or what vec.h names a file for (ATTEND_OPERAND). Packed queries, keys, values and
- * weights are operands; sums, scores and results are floats always. Included behind a vec.h.
+ * What the products of the bodies multiply, so that the bodies are written once: floats, pairs of bf16 where vec.h has
+ * a product of pairs, or what vec.h names a file for (ATTEND_OPERAND). Queries, keys, values and weights are operands,
+ * packed or as decode loads them; sums, scores and results are floats always. Included behind a vec.h.
  */
 #ifndef ATTEND_KERNELS_BODY_OPERAND_H
 #define ATTEND_KERNELS_BODY_OPERAND_H

@@ -116,17 +116,12 @@ ATTEND_OUTLINE bool mask_allows_any(const attend_call *call, row_place at, int64
   return false;
 }
 
-/** What has to be done to scores beyond masking by range. */
-ATTEND_INLINE bool scores_need_work(const attend_problem *p) {
-  return p->softcap > 0.0f || p->bias_dtype != ATTEND_DTYPE_DEFAULT || p->alibi || p->mask;
-}
-
 /**
  * What the softmax has to multiply scores by: finish_scores() has multiplied the scale in where there is anything to do
  * behind it; elsewhere it is left to the softmax, which takes scores in any unit > 0. Its sign goes into the queries,
  * where it costs no rounding.
  */
-ATTEND_INLINE float score_unit(const attend_problem *p) { return scores_need_work(p) ? 1.0f : fabsf(p->scale); }
+ATTEND_INLINE float score_unit(const attend_problem *p) { return attend_scores_need_work(p) ? 1.0f : fabsf(p->scale); }
 
 /**
  * tanh to about 2 ulp: an odd polynomial near 0 (minimax, 4.4e-9 relative up to 0.625), 1 - 2 / (e^2x + 1) elsewhere.
@@ -182,7 +177,7 @@ ATTEND_INLINE void exclude_outside(key_range range, int64_t block, int64_t begin
   for (; j < end; j += LANES) vf_store(s + j, vf_select(vm_range(from - j, to - j), vf_load(s + j), excluded));
 }
 
-/** Softcap, bias, ALiBi and mask for s[begin..end) of a row: what scores_need_work() speaks of. */
+/** Softcap, bias, ALiBi and mask for s[begin..end) of a row: what attend_scores_need_work() speaks of. */
 ATTEND_INLINE void adjust_scores(const attend_call *call, row_place at, int64_t block, int64_t begin, int64_t end,
                                  float *s) {
   const attend_problem *p = &call->problem->p;
@@ -214,7 +209,7 @@ ATTEND_INLINE void adjust_scores(const attend_call *call, row_place at, int64_t 
 ATTEND_OUTLINE void finish_scores(const attend_call *call, const attend_slice *slice, int64_t row,
                                   const key_range *ranges, int64_t count, int64_t block, int64_t begin, int64_t end,
                                   float *s, int64_t ld) {
-  const bool work = scores_need_work(&call->problem->p);
+  const bool work = attend_scores_need_work(&call->problem->p);
   for (int64_t r = 0; r < count; r++, s += ld) {
     if (work) adjust_scores(call, place_of(call, slice, row + r), block, begin, end, s);
     exclude_outside(ranges[r], block, begin, end, s);

@@ -75,7 +75,7 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
 
   attended_ranges(call, slice, ranges);
   for (int64_t i = 0; i < rows; i++) max[i] = -INFINITY;
-  const bool work = scores_need_work(p), agree = ranges_agree(call->problem);
+  const bool work = attend_scores_need_work(p), agree = ranges_agree(call->problem);
   const float unit = score_unit(p);
   const key_range all = range_union(ranges, rows);
   const int64_t first = all.begin / BLOCK * BLOCK;

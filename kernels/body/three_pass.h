@@ -77,7 +77,7 @@ ATTEND_INLINE key_range tile_keys(const three_pass *w, key_range span, int64_t b
 ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t row0, int count, int tile,
                                        key_range span) {
   const int BLOCK = w->products->block;
-  const bool work = scores_need_work(&w->call->problem->p);
+  const bool work = attend_scores_need_work(&w->call->problem->p);
   const float unit = score_unit(&w->call->problem->p);
   bool selected = false;
   for (int64_t b = 0; b < w->blocks; b++) {
