@@ -21,6 +21,15 @@ def attend(*arguments, environment=None, **options):
     return subprocess.run([ATTEND, *map(str, arguments)], env=ENVIRONMENT | (environment or {}), **options)
 
 
+def end(process, signal):
+    """Ends a process in the middle, and tidies up what clang's OpenMP runtime cannot then: a file it registers itself
+    with, by process number. Cut short between making and filling it, the file is empty, and the next process that happens
+    to get the number dies of SIGBUS as it reads it."""
+    process.send_signal(signal)
+    process.wait()
+    pathlib.Path(f"/dev/shm/__KMP_REGISTERED_LIB_{process.pid}_{os.getuid()}").unlink(missing_ok=True)
+
+
 # ------------------------------------------------------------------------------------------------------------- tensors
 
 FORMATS = {"<f4": "f", "<f2": "e", "<i4": "i", "<i8": "q", "<u2": "H", "|b1": "?", "<f8": "d", ">f4": ">f"}

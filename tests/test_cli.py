@@ -11,7 +11,7 @@ import subprocess
 import sys
 import unittest
 
-from cli_support import ATTEND, ENVIRONMENT, ROOT, Case, Tensor, attend, npy, product, randoms
+from cli_support import ATTEND, ENVIRONMENT, ROOT, Case, Tensor, attend, end, npy, product, randoms
 
 
 
@@ -298,7 +298,7 @@ class BadInput(Case):
             try:
                 process.wait(milliseconds / 1000)
             except subprocess.TimeoutExpired:
-                process.terminate()
+                end(process, signal.SIGTERM)
             status, new = process.wait(), set(self.contents()) - set(before)
             self.assertIn(status, (0, -signal.SIGTERM))
             self.assertIn(new, [{"out.npy", "weights.npy"}] + [set()] * (status != 0))

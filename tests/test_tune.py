@@ -12,7 +12,7 @@ import tempfile
 import time
 import unittest
 
-from cli_support import ATTEND, ENVIRONMENT, attend
+from cli_support import ATTEND, ENVIRONMENT, attend, end
 
 # Shapes so small that the tuner is soon done, whatever it was built with.
 SHAPES = "# small ones\n" + "".join(
@@ -131,9 +131,10 @@ class Tune(unittest.TestCase):
         self.refuse("No such file", "--profile", self.directory / "missing" / "a.profile")
         self.refuse("cannot be written", environment={"XDG_CACHE_HOME": str(self.profile)})
         self.refuse("no cache directory", environment={"XDG_CACHE_HOME": "relative", "HOME": ""})
-        # a full disk, as far as a process can make one: no file may grow beyond some bytes
+        # a full disk, as far as a process can make one: no file may grow beyond the bytes that clang's OpenMP runtime needs
+        # for its own (see end())
         limit = lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
-                         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
+                         resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)))
         self.refuse("cannot be written: File too large", "--profile", self.profile, preexec_fn=limit)
 
     @unittest.skipIf(os.geteuid() == 0, "root writes anywhere")
@@ -169,8 +170,7 @@ class Tune(unittest.TestCase):
             process = self.start("--profile", self.profile)
             # half of them when it is about to write
             time.sleep(whole * (moments.uniform(0.8, 1.1) if trial % 2 else moments.uniform(0, 1)))
-            process.kill()
-            process.wait()
+            end(process, signal.SIGKILL)
             self.assertTrue(self.usable(), f"trial {trial}")
             changed += self.profile.read_bytes() != before
         print(f"{changed} of 20 had written the new one")
