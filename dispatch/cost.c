@@ -4,6 +4,8 @@
  * many threads are worth waking. Nanoseconds of a Zen 5 core, fitted to 850 random shapes on AVX2 and AVX-512: nine
  * tenths of the predictions are between 0.6 and 1.4 times what was measured, with the data in the caches.
  */
+#include <math.h>
+
 #include "dispatch/dispatch.h"
 
 #define RUN_NS 50.0
@@ -20,7 +22,6 @@
 
 enum { TILE_KEYS = 16, DECODE_KEYS = 4, TILE_ELEMENTS = 16 }; /* that are computed together, used or not */
 
-static double least(double a, double b) { return a < b ? a : b; }
 static double units(int64_t count, int64_t unit) { return (double)(count / unit + (count % unit != 0)); }
 
 /* ----------------------------------------------------------------------------------------------------- attended keys
@@ -67,8 +68,8 @@ double attend_cost_us(const attend_resolved *r, const attend_kernel *kernel, con
 
   /* Rows that walk over the same keys: a tile of them, or all of a slice. Each sees the keys of all. */
   const double together = decode ? slice : (double)kernel->q_rows;
-  const double seen = ranged ? least(keys, mean + together / group) : keys;
-  const double read = ranged ? least(keys, mean + slice / group) : keys;
+  const double seen = ranged ? fmin(keys, mean + together / group) : keys;
+  const double read = ranged ? fmin(keys, mean + slice / group) : keys;
   const double unit = decode ? DECODE_KEYS : TILE_KEYS;
   const double row_keys = unit * units((int64_t)seen, (int64_t)unit);
   const double rows = heads * (double)r->rows; /* and those that fill up the last tile are multiplied, too */

@@ -88,6 +88,9 @@ attend_status attend_fail(attend_status status, const char *format, ...) __attri
 /** All of the library's allocations: aligned to 64 bytes, size rounded up. NULL when there is no memory. */
 void *attend_alloc(size_t size);
 void attend_free(void *memory);
+/** A copy of a finished plan, of any of the types of plan, to give to the caller; NULL and the error set when there is
+ * no memory. */
+void *attend_keep_plan(const void *finished, size_t size);
 /** For tests: the n-th allocation from now on fails, once; 0 = none. Returns how many there were since the last call.
  */
 long attend_fail_allocation(long nth);

@@ -2,6 +2,7 @@
 /** All of the library's allocations, in one place where tests can make any of them fail. */
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "dispatch/dispatch.h"
 #include "kernels/size.h"
@@ -16,6 +17,15 @@ void *attend_alloc(size_t size) {
 }
 
 void attend_free(void *memory) { free(memory); }
+
+void *attend_keep_plan(const void *finished, size_t size) {
+  void *kept = attend_alloc(size);
+  if (!kept) {
+    attend_fail(ATTEND_ERROR_OUT_OF_MEMORY, "no memory for a plan of %zu bytes", size);
+    return NULL;
+  }
+  return memcpy(kept, finished, size);
+}
 
 long attend_fail_allocation(long nth) {
   atomic_store_explicit(&failing, nth, memory_order_relaxed);

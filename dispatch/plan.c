@@ -22,14 +22,12 @@
  */
 static double team_us(double threads) { return 1 + 0.2 * threads; }
 
-static double least(double a, double b) { return a < b ? a : b; }
-
 /** The number of threads with which a run ends first. */
 static int worthwhile_threads(const attend_plan *plan) {
-  const double most = least((double)plan->threads, (double)plan->items);
-  if (plan->choice.team) return (int)least((double)plan->choice.team, most);
+  const double most = fmin((double)plan->threads, (double)plan->items);
+  if (plan->choice.team) return (int)fmin((double)plan->choice.team, most);
   const double us = attend_cost_us(&plan->problem, plan->choice.kernel, &plan->choice.tiling);
-  const double wanted = sqrt(us / (team_us(1) - team_us(0))), threads = least(wanted < 2 ? 2 : wanted, most);
+  const double wanted = sqrt(us / (team_us(1) - team_us(0))), threads = fmin(wanted < 2 ? 2 : wanted, most);
   return us / threads + team_us(threads) < us ? (int)threads : 1;
 }
 
@@ -148,9 +146,8 @@ static attend_status create(const attend_problem *problem, const attend_options 
   if (tiling && made.choice.kernel && (status = take_tiling(&made, tiling)) != ATTEND_OK) return status;
   if (made.choice.kernel && (status = lay_out(&made)) != ATTEND_OK) return status;
 
-  attend_plan *kept = attend_alloc(sizeof *kept);
-  if (!kept) return attend_fail(ATTEND_ERROR_OUT_OF_MEMORY, "no memory for a plan of %zu bytes", sizeof *kept);
-  *kept = made;
+  attend_plan *kept = attend_keep_plan(&made, sizeof made);
+  if (!kept) return ATTEND_ERROR_OUT_OF_MEMORY;
   *plan = kept;
   if (env.verbose) report(kept);
   return ATTEND_OK;

@@ -38,8 +38,6 @@ attend_profile_shape attend_profile_shape_of(const attend_resolved *r) {
 /** log2 of a number that may be 0. */
 static float log_of(double x) { return log2f((float)(x > 1 ? x : 1)); }
 
-static float least(float a, float b) { return a < b ? a : b; }
-
 /*
  * The weights are those under which random shapes lost least. Up to 32 rows and 64 keys, every row and key counts:
  * kernels differ by what they do with a half-empty register tile, so those ranges are stretched by an axis of their
@@ -52,9 +50,9 @@ void attend_profile_axes(const attend_profile_shape *s, float axes[ATTEND_PROFIL
                                                                                   : 1.5f;
   int i = 0;
   axes[i++] = rows;
-  axes[i++] = least(rows, 5);
+  axes[i++] = fminf(rows, 5);
   axes[i++] = 0.7f * keys;
-  axes[i++] = 0.7f * least(keys, 6);
+  axes[i++] = 0.7f * fminf(keys, 6);
   axes[i++] = log_of(((double)s->head_dim + (double)s->v_head_dim) / 2);
   axes[i++] = s->causal ? 1 : 0;
   axes[i++] = s->work ? 1.5f : 0;

@@ -118,9 +118,8 @@ bool attend_variant_applies(const attend_resolved *r, const attend_kernel *kerne
                             int threads) {
   if (!variant.whole && !attend_rules_split(r, kernel)) return false;
   if (variant.strip_times <= 1) return true;
-  const attend_tiling tiling = attend_tiling_of(r, kernel, variant, threads);
   const attend_tiling usual = attend_tiling_of(r, kernel, (attend_variant){.whole = variant.whole}, threads);
-  return tiling.strip_rows != usual.strip_rows;
+  return usual.strip_rows < usual.slice_rows;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- kernel */

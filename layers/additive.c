@@ -96,17 +96,13 @@ attend_status attend_additive_plan_create(const attend_additive_problem *problem
   if (!plan) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "plan is NULL, expected where to put the plan");
   attend_status status = attend_linear_require(&made.run_linear);
   if (status == ATTEND_OK) status = make(problem, options, &made);
-  if (status == ATTEND_OK) {
-    attend_additive_plan *kept = attend_alloc(sizeof *kept);
-    if (kept) {
-      *kept = made;
-      *plan = kept;
-      return ATTEND_OK;
-    }
-    status = attend_fail(ATTEND_ERROR_OUT_OF_MEMORY, "no memory for a plan of %zu bytes", sizeof made);
+  attend_additive_plan *kept = status == ATTEND_OK ? attend_keep_plan(&made, sizeof made) : NULL;
+  if (!kept) {
+    attend_plan_destroy(made.core);
+    return status != ATTEND_OK ? status : ATTEND_ERROR_OUT_OF_MEMORY;
   }
-  attend_plan_destroy(made.core);
-  return status;
+  *plan = kept;
+  return ATTEND_OK;
 }
 
 void attend_additive_plan_destroy(attend_additive_plan *plan) {

@@ -73,14 +73,11 @@ attend_status attend_mha_plan_create(const attend_mha_problem *problem, const at
   if (!plan) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "plan is NULL, expected where to put the plan");
   attend_status status = attend_linear_require(&made.run_linear);
   if (status == ATTEND_OK) status = make(problem, options, &made);
-  attend_mha_plan *kept = status == ATTEND_OK ? attend_alloc(sizeof *kept) : NULL;
+  attend_mha_plan *kept = status == ATTEND_OK ? attend_keep_plan(&made, sizeof made) : NULL;
   if (!kept) {
     attend_plan_destroy(made.core);
-    return status != ATTEND_OK
-               ? status
-               : attend_fail(ATTEND_ERROR_OUT_OF_MEMORY, "no memory for a plan of %zu bytes", sizeof *kept);
+    return status != ATTEND_OK ? status : ATTEND_ERROR_OUT_OF_MEMORY;
   }
-  *kept = made;
   *plan = kept;
   return ATTEND_OK;
 }

@@ -124,7 +124,7 @@ ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, 
       const char *const keys[4] = {at, at + second, at + third, at + fourth};
       vo key[4];
       ATTEND_UNROLL
-      for (int j = 0; j < QUAD; j++) prefetch_line(next + (uintptr_t)(j * line));
+      for (int j = 0; !FEW && j < QUAD; j++) prefetch_line(next + (uintptr_t)(j * line));
       ATTEND_UNROLL
       for (int j = 0; j < QUAD; j++) key[j] = vo_pin(vo_read(keys[j], DTYPE));
       ATTEND_UNROLL
