@@ -23,7 +23,8 @@ static double ulp_at(attend_dtype dtype, double x) {
 
 /**
  * The error that is allowed beyond output_rounding(), where plain f32 arithmetic is off by `plain` at worst in the same
- * case. `unit` is what errors are measured by: max |v| for out, 1 for weights and LSE.
+ * case. `unit` is what errors are measured by: max |v| for out, 1 for weights and LSE, over the kept share of the
+ * weights for those that dropout scales.
  *
  *     2 plain + rounding                               any kernel: about as good as plain arithmetic
  *     + 2 ulp of the compute type, if it has 16 bits   weights are rounded before they meet the values
@@ -47,9 +48,12 @@ static double output_rounding(const attend_kernel *kernel, attend_dtype output, 
   return (kernel->compute == ATTEND_F32 ? 0.5 : 2) * ulp_at(output, value);
 }
 
+/* What errors of weights are measured by: the greatest that there may be. Dropout divides those it keeps by 1 - p. */
+static double weight_unit(const attend_problem *p) { return p->dropout < 1 ? 1 / (1 - (double)p->dropout) : 1; }
+
 /* What errors of out are measured by: denormal numbers have no relative precision. */
 static double out_unit(const attend_verify_data *data) {
-  return fmax(data->v_max, least_normal(data->problem.out_dtype));
+  return fmax(data->v_max, least_normal(data->problem.out_dtype)) * weight_unit(&data->problem);
 }
 
 /* What errors of LSE are measured by for plain f32: the size of the numbers it is the sum of, the maximum of the scores
@@ -102,7 +106,7 @@ bool attend_verify_expect(attend_verify_expected *e, const attend_verify_data *d
   if (ok) {
     e->plain_out = worst_error(plain, e->out, outs) / out_unit(data);
     e->plain_lse = worst_lse_error(data, plain + outs, e->lse, rows);
-    e->plain_weights = worst_error(plain + outs + rows, e->weights, pairs);
+    e->plain_weights = worst_error(plain + outs + rows, e->weights, pairs) / weight_unit(p);
     e->score_error = ulp_at(ATTEND_F32, data->score_size) * sqrt((double)p->head_dim);
     for (size_t i = 0; i < rows; i++)
       if (isfinite(e->lse[i])) e->score_error = fmax(e->score_error, ulp_at(ATTEND_F32, e->lse[i]));
@@ -161,13 +165,13 @@ static bool compare_weights(const attend_verify_data *data, const attend_verify_
                             const attend_kernel *kernel, const int64_t at[4], int64_t row,
                             attend_verify_result *result) {
   const attend_problem *p = &data->problem;
-  const double rounding = fmax(4 * ulp_of_one(ATTEND_F32), e->score_error);
+  const double unit = weight_unit(p), rounding = fmax(4 * ulp_of_one(ATTEND_F32), e->score_error) * unit;
   bool ok = true;
   for (int64_t j = 0; j < p->kv_len; j++) {
     const int64_t index = row * p->kv_len + j;
     const double value = (double)data->tensors.weights[index], expected = e->weights[index];
     const double error = !data->attended[index] && value != 0 ? INFINITY : error_of(value, expected);
-    judge(result, &ok, error, allowed(kernel, e->plain_weights, rounding, 1), "weights",
+    judge(result, &ok, error, allowed(kernel, e->plain_weights * unit, rounding, unit), "weights",
           (int64_t[]){at[0], at[1], at[2], j}, 4, value, expected);
   }
   return ok;
