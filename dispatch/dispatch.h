@@ -169,12 +169,24 @@ typedef struct attend_variant {
   int strip_times; /**< this many times the rows of a strip; 0 = 1 */
 } attend_variant;
 
+/** Who chose a kernel. */
+typedef enum attend_chooser {
+  ATTEND_BY_RULES,
+  ATTEND_BY_CALLER,
+  ATTEND_BY_ENVIRONMENT,
+  ATTEND_BY_PROFILE
+} attend_chooser;
+
 typedef struct attend_choice {
   const attend_kernel *kernel; /**< NULL if there is nothing to compute */
   attend_variant variant;
   attend_tiling tiling;
   int team; /**< threads that the profile says the work pays for; 0 if it says nothing */
-  char reason[256];
+  attend_chooser by;
+  /* by a profile: */
+  const struct attend_profile *profile; /**< it */
+  const attend_kernel *rules;           /**< the kernel of the rules */
+  double us, gain;                      /**< expected time, and how much longer the rules would take: 1 = twice; or 0 */
 } attend_choice;
 
 /** Whether the rules split the keys of a problem for a kernel. */
@@ -192,6 +204,9 @@ bool attend_variant_applies(const attend_resolved *problem, const attend_kernel 
 /** Picks kernel and tiling: forced, else by profile, else by rules. `threads` never changes what is computed. */
 attend_status attend_select(const attend_resolved *problem, const attend_env *env, const char *forced, int threads,
                             attend_choice *choice);
+
+/** Says why, in words. Not while choosing: the words cost as much as a third of the choice. */
+void attend_choice_reason(const attend_choice *choice, const attend_resolved *problem, char *text, size_t size);
 
 /* ---------------------------------------------------------------------------------------------------------- plan.c */
 

@@ -206,7 +206,9 @@ size_t attend_plan_explain(const attend_plan *plan, char *buffer, size_t size) {
   text t = {buffer, buffer ? size : 0, 0};
   if (t.size) *buffer = 0;
   if (!plan) return 0;
-  append(&t, "%s (%s)", attend_plan_kernel(plan), plan->choice.reason);
+  char reason[256];
+  attend_choice_reason(&plan->choice, &plan->problem, reason, sizeof reason);
+  append(&t, "%s (%s)", attend_plan_kernel(plan), reason);
   if (!plan->choice.kernel) return t.length;
   const attend_tiling *tiling = &plan->choice.tiling;
   const int64_t chunks = plan->slices_as_items ? plan->items / plan->splits : plan->items;

@@ -112,10 +112,13 @@ int attend_profile_places(const attend_env *env, char place[ATTEND_PROFILE_PLACE
 bool attend_profile_covers(const attend_resolved *problem);
 
 /**
- * Replaces the kernel and the variant of a choice of the rules where the profile knows a faster one, and says why. Only
- * the team follows `threads`.
+ * Replaces the kernel and the variant of a choice of the rules where the profile knows a faster one. Only the team
+ * follows `threads`.
  */
 void attend_profile_choose(const attend_profile *profile, const attend_resolved *problem, const attend_env *env,
                            int threads, attend_choice *choice);
+
+/** Says in words why a profile chose as it did. */
+void attend_profile_reason(const attend_choice *choice, const attend_resolved *problem, char *text, size_t size);
 
 #endif

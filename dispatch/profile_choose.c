@@ -72,42 +72,39 @@ double attend_profile_products(const attend_profile_shape *s) {
  */
 
 /*
- * A number of each point of a block. Compilers of the portable code make whole registers of it; of loops over plain
- * floats gcc 12 made shuffles, four times as slow.
+ * Numbers of four points: a register of every processor. From loops over plain floats gcc 12 made shuffles, four times
+ * as slow; wider vectors it kept in memory.
  */
-typedef float block __attribute__((vector_size(sizeof(float) * ATTEND_PROFILE_BLOCK), aligned(4), may_alias));
+typedef float quad __attribute__((vector_size(4 * sizeof(float)), aligned(sizeof(float)), may_alias));
+enum { QUADS = ATTEND_PROFILE_BLOCK / 4 };
 
-/** How alike a shape is to each point. Returns the point that is nearest to it. */
-static int compare(const attend_profile *profile, const attend_profile_shape *shape,
-                   float likeness[ATTEND_PROFILE_MOST_POINTS]) {
+/** How alike a shape is to each point. */
+static void compare(const attend_profile *profile, const attend_profile_shape *shape,
+                    float likeness[ATTEND_PROFILE_MOST_POINTS]) {
   float axes[ATTEND_PROFILE_AXES];
   attend_profile_axes(shape, axes);
-  const float *at = profile->axes;
+  const quad *at = (const quad *)profile->axes;
   for (int first = 0; first < profile->stride; first += ATTEND_PROFILE_BLOCK) {
-    block sum = {0};
-    for (int a = 0; a < ATTEND_PROFILE_AXES; a++, at += ATTEND_PROFILE_BLOCK) {
-      const block distance = *(const block *)at - axes[a];
-      sum += distance * distance;
-    }
-    memcpy(likeness + first, &sum, sizeof sum);
+    quad square[QUADS] = {{0}};
+    for (int a = 0; a < ATTEND_PROFILE_AXES; a++)
+      for (int q = 0; q < QUADS; q++, at++) {
+        const quad distance = *at - axes[a];
+        square[q] += distance * distance;
+      }
+    memcpy(likeness + first, square, sizeof square);
   }
-  int nearest = 0;
-  float least = likeness[0];
-  for (int i = 1; i < profile->points; i++)
-    if (likeness[i] < least) least = likeness[i], nearest = i;
   for (int i = 0; i < profile->stride; i++) likeness[i] = attend_profile_likeness(sqrtf(likeness[i]));
-  return nearest;
 }
 
 /** A column at a shape. */
-static double estimate(const attend_profile *profile, int column, const float *likeness) {
-  const float *weights = profile->weights + (size_t)column * (size_t)profile->stride;
-  block sum = {0};
-  float all = profile->column[column].mean;
+static float estimate(const attend_profile *profile, int column, const float *likeness) {
+  const quad *alike = (const quad *)likeness;
+  const quad *weights = (const quad *)(profile->weights + (size_t)column * (size_t)profile->stride);
+  quad sum[QUADS] = {{0}};
   for (int first = 0; first < profile->stride; first += ATTEND_PROFILE_BLOCK)
-    sum += *(const block *)(likeness + first) * *(const block *)(weights + first);
-  for (int i = 0; i < ATTEND_PROFILE_BLOCK; i++) all += sum[i];
-  return (double)all;
+    for (int q = 0; q < QUADS; q++, alike++, weights++) sum[q] += *alike * *weights;
+  const quad all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  return profile->column[column].mean + (all[0] + all[1]) + (all[2] + all[3]);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ choice
@@ -151,57 +148,102 @@ static double items_of(const attend_profile *profile, const attend_resolved *r, 
          ceil((double)r->p.kv_len / (double)tiling.split_keys);
 }
 
-/** A column as an answer, and in microseconds what is expected of it: on one thread, and on the best team. */
+/** A column as an answer. */
 typedef struct answer {
   const attend_profile_column *column;
-  double items, alone, us;
+  float log_time;          /* on one thread, relative to the reference */
+  double alone, items, us; /* microseconds on one thread; slices; microseconds on the best team */
 } answer;
 
-void attend_profile_choose(const attend_profile *profile, const attend_resolved *r, const attend_env *env, int threads,
-                           attend_choice *choice) {
-  const attend_profile_shape shape = attend_profile_shape_of(r);
-  float likeness[ATTEND_PROFILE_MOST_POINTS] = {0};
-  const int nearest = compare(profile, &shape, likeness);
-  const double unit = exp(estimate(profile, 0, likeness)) * attend_profile_products(&shape) * 1e-3;
+/** Fills in what follows from the time on one thread. */
+static void work_out(answer *a, const attend_profile *profile, const attend_resolved *r, double unit) {
+  a->alone = exp((double)a->log_time) * unit;
+  a->items = profile->threads > 1 ? items_of(profile, r, a->column) : 1;
+  a->us = time_on(profile, a->alone, a->items, best_team(profile, a->alone, a->items, profile->threads));
+}
+
+/** The log_time from which on no team makes an answer faster than the best. */
+static float slowest(const attend_profile *profile, const answer *best, double unit) {
+  const double shared = (best->us - team_us(profile, 2)) * profile->threads;
+  return logf((float)(fmax(best->us, shared) / unit));
+}
+
+/** The columns whose kernels can do a problem here, with their times. Returns their number. */
+static int candidates(const attend_profile *profile, const attend_resolved *r, const attend_env *env,
+                      const float *likeness, answer answers[ATTEND_PROFILE_MOST_COLUMNS]) {
   const attend_kernel *kernel = NULL;
-  const bool rules_whole = !attend_rules_split(r, choice->kernel);
   bool usable = false;
-  answer best = {.us = INFINITY}, rules = {0};
+  int count = 0;
   for (int c = 1; c < profile->columns; c++) {
     const attend_profile_column *column = &profile->column[c];
     if (column->kernel != kernel) {
       kernel = column->kernel;
       usable = attend_kernel_runnable(kernel, env->isa, NULL, 0) && attend_kernel_can(kernel, r, NULL, 0);
     }
-    const bool is_rules =
-        kernel == choice->kernel && column->variant.whole == rules_whole && column->variant.strip_times == 1;
     /* A variant that is the same as another was not measured here, and its estimate would mean nothing. */
-    if (!usable || !attend_variant_applies(r, kernel, column->variant, profile->threads)) continue;
-    answer this = {.column = column, .alone = exp(estimate(profile, c, likeness)) * unit};
-    /* More threads make nothing faster than this. */
-    if (this.alone / profile->threads > best.us && !is_rules) continue;
-    this.items = items_of(profile, r, column);
-    this.us = time_on(profile, this.alone, this.items, best_team(profile, this.alone, this.items, profile->threads));
-    if (this.us < best.us) best = this;
-    if (is_rules) rules = this;
+    if (usable && attend_variant_applies(r, kernel, column->variant, profile->threads))
+      answers[count++] = (answer){.column = column, .log_time = estimate(profile, c, likeness)};
+  }
+  return count;
+}
+
+void attend_profile_choose(const attend_profile *profile, const attend_resolved *r, const attend_env *env, int threads,
+                           attend_choice *choice) {
+  const attend_profile_shape shape = attend_profile_shape_of(r);
+  float likeness[ATTEND_PROFILE_MOST_POINTS];
+  compare(profile, &shape, likeness);
+  const double unit = exp((double)estimate(profile, 0, likeness)) * attend_profile_products(&shape) * 1e-3;
+
+  answer answers[ATTEND_PROFILE_MOST_COLUMNS];
+  const int count = candidates(profile, r, env, likeness, answers);
+  const bool rules_whole = !attend_rules_split(r, choice->kernel);
+  answer *rules = NULL, *best = NULL;
+  for (int i = 0; i < count; i++) {
+    const attend_profile_column *column = answers[i].column;
+    if (column->kernel == choice->kernel && column->variant.whole == rules_whole && column->variant.strip_times == 1)
+      rules = &answers[i];
+    if (!best || answers[i].log_time < best->log_time) best = &answers[i];
   }
   /* What the rules chose and the tuner did not measure, nobody knows to be slower. */
-  if (!rules.column) return;
-  const double gain = rules.us / best.us - 1;
+  if (!rules) return;
+  work_out(rules, profile, r, unit);
+  if (best != rules) work_out(best, profile, r, unit);
+  float limit = slowest(profile, best, unit);
+  for (int i = 0; i < count; i++) {
+    answer *const other = &answers[i];
+    if (other->us > 0 || other->log_time >= limit) continue;
+    work_out(other, profile, r, unit);
+    if (other->us < best->us) best = other, limit = slowest(profile, best, unit);
+  }
+  const double gain = rules->us / best->us - 1;
   const bool beaten = gain > (double)profile->noise;
   if (!beaten) best = rules;
-  choice->team = best_team(profile, best.alone, best.items, threads);
-  if (!beaten)
-    snprintf(choice->reason, sizeof choice->reason, "profile: as by the rules, %.3g us expected; nearest entry: %s",
-             best.us, profile->name[nearest]);
-  else if (best.column->kernel == choice->kernel)
-    snprintf(choice->reason, sizeof choice->reason,
-             "profile: %.3g us expected, %.0f %% faster than cut up by the rules; nearest entry: %s", best.us,
-             100 * gain, profile->name[nearest]);
-  else
-    snprintf(choice->reason, sizeof choice->reason,
-             "profile: %.3g us expected, %.0f %% faster than the rules' %s; nearest entry: %s", best.us, 100 * gain,
-             choice->kernel->name, profile->name[nearest]);
-  choice->variant = best.column->variant;
-  choice->kernel = best.column->kernel;
+  choice->by = ATTEND_BY_PROFILE;
+  choice->profile = profile;
+  choice->rules = choice->kernel;
+  choice->us = best->us;
+  choice->gain = beaten ? gain : 0;
+  choice->team = best_team(profile, best->alone, best->items, threads);
+  choice->variant = best->column->variant;
+  choice->kernel = best->column->kernel;
+}
+
+void attend_profile_reason(const attend_choice *choice, const attend_resolved *r, char *text, size_t size) {
+  const attend_profile_shape shape = attend_profile_shape_of(r);
+  float likeness[ATTEND_PROFILE_MOST_POINTS];
+  compare(choice->profile, &shape, likeness);
+  int nearest = 0;
+  for (int i = 1; i < choice->profile->points; i++)
+    if (likeness[i] > likeness[nearest]) nearest = i;
+  static const char *const units[] = {"us", "ms", "s"};
+  double time = choice->us;
+  size_t unit = 0;
+  while (time >= 999.5 && unit + 1 < sizeof units / sizeof *units) time *= 1e-3, unit++;
+  char gain[128] = "";
+  if (choice->gain > 0)
+    snprintf(gain, sizeof gain, ", %.0f %% faster than %s%s", 100 * choice->gain,
+             choice->kernel == choice->rules ? "cut up by the rules" : "the rules' ",
+             choice->kernel == choice->rules ? "" : choice->rules->name);
+  snprintf(text, size, "profile: %s%.3g %s expected%s; nearest entry: %s", choice->gain > 0 ? "" : "as by the rules, ",
+           time, units[unit], gain, choice->profile->name[nearest]);
 }

@@ -138,7 +138,7 @@ static attend_status choose_named(const attend_resolved *r, const attend_env *en
   if (!attend_kernel_can(kernel, r, why, sizeof why))
     return attend_fail(refused, "%s is \"%s\", which cannot do this problem: %s", asker, name, why);
   choice->kernel = kernel;
-  snprintf(choice->reason, sizeof choice->reason, "asked for by %s", by_caller ? "the caller" : "ATTEND_KERNEL");
+  choice->by = by_caller ? ATTEND_BY_CALLER : ATTEND_BY_ENVIRONMENT;
   return ATTEND_OK;
 }
 
@@ -194,17 +194,8 @@ static attend_status choose_by_heuristics(const attend_resolved *r, const attend
   if (!kernel && !in_place)
     return attend_fail(ATTEND_ERROR_UNSUPPORTED, "no kernel can do this problem, the last of them because: %s", why);
   const bool either = in_place && kernel && !attend_is_empty(r);
-  const bool reads_in_place = either ? prefers_decode(r, in_place, kernel) : !kernel;
-  choice->kernel = reads_in_place ? in_place : kernel;
-  if (r->p.weights)
-    snprintf(choice->reason, sizeof choice->reason, "heuristic: attention weights wanted, so all scores are held");
-  else if (reads_in_place)
-    snprintf(choice->reason, sizeof choice->reason,
-             "heuristic: %" PRId64 " query row%s a key head, keys are read once, in place", r->rows,
-             r->rows == 1 ? "" : "s");
-  else
-    snprintf(choice->reason, sizeof choice->reason,
-             "heuristic: %" PRId64 " query rows a key head share packed key blocks", r->rows);
+  choice->kernel = either ? (prefers_decode(r, in_place, kernel) ? in_place : kernel) : kernel ? kernel : in_place;
+  choice->by = ATTEND_BY_RULES;
   return ATTEND_OK;
 }
 
@@ -212,26 +203,38 @@ attend_status attend_select(const attend_resolved *problem, const attend_env *en
                             attend_choice *choice) {
   attend_choice c = {0};
   attend_profile_state profile;
-  bool by_rules = false;
   attend_status status = attend_profile_get(env, &profile);
   if (status != ATTEND_OK) return status;
-  if (forced && strcmp(forced, "auto") != 0) {
+  if (forced && strcmp(forced, "auto") != 0)
     status = choose_named(problem, env, forced, true, &c);
-  } else if (*env->kernel) {
+  else if (*env->kernel)
     status = choose_named(problem, env, env->kernel, false, &c);
-  } else {
+  else
     status = choose_by_heuristics(problem, env, &c);
-    by_rules = true;
-  }
   if (status != ATTEND_OK) return status;
   if (attend_is_empty(problem)) {
     c.kernel = NULL;
-    snprintf(c.reason, sizeof c.reason, "nothing to compute");
   } else {
-    if (by_rules && profile.profile && attend_profile_covers(problem))
+    if (c.by == ATTEND_BY_RULES && profile.profile && attend_profile_covers(problem))
       attend_profile_choose(profile.profile, problem, env, threads, &c);
     c.tiling = attend_tiling_of(problem, c.kernel, c.variant, threads);
   }
   *choice = c;
   return ATTEND_OK;
+}
+
+void attend_choice_reason(const attend_choice *choice, const attend_resolved *r, char *text, size_t size) {
+  if (!choice->kernel)
+    snprintf(text, size, "nothing to compute");
+  else if (choice->by == ATTEND_BY_PROFILE)
+    attend_profile_reason(choice, r, text, size);
+  else if (choice->by != ATTEND_BY_RULES)
+    snprintf(text, size, "asked for by %s", choice->by == ATTEND_BY_CALLER ? "the caller" : "ATTEND_KERNEL");
+  else if (r->p.weights)
+    snprintf(text, size, "heuristic: attention weights wanted, so all scores are held");
+  else if (choice->kernel->body == ATTEND_BODY_DECODE)
+    snprintf(text, size, "heuristic: %" PRId64 " query row%s a key head, keys are read once, in place", r->rows,
+             r->rows == 1 ? "" : "s");
+  else
+    snprintf(text, size, "heuristic: %" PRId64 " query rows a key head share packed key blocks", r->rows);
 }
