@@ -9,7 +9,7 @@
 #include "dispatch/dispatch.h"
 
 /** The version of the file format and of the axes. */
-#define ATTEND_PROFILE_VERSION 2
+#define ATTEND_PROFILE_VERSION 3
 
 enum {
   ATTEND_PROFILE_AXES = 11,
@@ -34,7 +34,7 @@ attend_profile_shape attend_profile_shape_of(const attend_resolved *problem);
 /** Coordinates in which shapes that lie close together like the same choices: logarithms, mostly. */
 void attend_profile_axes(const attend_profile_shape *shape, float axes[ATTEND_PROFILE_AXES]);
 
-/** Multiply-adds of a shape, each query taken to attend `reach` keys, and some for a run. */
+/** Multiply-adds of a shape, each query taken to attend `reach` keys, and what a run, a head and a row are worth. */
 double attend_profile_products(const attend_profile_shape *shape);
 
 /** How alike two shapes are: 1 for the same, falling to 0 with their distance. */

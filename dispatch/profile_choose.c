@@ -62,10 +62,16 @@ void attend_profile_axes(const attend_profile_shape *s, float axes[ATTEND_PROFIL
   axes[i++] = type + (s->q_dtype == s->kv_dtype ? 0 : 0.5f);
 }
 
+/*
+ * Without the heads and rows, times of less than 8 us on 400 random shapes were estimated with an error of 32 % (root
+ * mean square of the logarithm), with them of 11 %: many short rows got half the time they take, and one thread.
+ */
 double attend_profile_products(const attend_profile_shape *s) {
-  const double run = 2e4; /* what a run costs before it computes anything */
-  return run + (double)s->batch * (double)s->q_heads * (double)s->q_len * (double)(s->reach > 0 ? s->reach : 1) *
-                   ((double)s->head_dim + (double)s->v_head_dim);
+  const double run = 500, head = 700, row = 2000;
+  const double heads = (double)s->batch * (double)s->kv_heads,
+               rows = (double)s->batch * (double)s->q_heads * (double)s->q_len;
+  const double row_products = fmax((double)s->reach, 1) * ((double)s->head_dim + (double)s->v_head_dim);
+  return run + head * heads + (row + row_products) * rows;
 }
 
 /* -------------------------------------------------------------------------------------------------------- estimation

@@ -76,6 +76,7 @@ typedef struct attend_tune_point {
   int best;      /**< candidate that took the least time */
   int best_team; /**< and the number of threads with which it did */
   double noise;  /**< of the best one's median, relative */
+  int times;     /**< it was measured */
   double *time;  /**< [candidates] */
   bool *dropped; /**< [candidates]: hopeless after a first look, so that the time is a rough one */
 } attend_tune_point;
@@ -96,6 +97,9 @@ typedef struct attend_tune_bench {
  */
 bool attend_tune_measure(attend_tune_bench *bench, const attend_problem *problem, double seconds,
                          attend_tune_point *point);
+
+/** Takes another measurement of the same shape into a point: the geometric means of all. */
+void attend_tune_average(attend_tune_point *point, const attend_tune_point *again, int candidates);
 
 /**
  * What it costs to wake teams of threads, in microseconds: the time of an item each on so many, less their share of the

@@ -197,12 +197,29 @@ bool attend_tune_measure(attend_tune_bench *bench, const attend_problem *problem
     point->best = best->candidate;
     point->best_team = best->team;
     point->noise = noise_of(best);
+    point->times = 1;
     ok = !stopped(bench);
   }
   for (int i = 0; entrants && i < most; i++) attend_plan_destroy(entrants[i].plan);
   free(entrants);
   attend_tune_subject_close(&subject);
   return ok;
+}
+
+void attend_tune_average(attend_tune_point *point, const attend_tune_point *again, int candidates) {
+  const double before = point->times, times = before + 1;
+  for (int c = 0; c < candidates; c++) {
+    if (again->time[c] <= 0 || (again->dropped[c] && !point->dropped[c] && point->time[c] > 0)) continue;
+    if (point->time[c] <= 0 || (point->dropped[c] && !again->dropped[c])) { /* nothing there, or a rough look only */
+      point->time[c] = again->time[c];
+      point->dropped[c] = again->dropped[c];
+    } else {
+      point->time[c] = exp((before * log(point->time[c]) + log(again->time[c])) / times);
+    }
+    if (!point->dropped[c] && point->time[c] < point->time[point->best]) point->best = c;
+  }
+  point->noise = hypot(before * point->noise, again->noise) / times;
+  point->times++;
 }
 
 bool attend_tune_team_costs(attend_tune_bench *bench, const int *team, int teams, double *us) {

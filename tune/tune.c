@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** Tunes: proves the kernels, measures shape after shape while there is time, and makes the profile. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,9 +39,10 @@ static bool measure_teams(attend_tune_bench *bench, team_costs *costs) {
   return true;
 }
 
-/** Points with the arrays that belong to them. */
+/** Points with the arrays that belong to them, and one more, to measure a shape again. */
 typedef struct points {
   attend_tune_point *point;
+  size_t *shape; /* its number: those of the caller, then those of the grid */
   double *times;
   bool *dropped;
   int count;
@@ -48,17 +50,19 @@ typedef struct points {
 
 static void free_points(points *p) {
   free(p->point);
+  free(p->shape);
   free(p->times);
   free(p->dropped);
 }
 
 static bool allocate_points(points *p, int candidates) {
-  const size_t each = (size_t)candidates;
-  *p = (points){.point = calloc(MOST_SHAPES, sizeof *p->point),
-                .times = calloc(MOST_SHAPES * each, sizeof *p->times),
-                .dropped = calloc(MOST_SHAPES * each, sizeof *p->dropped)};
-  if (!p->point || !p->times || !p->dropped) return false;
-  for (size_t i = 0; i < MOST_SHAPES; i++) {
+  const size_t each = (size_t)candidates, most = MOST_SHAPES + 1;
+  *p = (points){.point = calloc(most, sizeof *p->point),
+                .shape = calloc(most, sizeof *p->shape),
+                .times = calloc(most * each, sizeof *p->times),
+                .dropped = calloc(most * each, sizeof *p->dropped)};
+  if (!p->point || !p->shape || !p->times || !p->dropped) return false;
+  for (size_t i = 0; i < most; i++) {
     p->point[i].time = p->times + i * each;
     p->point[i].dropped = p->dropped + i * each;
   }
@@ -113,37 +117,53 @@ static void report(const attend_tune_options *o, double begin, size_t shapes, co
   if (o->progress) o->progress(&progress);
 }
 
-/** Measures shapes until time is up. The first one is measured whatever it takes. */
+/** Measures a shape, of the caller's or of the grid, for `left` seconds at most. false: it cannot be, or interrupted.
+ */
+static bool measure(const attend_tune_options *o, attend_tune_bench *bench, const points *p, size_t shape, double left,
+                    double begin, attend_tune_point *point) {
+  const bool own = shape < o->shapes.count;
+  const attend_problem problem = own ? o->shapes.problem[shape] : attend_tune_grid(shape - o->shapes.count);
+  char doing[128];
+  attend_tune_describe(&problem, doing, sizeof doing);
+  report(o, begin, (size_t)p->count, doing);
+  /* What was there is of another shape, or of this one before: it did not fit into memory, or was interrupted. */
+  memset(point->time, 0, (size_t)bench->candidates * sizeof *point->time);
+  memset(point->dropped, 0, (size_t)bench->candidates * sizeof *point->dropped);
+  return attend_tune_measure(bench, &problem, fmin(fmax(left, LEAST_SECONDS), MOST_SECONDS), point);
+}
+
+/** Measures shapes until there are enough or time is up. The first one is measured whatever it takes. */
 static void measure_all(const attend_tune_options *o, attend_tune_bench *bench, attend_tune_candidate *candidates,
-                        bool *proved, points *p, team_costs *costs, double begin, attend_tune_result *result) {
-  const double end = begin + o->budget * 0.97; /* the rest is for making the profile */
+                        bool *proved, points *p, team_costs *costs, double begin, double end,
+                        attend_tune_result *result) {
   for (size_t next = 0; p->count < MOST_SHAPES && !*o->stop; next++) {
     const double left = end - attend_tune_now();
     if (left <= 0 && next > 0 && next >= o->shapes.count) return; /* all shapes of the caller are measured */
-    char doing[128];
-    const bool own = next < o->shapes.count;
-    const attend_problem problem = own ? o->shapes.problem[next] : attend_tune_grid(next - o->shapes.count);
-    attend_tune_describe(&problem, doing, sizeof doing);
-    report(o, begin, (size_t)p->count, doing);
-    double seconds = left / (MOST_SHAPES - p->count);
-    if (seconds > MOST_SECONDS) seconds = MOST_SECONDS;
-    if (seconds < LEAST_SECONDS) seconds = LEAST_SECONDS;
-    attend_tune_point *point = &p->point[p->count];
-    if (!attend_tune_measure(bench, &problem, seconds, point)) {
-      /* A shape that does not fit into memory, or was interrupted, leaves nothing behind. */
-      memset(point->time, 0, (size_t)bench->candidates * sizeof *point->time);
-      memset(point->dropped, 0, (size_t)bench->candidates * sizeof *point->dropped);
+    if (!measure(o, bench, p, next, left / (MOST_SHAPES - p->count), begin, &p->point[p->count])) {
       if (*o->stop) return;
       if (!result->skipped++) snprintf(result->why_skipped, sizeof result->why_skipped, "%s", attend_error_detail());
       if (result->skipped > MOST_SHAPES) return;
       continue;
     }
-    p->count++;
+    p->shape[p->count++] = next;
     if (p->count % TEAM_SHAPES == 0) measure_teams(bench, costs); /* without memory for it, what there is will do */
     if (p->count == PROBED_SHAPES) {
       leave_hopeless(bench, p, proved);
       keep_candidates(bench, candidates, p, proved);
     }
+  }
+}
+
+/** Measures the same shapes again and again while there is time left: what disturbs one minute is gone in another. */
+static void measure_again(const attend_tune_options *o, attend_tune_bench *bench, points *p, team_costs *costs,
+                          double begin, double end) {
+  attend_tune_point *again = &p->point[MOST_SHAPES];
+  for (int i = 0; p->count > 0 && !*o->stop; i = (i + 1) % p->count) {
+    const double left = end - attend_tune_now();
+    if (left <= 0) return;
+    if (measure(o, bench, p, p->shape[i], left, begin, again))
+      attend_tune_average(&p->point[i], again, bench->candidates);
+    if (i % TEAM_SHAPES == 0) measure_teams(bench, costs);
   }
 }
 
@@ -171,7 +191,9 @@ bool attend_tune(const attend_tune_options *o, attend_tune_result *result) {
   }
   if (ok) ok = measure_teams(&bench, &costs);
   if (ok) {
-    measure_all(o, &bench, candidates, proved, &p, &costs, begin, result);
+    const double end = begin + o->budget * 0.97; /* the rest is for making the profile */
+    measure_all(o, &bench, candidates, proved, &p, &costs, begin, end, result);
+    measure_again(o, &bench, &p, &costs, begin, end);
     for (int i = 0; i < costs.teams; i++)
       team[i] = (attend_profile_team){costs.threads[i], (float)(costs.sum[i] / costs.count)};
     report(o, begin, (size_t)p.count, "making the profile");
