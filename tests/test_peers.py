@@ -82,6 +82,33 @@ class Driver(unittest.TestCase):
             self.assertTrue(found["context"][key])
         self.assertIn("llama-decode", done.stdout)
 
+    def test_continues(self):
+        with tempfile.TemporaryDirectory() as folder:
+            def run(*arguments):
+                done = peers(folder, "--peers", "attend", "--threads", "1", "--rounds", "1", "--seconds", "0.001", "-o", "peers.json",
+                             *arguments)
+                found = json.loads(pathlib.Path(folder, "peers.json").read_text(encoding="utf-8"))
+                return done, found, [(result["shape"], result["dtype"]) for result in found["results"]]
+
+            _, first, cases = run("--shapes", "tiny", "--dtypes", "f32")
+            self.assertEqual(cases, [("tiny", "f32")])
+            done, second, cases = run("--shapes", "tiny,minilm", "--dtypes", "f32,bf16", "--continue")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(sorted(cases), [("minilm", "bf16"), ("minilm", "f32"), ("tiny", "bf16"), ("tiny", "f32")])
+            self.assertEqual(second["results"][0], first["results"][0])  # kept, not measured again
+            done, third, _ = run("--rounds", "2", "--continue")
+            self.assertEqual((done.returncode, third), (2, second))
+            self.assertIn("has rounds 1, here it is 2", done.stderr)
+            second["context"]["versions"]["attend"] = "0.0.1"
+            pathlib.Path(folder, "peers.json").write_text(json.dumps(second), encoding="utf-8")
+            done, third, _ = run("--shapes", "vit-large", "--dtypes", "f32", "--continue")
+            self.assertEqual((done.returncode, third), (2, second))
+            self.assertIn("was made with attend 0.0.1", done.stderr)
+            for text in "", "{", "[]", '{"context": 1}':
+                pathlib.Path(folder, "peers.json").write_text(text, encoding="utf-8")
+                done = peers(folder, "--peers", "attend", "--continue", "-o", "peers.json")
+                self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
+
     def test_errors(self):
         with tempfile.TemporaryDirectory() as folder:
             for arguments in (["--shapes", "nowhere"], ["--dtypes", "f8"], ["--peers", "none"], ["--threads", "0"],

@@ -113,7 +113,7 @@ def machine(bench):
 def progress(done, total, text):
     if sys.stderr.isatty():
         width = 30
-        bar = "#" * (width * done // total)
+        bar = "#" * (width * done // max(total, 1))
         sys.stderr.write(f"\r\033[K[{bar:<{width}}] {done}/{total}  {text}")
         if done == total:
             sys.stderr.write("\r\033[K")
@@ -132,12 +132,26 @@ def wanted(names, globs, what):
     return [name for name in names if any(fnmatch.fnmatch(name, glob) for glob in globs.split(","))]
 
 
+def earlier(path, about):
+    """What a run that was interrupted found, and the packages' versions; fails if it was another machine's or run's."""
+    try:
+        found = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        context, results = found["context"], found["results"]
+        cases = {(result["threads"], result["shape"], result["dtype"], result["peer"]) for result in results}
+    except (OSError, ValueError, TypeError, KeyError) as reason:
+        fail(f"--continue: {path} is no result of an earlier run ({reason})")
+    for key in ("attend_version", "compiler", "cpu", "cores", "isa", "python", "rounds", "seconds"):
+        if context.get(key) != about[key]:
+            fail(f"--continue: {path} has {key} {context.get(key)}, here it is {about[key]}; leave --continue out to begin anew")
+    return results, context["versions"], cases
+
+
 def arguments(cores):
     parser = argparse.ArgumentParser(
         prog="scripts/peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n  scripts/peers --quick\n  scripts/peers --update\n  scripts/peers --shapes '*-decode' --dtypes f32 --threads 1\n"
                "  scripts/peers --layers --help\n\n"
-               "Ctrl-C ends it early, with the cases that are done.\n")
+               "Ctrl-C ends it early, with the cases that are done; --continue does the others another time.\n")
     parser.add_argument("--quick", action="store_true", help="some shapes, f32 and bf16, all cores, without PyTorch's math kernel and FlexAttention")
     parser.add_argument("--shapes", metavar="GLOBS", help="standard shapes, separated by commas")
     parser.add_argument("--dtypes", metavar="LIST", help="of f32, f16, bf16")
@@ -145,6 +159,7 @@ def arguments(cores):
     parser.add_argument("--peers", metavar="GLOBS", help=f"of {', '.join(MODULES)}")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns that the peers take at each case")
     parser.add_argument("--seconds", type=float, metavar="S", help="that a turn lasts at least")
+    parser.add_argument("--continue", action="store_true", dest="continued", help="keep the cases that FILE has, and measure the others")
     parser.add_argument("-o", "--output", metavar="FILE", default=HERE.parents[1] / "build" / "peers.json",
                         help="where the results go (build/peers.json); the page made of them goes beside it, as .html")
     parser.add_argument("--update", action="store_true", help="also make them the current state in docs/: measured/ and performance.md")
@@ -190,8 +205,11 @@ def main():
     peers = wanted(list(MODULES), options.peers, "peers")
     about = machine(bench) | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "system": platform.platform(),
                               "python": platform.python_version(), "rounds": options.rounds, "seconds": options.seconds}
-    results, versions = [], {}
-    cases = [(threads, name, dtype) for threads in options.threads for name in names for dtype in dtypes]
+    results, versions, known = earlier(options.output, about) if options.continued else ([], {}, set())
+    cases = [(threads, name, dtype) for threads in options.threads for name in names for dtype in dtypes
+             if any((threads, name, dtype, peer) not in known for peer in peers)]
+    again = set(cases)
+    results = [result for result in results if (result["threads"], result["shape"], result["dtype"]) not in again]
     workers, done = {}, 0
     atexit.register(lambda: [worker.close() for worker in workers.values()])
     try:
@@ -201,7 +219,10 @@ def main():
                 for worker in workers.values():
                     worker.close()
                 workers.update((peer, Worker(peer, threads)) for peer in peers)
-                versions |= {peer: worker.version for peer, worker in workers.items()}
+                for peer, worker in workers.items():
+                    if versions.setdefault(peer, worker.version) != worker.version:
+                        fail(f"--continue: {options.output} was made with {peer} {versions[peer]}, this is {worker.version}; "
+                             "leave --continue out to begin anew")
             case = Case(**shapes[name], dtype=dtype)
             for peer, result in measure(workers, case, options.rounds, options.seconds).items():
                 results.append({"peer": peer, "shape": name, "dtype": dtype, "threads": threads, "flops": case.flops(), **result})
@@ -209,7 +230,7 @@ def main():
     except KeyboardInterrupt:
         if not results:
             fail("interrupted before the first case was done")
-        print(f"\npeers: interrupted: {done} of {len(cases)} cases are done, and kept", file=sys.stderr)
+        print(f"\npeers: interrupted: {done} of {len(cases)} cases are done, and kept; --continue does the others", file=sys.stderr)
     text = json.dumps({"attend_peers": 1, "context": about | {"versions": versions, "shapes": shapes}, "results": results},
                       indent=1)
     partial = pathlib.Path(f"{options.output}.partial")
