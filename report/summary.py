@@ -46,7 +46,7 @@ def about_peers(peers):
     if behind:
         sentences.append(f"attend is behind the best peer at {len(behind)} of {count} cases: {listed(t for _, t in sorted(behind))}.")
     if level:
-        sentences.append(f"It is level with the best peer at {len(level)}: {listed(t for _, t in sorted(level))}.")
+        sentences.append(f"attend is level with the best peer at {len(level)} of {count} cases, where their rounds overlap: {listed(t for _, t in sorted(level))}.")
     if lost:
         sentences.append(f"A peer can do what attend could not: {listed(lost)}.")
     if ahead:

@@ -77,7 +77,7 @@ class Report(unittest.TestCase):
         text = self.succeed("bench.json", "peers.json", "--format", "markdown")
         first = text.split("\n\n")[0]
         self.assertTrue(first.startswith("attend is behind the best peer at 1 of 10 cases: bert-base in f32 on 2 threads (quick, 0.50 times"), first)
-        self.assertIn("level with the best peer at 1: llama-decode in f32 on 2 threads", first)
+        self.assertIn("attend is level with the best peer at 1 of 10 cases, where their rounds overlap: llama-decode in f32 on 2 threads", first)
         self.assertIn("attend is ahead of the best peer at 8 of 10 cases, 2.00 to 9.00 times as fast.", first)
         self.assertIn("| llama-prefill | 1 ms | 2 ms | 9 ms | quick | 2.00 |", text)
         self.assertIn("has no bf16 | kernel <here>", text)

@@ -23,6 +23,7 @@ MODULES = {"attend": "attend_library", "pytorch-flash": "pytorch", "pytorch-math
            "onnxruntime-mha": "onnx_runtime", "onnxruntime-gqa": "onnx_runtime", "onnxruntime-attention": "onnx_runtime",
            "openvino": "openvino_runtime"}
 HERE = pathlib.Path(__file__).resolve().parent
+TYPES = ["f32", "f16", "bf16"]
 QUICK = {"shapes": "bert-base,gpt2-prefill,vit-large,llama-prefill,speculative,llama-decode,batch-decode",
          "dtypes": "f32,bf16", "rounds": 3, "seconds": 0.05,
          "peers": ",".join(name for name in MODULES if name not in ("pytorch-math", "pytorch-flex"))}
@@ -201,7 +202,7 @@ def main():
     shapes = {shape["name"]: shape for shape in json.loads(subprocess.run(
         [bench, "--list-shapes"], check=True, capture_output=True, text=True).stdout)}
     names = wanted(list(shapes), options.shapes, "shapes")
-    dtypes = wanted(["f32", "f16", "bf16"], options.dtypes, "dtypes")
+    dtypes = wanted(TYPES, options.dtypes, "dtypes")
     peers = wanted(list(MODULES), options.peers, "peers")
     about = machine(bench) | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "system": platform.platform(),
                               "python": platform.python_version(), "rounds": options.rounds, "seconds": options.seconds}
@@ -231,6 +232,7 @@ def main():
         if not results:
             fail("interrupted before the first case was done")
         print(f"\npeers: interrupted: {done} of {len(cases)} cases are done, and kept; --continue does the others", file=sys.stderr)
+    results.sort(key=lambda result: (-result["threads"], list(shapes).index(result["shape"]), TYPES.index(result["dtype"])))
     text = json.dumps({"attend_peers": 1, "context": about | {"versions": versions, "shapes": shapes}, "results": results},
                       indent=1)
     partial = pathlib.Path(f"{options.output}.partial")
