@@ -76,13 +76,14 @@ typedef struct unit {
 
 /** The places in which the units of a slice are looked for: blocks, and in each of them groups. */
 typedef struct walk {
-  int64_t block, row, end;
+  int64_t block, row;
+  int64_t begin, end; /**< keys that any row of the slice attends */
   int buffer;
 } walk;
 
 static walk walk_begin(const streaming *st) {
   const key_range all = range_union(st->ranges, st->rows);
-  return (walk){all.begin / st->BLOCK * st->BLOCK, 0, all.end, 0};
+  return (walk){.block = all.begin / st->BLOCK * st->BLOCK, .begin = all.begin, .end = all.end};
 }
 
 /** Finds the next unit, if there is one. */
@@ -121,13 +122,18 @@ static void pack_query(const streaming *st, int64_t row) {
   }
 }
 
-static int64_t keys_of(const streaming *st, int64_t block, int64_t end) { return min_i64(st->BLOCK, end - block); }
+/** Keys of a block that the slice attends, counted from the block's first; begin is that of a tile. */
+static key_range keys_of(const streaming *st, int64_t block, const walk *at) {
+  const int64_t begin = max_i64(0, at->begin - block) / TILE_DEPTH * TILE_DEPTH;
+  return (key_range){(int32_t)begin, (int32_t)min_i64(st->BLOCK, at->end - block)};
+}
 
-static void pack_keys_of(streaming *st, int64_t block, int64_t end) {
+static void pack_keys_of(streaming *st, int64_t block, const walk *at) {
   if (st->packed_keys == block) return;
   const attend_problem *p = &st->call->problem->p;
-  pack_key_pairs(key_at(st->call, st->slice, block), p->k_strides.row, keys_of(st, block, end), p->head_dim,
-                 st->depth / 2, TILE_ROWS, st->k);
+  const key_range keys = keys_of(st, block, at);
+  pack_key_pairs(key_at(st->call, st->slice, block), p->k_strides.row, keys.begin, keys.end, p->head_dim, st->depth / 2,
+                 TILE_ROWS, st->k);
   st->packed_keys = block;
 }
 
@@ -141,14 +147,15 @@ ATTEND_OUTLINE void clear_nonfinite(uint32_t *pairs, int64_t count) {
   }
 }
 
-static void pack_values_of(streaming *st, int64_t block, int64_t end) {
+static void pack_values_of(streaming *st, int64_t block, const walk *at) {
   if (st->packed_values == block) return;
   const attend_problem *p = &st->call->problem->p;
-  const int64_t keys = keys_of(st, block, end), depth = round_up(keys, TILE_DEPTH) / 2;
-  st->finite = pack_value_pairs(value_at(st->call, st->slice, block), p->v_strides.row, keys, p->v_head_dim, depth,
-                                TILE_ROWS, st->BLOCK / 2, st->v);
+  const key_range keys = keys_of(st, block, at);
+  const int64_t first = keys.begin / 2, depth = round_up(keys.end, TILE_DEPTH) / 2;
+  st->finite = pack_value_pairs(value_at(st->call, st->slice, block), p->v_strides.row, keys.begin, keys.end,
+                                p->v_head_dim, depth, TILE_ROWS, st->BLOCK / 2, st->v);
   for (int64_t c = 0; !st->finite && c < st->width; c += LANES)
-    clear_nonfinite(st->v + c * st->BLOCK / 2, depth * LANES);
+    clear_nonfinite(st->v + c * st->BLOCK / 2 + first * LANES, (depth - first) * LANES);
   st->packed_values = block;
 }
 
@@ -184,12 +191,15 @@ static amx_product values_of(const streaming *st, const unit *u) {
 
 /** The share of a group in asking for the next block, or for the first one of the next slice. */
 static void fetch_share(const streaming *st, const unit *u, const walk *at, fetch_list *list) {
-  const int64_t from = st->BLOCK * u->row / st->rows, to = st->BLOCK * (u->row + u->count) / st->rows;
+  const int64_t behind = u->block + st->BLOCK;
+  const attend_slice *next = st->slice->next;
   *list = (fetch_list){0};
-  if (u->block + st->BLOCK < at->end)
-    fetch_keys(list, st->call, st->slice, u->block + st->BLOCK + from, to - from);
-  else if (st->slice->next)
-    fetch_keys(list, st->call, st->slice->next, st->slice->next->key_begin + from, to - from);
+  if (behind < at->end) {
+    const key_range next_block = {(int32_t)behind, (int32_t)min_i64(behind + st->BLOCK, at->end)};
+    fetch_keys(list, st->call, st->slice, share_of(next_block, u->row, u->count, st->rows));
+  } else if (next) {
+    fetch_keys(list, st->call, next, share_of(first_block_keys(st->call, next, st->BLOCK), u->row, u->count, st->rows));
+  }
   fetch_spread(list, u->count);
 }
 
@@ -266,13 +276,13 @@ static void run_units(streaming *st) {
     /* One turn: values of `before`, softmax of `now`, scores of `next`, of which the first and last turns lack some. */
     amx_queue queue = {0};
     if (has_before) {
-      pack_values_of(st, before.block, at.end);
+      pack_values_of(st, before.block, &at);
       rescale(st, &before);
       if (!st->finite) add_nonfinite(st, &before);
       amx_enqueue(&queue, values_of(st, &before));
     }
     if (has_next) {
-      pack_keys_of(st, next.block, at.end);
+      pack_keys_of(st, next.block, &at);
       amx_enqueue(&queue, scores_of(st, &next));
     }
     if (has_now) softmax_of(st, &now, &at, &queue);

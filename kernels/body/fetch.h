@@ -49,14 +49,31 @@ ATTEND_OUTLINE void fetch_some(fetch_list *list) {
 /** Spreads the list over `calls` calls. */
 ATTEND_INLINE void fetch_spread(fetch_list *list, int64_t calls) { list->quota = list->lines / max_i64(calls, 1) + 1; }
 
-/** Adds `count` rows of keys and values, as far as they exist. */
-ATTEND_INLINE void fetch_keys(fetch_list *list, const attend_call *call, const attend_slice *slice, int64_t key,
-                              int64_t count) {
+/** Adds the keys and values of `keys`, as far as the slice has them. */
+ATTEND_INLINE void fetch_keys(fetch_list *list, const attend_call *call, const attend_slice *slice, key_range keys) {
   const attend_problem *p = &call->problem->p;
-  const int64_t size = element_size(p->kv_dtype), rows = min_i64(count, slice->key_end - key);
+  const int64_t size = element_size(p->kv_dtype), rows = min_i64(keys.end, slice->key_end) - keys.begin;
   if (rows <= 0) return;
-  fetch_rows(list, key_at(call, slice, key), p->k_strides.row * size, p->head_dim * size, rows);
-  fetch_rows(list, value_at(call, slice, key), p->v_strides.row * size, p->v_head_dim * size, rows);
+  fetch_rows(list, key_at(call, slice, keys.begin), p->k_strides.row * size, p->head_dim * size, rows);
+  fetch_rows(list, value_at(call, slice, keys.begin), p->v_strides.row * size, p->v_head_dim * size, rows);
+}
+
+/** What `count` of `rows` rows, from row `row` on, are to ask for of some keys. */
+ATTEND_INLINE key_range share_of(key_range keys, int64_t row, int64_t count, int64_t rows) {
+  const int64_t all = keys.end - keys.begin;
+  return (key_range){(int32_t)(keys.begin + all * row / rows),
+                     (int32_t)(keys.begin + all * min_i64(row + count, rows) / rows)};
+}
+
+/**
+ * The keys of the first block that a slice will read, by its first and its last row. Under a window it is not the
+ * slice's first: asking for that one made 9 queries on 29 of 2143 keys (D = 192) take 159 us instead of 60.
+ */
+ATTEND_OUTLINE key_range first_block_keys(const attend_call *call, const attend_slice *slice, int64_t block) {
+  const key_range ends[] = {attended_range(call, slice, place_of(call, slice, slice->row_begin)),
+                            attended_range(call, slice, place_of(call, slice, slice->row_end - 1))};
+  const key_range all = range_union(ends, 2);
+  return (key_range){all.begin, (int32_t)min_i64(all.end, all.begin / block * block + block)};
 }
 
 /** Adds `count` query rows of q, or of out, as far as the slice has them: for each head of the group the same queries.

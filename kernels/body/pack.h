@@ -59,12 +59,13 @@ ATTEND_INLINE void transpose_rows(const void *const rows[LANES], int count, int6
 }
 
 /**
- * Packs `count` keys, `row_stride` elements apart, into panels of `panel` keys (a multiple of LANES): panel by panel
- * [dim][panel]. The last panel is filled up with zeros.
+ * Packs the keys of a block, `row_stride` elements apart, from key `begin` (a multiple of the panel) to `count`, into
+ * panels of `panel` keys (a multiple of LANES): panel by panel [dim][panel], each in its place of the whole block. The
+ * last panel is filled up with zeros.
  */
-ATTEND_INLINE void pack_keys_as(const void *k, attend_dtype dtype, int64_t row_stride, int64_t count, int64_t dim,
-                                int panel, float *out) {
-  for (int64_t key = 0; key < round_up(count, panel); key += LANES) {
+ATTEND_INLINE void pack_keys_as(const void *k, attend_dtype dtype, int64_t row_stride, int64_t begin, int64_t count,
+                                int64_t dim, int panel, float *out) {
+  for (int64_t key = begin; key < round_up(count, panel); key += LANES) {
     const void *rows[LANES];
     const int n = (int)max_i64(0, min_i64(LANES, count - key));
     for (int i = 0; i < n; i++) rows[i] = element(k, dtype, (key + i) * row_stride);
@@ -72,29 +73,29 @@ ATTEND_INLINE void pack_keys_as(const void *k, attend_dtype dtype, int64_t row_s
   }
 }
 
-ATTEND_OUTLINE void pack_keys(const void *k, attend_dtype dtype, int64_t row_stride, int64_t count, int64_t dim,
-                              int panel, float *out) {
+ATTEND_OUTLINE void pack_keys(const void *k, attend_dtype dtype, int64_t row_stride, int64_t begin, int64_t count,
+                              int64_t dim, int panel, float *out) {
   if (dtype == ATTEND_F32)
-    pack_keys_as(k, ATTEND_F32, row_stride, count, dim, panel, out);
+    pack_keys_as(k, ATTEND_F32, row_stride, begin, count, dim, panel, out);
   else if (dtype == ATTEND_F16)
-    pack_keys_as(k, ATTEND_F16, row_stride, count, dim, panel, out);
+    pack_keys_as(k, ATTEND_F16, row_stride, begin, count, dim, panel, out);
   else
-    pack_keys_as(k, ATTEND_BF16, row_stride, count, dim, panel, out);
+    pack_keys_as(k, ATTEND_BF16, row_stride, begin, count, dim, panel, out);
 }
 
 /**
- * Packs `count` value rows into panels of `panel` columns (a multiple of LANES): panel by panel [count][width], width
- * being `panel`, or for the last panel what is left of dim rounded up to LANES and filled up with zeros. Panels lie
- * panel * block floats apart. Returns whether every value is finite.
+ * Packs the value rows of a block from row `begin` to `count` into panels of `panel` columns (a multiple of LANES):
+ * panel by panel [block][width], width being `panel`, or for the last panel what is left of dim rounded up to LANES and
+ * filled up with zeros. Panels lie panel * block floats apart. Returns whether all these values are finite.
  */
-ATTEND_INLINE bool pack_values_as(const void *v, attend_dtype dtype, int64_t row_stride, int64_t count, int64_t dim,
-                                  int panel, int64_t block, float *out) {
+ATTEND_INLINE bool pack_values_as(const void *v, attend_dtype dtype, int64_t row_stride, int64_t begin, int64_t count,
+                                  int64_t dim, int panel, int64_t block, float *out) {
   vf bad = vf_zero(); /* 0 * x is NaN for NaN and Inf, and stays NaN */
   for (int64_t c = 0; c < dim; c += panel) {
     const int64_t columns = min_i64(panel, dim - c);
     const int64_t width = round_up(columns, LANES);
-    float *to = out + c * block;
-    for (int64_t i = 0; i < count; i++, to += width) {
+    float *to = out + c * block + begin * width;
+    for (int64_t i = begin; i < count; i++, to += width) {
       const int64_t from = i * row_stride + c;
       int64_t j = 0;
       for (; j + LANES <= columns; j += LANES) {
@@ -112,11 +113,11 @@ ATTEND_INLINE bool pack_values_as(const void *v, attend_dtype dtype, int64_t row
   return vf_hsum(bad) == 0.0f;
 }
 
-ATTEND_OUTLINE bool pack_values(const void *v, attend_dtype dtype, int64_t row_stride, int64_t count, int64_t dim,
-                                int panel, int64_t block, float *out) {
-  if (dtype == ATTEND_F32) return pack_values_as(v, ATTEND_F32, row_stride, count, dim, panel, block, out);
-  if (dtype == ATTEND_F16) return pack_values_as(v, ATTEND_F16, row_stride, count, dim, panel, block, out);
-  return pack_values_as(v, ATTEND_BF16, row_stride, count, dim, panel, block, out);
+ATTEND_OUTLINE bool pack_values(const void *v, attend_dtype dtype, int64_t row_stride, int64_t begin, int64_t count,
+                                int64_t dim, int panel, int64_t block, float *out) {
+  if (dtype == ATTEND_F32) return pack_values_as(v, ATTEND_F32, row_stride, begin, count, dim, panel, block, out);
+  if (dtype == ATTEND_F16) return pack_values_as(v, ATTEND_F16, row_stride, begin, count, dim, panel, block, out);
+  return pack_values_as(v, ATTEND_BF16, row_stride, begin, count, dim, panel, block, out);
 }
 
 #endif

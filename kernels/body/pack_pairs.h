@@ -34,13 +34,14 @@ ATTEND_INLINE void transpose_row_pairs(const void *const rows[LANES], int count,
 }
 
 /**
- * Packs `count` keys of `dim` elements, `row_stride` elements apart, into panels of `panel` keys (a multiple of LANES):
- * panel by panel [depth][panel] pairs, depth being at least dim / 2, rounded up. What is left of the depth and of the
- * last panel is filled up with zeros.
+ * Packs the keys of a block, `dim` elements each, `row_stride` elements apart, from key `begin` (a multiple of the
+ * panel) to `count`, into panels of `panel` keys (a multiple of LANES): panel by panel [depth][panel] pairs, each in
+ * its place of the whole block, depth being at least dim / 2, rounded up. What is left of the depth and of the last
+ * panel is filled up with zeros.
  */
-ATTEND_OUTLINE void pack_key_pairs(const uint16_t *k, int64_t row_stride, int64_t count, int64_t dim, int64_t depth,
-                                   int panel, uint32_t *out) {
-  for (int64_t key = 0; key < round_up(count, panel); key += LANES) {
+ATTEND_OUTLINE void pack_key_pairs(const uint16_t *k, int64_t row_stride, int64_t begin, int64_t count, int64_t dim,
+                                   int64_t depth, int panel, uint32_t *out) {
+  for (int64_t key = begin; key < round_up(count, panel); key += LANES) {
     const void *rows[LANES];
     const int n = (int)max_i64(0, min_i64(LANES, count - key));
     for (int i = 0; i < n; i++) rows[i] = k + (key + i) * row_stride;
@@ -49,18 +50,18 @@ ATTEND_OUTLINE void pack_key_pairs(const uint16_t *k, int64_t row_stride, int64_
 }
 
 /**
- * Packs `count` rows of bf16 values into panels of `panel` columns (a multiple of LANES): panel by panel [depth][width]
- * pairs of keys, width being `panel`, or for the last panel what is left of dim rounded up to LANES. depth is at least
- * count / 2, rounded up. What is left is filled up with zeros. Panels lie panel * block_depth pairs apart. Returns
- * whether every value is finite.
+ * Packs the rows of bf16 values of a block from row `begin`, an even one, to `count` into panels of `panel` columns (a
+ * multiple of LANES): panel by panel [block_depth][width] pairs of keys, up to pair `depth`, width being `panel`, or
+ * for the last panel what is left of dim rounded up to LANES. depth is at least count / 2, rounded up. What is left is
+ * filled up with zeros. Panels lie panel * block_depth pairs apart. Returns whether every value is finite.
  */
-ATTEND_OUTLINE bool pack_value_pairs(const uint16_t *v, int64_t row_stride, int64_t count, int64_t dim, int64_t depth,
-                                     int panel, int64_t block_depth, uint32_t *out) {
+ATTEND_OUTLINE bool pack_value_pairs(const uint16_t *v, int64_t row_stride, int64_t begin, int64_t count, int64_t dim,
+                                     int64_t depth, int panel, int64_t block_depth, uint32_t *out) {
   vf bad = vf_zero(); /* as in pack_values_as() */
   for (int64_t c = 0; c < dim; c += panel) {
     const int64_t columns = min_i64(panel, dim - c), width = round_up(columns, LANES);
-    uint32_t *to = out + c * block_depth;
-    for (int64_t i = 0; i < depth; i++, to += width) {
+    uint32_t *to = out + c * block_depth + begin / 2 * width;
+    for (int64_t i = begin / 2; i < depth; i++, to += width) {
       const uint16_t *even = v + 2 * i * row_stride + c, *odd = even + row_stride;
       const bool has_even = 2 * i < count, has_odd = 2 * i + 1 < count;
       for (int64_t j = 0; j < width; j += LANES) {

@@ -42,22 +42,23 @@ ATTEND_INLINE streaming_layout streaming_plan(const attend_resolved *problem, co
 /**
  * Lists what will be read or written soon after a tile of a block: the next tile's queries on the first pass over the
  * rows, the tile's share of the next block, or of the next slice's first block, and the output rows on the last pass.
+ * `keys` are those that the slice attends.
  */
 ATTEND_OUTLINE void fetch_ahead(fetch_list *list, const attend_call *call, const attend_slice *slice, int64_t row,
-                                int tile, int count, int64_t block, int64_t first, bool last, int BLOCK) {
-  const int64_t rows = slice->row_end - slice->row_begin;
-  const int64_t share = (BLOCK * tile + rows - 1) / rows, from = share * (row / tile);
+                                int tile, int count, int64_t block, key_range keys, int BLOCK) {
+  const int64_t rows = slice->row_end - slice->row_begin, behind = block + BLOCK;
   list->count = list->at = 0;
   list->offset = list->lines = 0;
-  if (block == first) fetch_queries(list, call, slice, slice->row_begin + row + tile, tile, false);
-  if (!last) {
-    fetch_keys(list, call, slice, block + BLOCK + from, share);
+  if (block <= keys.begin) fetch_queries(list, call, slice, slice->row_begin + row + tile, tile, false);
+  if (behind < keys.end) {
+    const key_range next_block = {(int32_t)behind, (int32_t)min_i64(behind + BLOCK, keys.end)};
+    fetch_keys(list, call, slice, share_of(next_block, row, tile, rows));
     return;
   }
   if (!slice->partial) fetch_queries(list, call, slice, slice->row_begin + row, count, true);
   const attend_slice *next = slice->next;
   if (!next) return;
-  fetch_keys(list, call, next, next->key_begin + from, share);
+  fetch_keys(list, call, next, share_of(first_block_keys(call, next, BLOCK), row, tile, rows));
   if (row + tile >= rows) fetch_queries(list, call, next, next->row_begin, tile, false);
 }
 
@@ -99,9 +100,11 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
       if (begin < end && tile_attends(call, slice, slice->row_begin + row, ranges + row, p->mask ? count : looked_at,
                                       block, block + keys)) {
         if (!packed) {
-          pack_key_operands(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, keys, p->head_dim, PANEL, k);
-          finite = pack_value_operands(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, keys, p->v_head_dim,
-                                       PANEL, BLOCK, v);
+          const int64_t from = max_i64(0, all.begin - block) / PANEL * PANEL;
+          pack_key_operands(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, from, keys, p->head_dim, PANEL,
+                            k);
+          finite = pack_value_operands(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, from, keys,
+                                       p->v_head_dim, PANEL, BLOCK, v);
           packed = true;
         }
         const int64_t steps_end = round_up(end, SCORE_STEP);
@@ -109,7 +112,7 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
         const bool selected = edge && !finite;
         float alpha[16];
         fetch_list fetch;
-        fetch_ahead(&fetch, call, slice, row, tile, count, block, first, last, BLOCK);
+        fetch_ahead(&fetch, call, slice, row, tile, count, block, all, BLOCK);
         fetch_spread(&fetch, (end - begin + PANEL - 1) / PANEL + width / PANEL);
         compute_scores(p, products, tile, q + row * q_stride, k, begin, end, s, &fetch);
         if (edge)

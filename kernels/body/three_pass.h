@@ -224,11 +224,12 @@ ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *
   w.end = all.end;
   w.blocks = (all.end - w.first + BLOCK - 1) / BLOCK;
   for (int64_t b = 0; b < w.blocks; b++) {
-    const int64_t block = w.first + b * BLOCK, keys = min_i64(BLOCK, all.end - block);
-    pack_key_operands(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, keys, p->head_dim, PANEL,
-                      w.k + b * BLOCK * w.depth);
-    w.finite[b] = pack_value_operands(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, keys, p->v_head_dim,
-                                      PANEL, BLOCK, w.v + b * operands(BLOCK) * w.width);
+    const int64_t block = w.first + b * BLOCK;
+    const key_range keys = tile_keys(&w, all, b);
+    pack_key_operands(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, keys.begin, keys.end, p->head_dim,
+                      PANEL, w.k + b * BLOCK * w.depth);
+    w.finite[b] = pack_value_operands(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, keys.begin, keys.end,
+                                      p->v_head_dim, PANEL, BLOCK, w.v + b * operands(BLOCK) * w.width);
   }
   strip_rows = round_up(min_i64(strip_rows, rows), ROWS);
   for (int64_t row = 0; row < rows; row += strip_rows) three_pass_strip(&w, row, min_i64(rows, row + strip_rows));

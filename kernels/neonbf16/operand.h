@@ -75,10 +75,10 @@ ATTEND_INLINE void pack_two_rows(const uint16_t *a, const uint16_t *b, int64_t d
   }
 }
 
-ATTEND_OUTLINE void pack_key_operands(const void *k, attend_dtype dtype, int64_t row_stride, int64_t count, int64_t dim,
-                                      int panel, operand *out) {
+ATTEND_OUTLINE void pack_key_operands(const void *k, attend_dtype dtype, int64_t row_stride, int64_t begin,
+                                      int64_t count, int64_t dim, int panel, operand *out) {
   (void)dtype;
-  for (int64_t key = 0; key < round_up(count, panel); key += 2) {
+  for (int64_t key = begin; key < round_up(count, panel); key += 2) {
     const uint16_t *a = key < count ? (const uint16_t *)k + key * row_stride : NULL;
     const uint16_t *b = key + 1 < count ? a + row_stride : NULL;
     pack_two_rows(a, b, dim, 0, out + key / panel * panel * ((dim + 3) / 4) + key % panel, panel);
@@ -106,15 +106,15 @@ ATTEND_INLINE void store_value_quads(const v2q r[4], int64_t columns, operand *o
 }
 
 /** As pack_values(), in quads along the keys. */
-ATTEND_OUTLINE bool pack_value_operands(const void *v, attend_dtype dtype, int64_t row_stride, int64_t count,
-                                        int64_t dim, int panel, int64_t block, operand *out) {
+ATTEND_OUTLINE bool pack_value_operands(const void *v, attend_dtype dtype, int64_t row_stride, int64_t begin,
+                                        int64_t count, int64_t dim, int panel, int64_t block, operand *out) {
   (void)dtype;
   const v2q exponent = vdupq_n_u16(0x7f80);
   v2q bad = vdupq_n_u16(0);
   for (int64_t c = 0; c < dim; c += panel) {
     const int64_t columns = min_i64(panel, dim - c), width = round_up(columns, LANES);
-    operand *to = out + c * (block / 4);
-    for (int64_t key = 0; key < count; key += 4, to += width) {
+    operand *to = out + c * (block / 4) + begin / 4 * width;
+    for (int64_t key = begin; key < count; key += 4, to += width) {
       const uint16_t *from = (const uint16_t *)v + key * row_stride + c;
       for (int64_t j = 0; j < columns; j += 8) {
         v2q r[4];
