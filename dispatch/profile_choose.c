@@ -170,7 +170,10 @@ static void work_out(answer *a, const attend_profile *profile, const attend_reso
 
 /** The log_time from which on no team makes an answer faster than the best. */
 static float slowest(const attend_profile *profile, const answer *best, double unit) {
-  const double shared = (best->us - team_us(profile, 2)) * profile->threads;
+  double wake = INFINITY; /* what the cheapest team of several costs */
+  for (int i = 0; i < profile->teams; i++)
+    if (profile->team[i].threads > 1) wake = fmin(wake, (double)profile->team[i].us);
+  const double shared = (best->us - wake) * profile->threads;
   return logf((float)(fmax(best->us, shared) / unit));
 }
 

@@ -98,7 +98,7 @@ typedef struct attend_tune_bench {
 bool attend_tune_measure(attend_tune_bench *bench, const attend_problem *problem, double seconds,
                          attend_tune_point *point);
 
-/** Takes another measurement of the same shape into a point: the geometric means of all. */
+/** Takes another measurement of the same shape into a point: the geometric means of all, rough looks included. */
 void attend_tune_average(attend_tune_point *point, const attend_tune_point *again, int candidates);
 
 /**

@@ -209,15 +209,13 @@ bool attend_tune_measure(attend_tune_bench *bench, const attend_problem *problem
 void attend_tune_average(attend_tune_point *point, const attend_tune_point *again, int candidates) {
   const double before = point->times, times = before + 1;
   for (int c = 0; c < candidates; c++) {
-    if (again->time[c] <= 0 || (again->dropped[c] && !point->dropped[c] && point->time[c] > 0)) continue;
-    if (point->time[c] <= 0 || (point->dropped[c] && !again->dropped[c])) { /* nothing there, or a rough look only */
-      point->time[c] = again->time[c];
-      point->dropped[c] = again->dropped[c];
-    } else {
-      point->time[c] = exp((before * log(point->time[c]) + log(again->time[c])) / times);
-    }
-    if (!point->dropped[c] && point->time[c] < point->time[point->best]) point->best = c;
+    if (again->time[c] <= 0) continue; /* not even looked at */
+    const bool first = point->time[c] <= 0;
+    point->time[c] = first ? again->time[c] : exp((before * log(point->time[c]) + log(again->time[c])) / times);
+    point->dropped[c] = again->dropped[c] && (first || point->dropped[c]);
   }
+  for (int c = 0; c < candidates; c++)
+    if (point->time[c] > 0 && !point->dropped[c] && point->time[c] < point->time[point->best]) point->best = c;
   point->noise = hypot(before * point->noise, again->noise) / times;
   point->times++;
 }

@@ -158,11 +158,10 @@ static void measure_all(const attend_tune_options *o, attend_tune_bench *bench, 
 static void measure_again(const attend_tune_options *o, attend_tune_bench *bench, points *p, team_costs *costs,
                           double begin, double end) {
   attend_tune_point *again = &p->point[MOST_SHAPES];
-  for (int i = 0; p->count > 0 && !*o->stop; i = (i + 1) % p->count) {
+  for (int i = 0; p->count == MOST_SHAPES && !*o->stop; i = (i + 1) % p->count) {
     const double left = end - attend_tune_now();
-    if (left <= 0) return;
-    if (measure(o, bench, p, p->shape[i], left, begin, again))
-      attend_tune_average(&p->point[i], again, bench->candidates);
+    if (left <= 0 || !measure(o, bench, p, p->shape[i], left, begin, again)) return;
+    attend_tune_average(&p->point[i], again, bench->candidates);
     if (i % TEAM_SHAPES == 0) measure_teams(bench, costs);
   }
 }

@@ -23,8 +23,8 @@ static double ulp_at(attend_dtype dtype, double x) {
 
 /**
  * The error that is allowed beyond output_rounding(), where plain f32 arithmetic is off by `plain` at worst in the same
- * case. `unit` is what errors are measured by: max |v| for out, 1 for weights and LSE, over the kept share of the
- * weights for those that dropout scales.
+ * case. `unit` is what errors are measured by: max |v| for out, 1 for weights and LSE; with dropout, that of out and
+ * weights divided by 1 - p.
  *
  *     2 plain + rounding                               any kernel: about as good as plain arithmetic
  *     + 2 ulp of the compute type, if it has 16 bits   weights are rounded before they meet the values

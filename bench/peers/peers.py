@@ -133,18 +133,24 @@ def wanted(names, globs, what):
     return [name for name in names if any(fnmatch.fnmatch(name, glob) for glob in globs.split(","))]
 
 
-def earlier(path, about):
+def earlier(path, about, shapes):
     """What a run that was interrupted found, and the packages' versions; fails if it was another machine's or run's."""
     try:
         found = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        context, results = found["context"], found["results"]
-        cases = {(result["threads"], result["shape"], result["dtype"], result["peer"]) for result in results}
-    except (OSError, ValueError, TypeError, KeyError) as reason:
+        context, results, versions = found["context"], found["results"], dict(found["context"]["versions"])
+        same = {key: context.get(key) for key in ("attend_version", "compiler", "cpu", "cores", "isa", "python", "rounds", "seconds")}
+        known = all(result["shape"] in shapes and result["dtype"] in TYPES and result["peer"] in MODULES and result["threads"] > 0
+                    for result in results)
+        date = context["date"]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as reason:
         fail(f"--continue: {path} is no result of an earlier run ({reason})")
-    for key in ("attend_version", "compiler", "cpu", "cores", "isa", "python", "rounds", "seconds"):
-        if context.get(key) != about[key]:
-            fail(f"--continue: {path} has {key} {context.get(key)}, here it is {about[key]}; leave --continue out to begin anew")
-    return results, context["versions"], cases
+    for key, value in same.items():
+        if value != about[key]:
+            fail(f"--continue: {path} has {key} {value}, here it is {about[key]}; leave --continue out to begin anew")
+    if not known or context.get("shapes") != shapes:
+        fail(f"--continue: {path} has other shapes, types or peers than there are; leave --continue out to begin anew")
+    about["date"] = f"{date}, continued {about['date']}"
+    return results, versions
 
 
 def arguments(cores):
@@ -160,7 +166,7 @@ def arguments(cores):
     parser.add_argument("--peers", metavar="GLOBS", help=f"of {', '.join(MODULES)}")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns that the peers take at each case")
     parser.add_argument("--seconds", type=float, metavar="S", help="that a turn lasts at least")
-    parser.add_argument("--continue", action="store_true", dest="continued", help="keep the cases that FILE has, and measure the others")
+    parser.add_argument("--continue", action="store_true", dest="continued", help="keep the cases that FILE has, made with the same build, and measure the others")
     parser.add_argument("-o", "--output", metavar="FILE", default=HERE.parents[1] / "build" / "peers.json",
                         help="where the results go (build/peers.json); the page made of them goes beside it, as .html")
     parser.add_argument("--update", action="store_true", help="also make them the current state in docs/: measured/ and performance.md")
@@ -206,11 +212,10 @@ def main():
     peers = wanted(list(MODULES), options.peers, "peers")
     about = machine(bench) | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "system": platform.platform(),
                               "python": platform.python_version(), "rounds": options.rounds, "seconds": options.seconds}
-    results, versions, known = earlier(options.output, about) if options.continued else ([], {}, set())
+    results, versions = earlier(options.output, about, shapes) if options.continued else ([], {})
+    known = {(result["threads"], result["shape"], result["dtype"], result["peer"]) for result in results}
     cases = [(threads, name, dtype) for threads in options.threads for name in names for dtype in dtypes
              if any((threads, name, dtype, peer) not in known for peer in peers)]
-    again = set(cases)
-    results = [result for result in results if (result["threads"], result["shape"], result["dtype"]) not in again]
     workers, done = {}, 0
     atexit.register(lambda: [worker.close() for worker in workers.values()])
     try:
@@ -225,7 +230,10 @@ def main():
                         fail(f"--continue: {options.output} was made with {peer} {versions[peer]}, this is {worker.version}; "
                              "leave --continue out to begin anew")
             case = Case(**shapes[name], dtype=dtype)
-            for peer, result in measure(workers, case, options.rounds, options.seconds).items():
+            found = measure(workers, case, options.rounds, options.seconds)
+            results = [result for result in results
+                       if (result["threads"], result["shape"], result["dtype"]) != (threads, name, dtype) or result["peer"] not in found]
+            for peer, result in found.items():
                 results.append({"peer": peer, "shape": name, "dtype": dtype, "threads": threads, "flops": case.flops(), **result})
         progress(len(cases), len(cases), "")
     except KeyboardInterrupt:

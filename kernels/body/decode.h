@@ -99,8 +99,9 @@ typedef struct kv_rows {
  * only `count` keys are there, and the last one stands in for what the last four lack; a constant, because a group of
  * 128 elements is over so soon that finding out takes 4 % of its time.
  *
- * Lines `ahead` bytes on are asked for meanwhile, four at each step. Keys without gaps are asked for in the order of
- * addresses, which the hardware's own prefetchers follow: 5 to 10 % faster than line by line from four keys in turn.
+ * Lines `ahead` bytes on are asked for meanwhile, unless FEW, four at each step. Keys without gaps are asked for in the
+ * order of addresses, which the hardware's own prefetchers follow: 5 to 10 % faster than line by line from four keys in
+ * turn.
  */
 ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim,
                                int64_t ahead, float *s, int64_t ld, const int ROWS, const attend_dtype DTYPE,

@@ -53,7 +53,7 @@ ATTEND_OUTLINE void pack_key_pairs(const uint16_t *k, int64_t row_stride, int64_
  * Packs the rows of bf16 values of a block from row `begin`, an even one, to `count` into panels of `panel` columns (a
  * multiple of LANES): panel by panel [block_depth][width] pairs of keys, up to pair `depth`, width being `panel`, or
  * for the last panel what is left of dim rounded up to LANES. depth is at least count / 2, rounded up. What is left is
- * filled up with zeros. Panels lie panel * block_depth pairs apart. Returns whether every value is finite.
+ * filled up with zeros. Panels lie panel * block_depth pairs apart. Returns whether all these values are finite.
  */
 ATTEND_OUTLINE bool pack_value_pairs(const uint16_t *v, int64_t row_stride, int64_t begin, int64_t count, int64_t dim,
                                      int64_t depth, int panel, int64_t block_depth, uint32_t *out) {

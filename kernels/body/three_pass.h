@@ -2,10 +2,10 @@
 /**
  * blocked and tiled: scores of a strip of query rows with all keys, a plain softmax, and the product with the values.
  *
- * Keys and values of the slice are packed once, as a whole. Scores lie register tile by register tile, and in those key
- * block by key block, [rows of the tile][BLOCK]: both products then walk through them at constant distances. Nothing is
- * ever rescaled. What a strip is makes the difference: for blocked all rows of the slice, for tiled as many as keep
- * their scores in the L2 cache.
+ * Keys and values that the slice attends are packed once, as a whole. Scores lie register tile by register tile, and in
+ * those key block by key block, [rows of the tile][BLOCK]: both products then walk through them at constant distances.
+ * Nothing is ever rescaled. What a strip is makes the difference: for blocked all rows of the slice, for tiled as many
+ * as keep their scores in the L2 cache.
  */
 #ifndef ATTEND_KERNELS_BODY_THREE_PASS_H
 #define ATTEND_KERNELS_BODY_THREE_PASS_H
@@ -54,7 +54,7 @@ typedef struct three_pass {
   float *s, *o, *max, *sum;
   key_range *range;
   uint8_t *finite;    /**< by key block: whether all its values are finite */
-  int64_t first, end; /**< the keys that are packed; first is a multiple of the block */
+  int64_t first, end; /**< of the blocks; of what lies before the attended keys' panel nothing is packed */
   int64_t depth, q_stride, width, blocks;
 } three_pass;
 
