@@ -307,7 +307,7 @@ Test(profile, is_rejected_for_another_machine_or_library) {
   const struct {
     const char *reason;
     origin o;
-  } wrong[] = {{"attend-profile 999, this is ", {999, right.cores, right.library, right.cpu, right.rows}},
+  } wrong[] = {{"attend-profile 999, this is 3", {999, right.cores, right.library, right.cpu, right.rows}},
                {"library 0.0.9", {right.version, right.cores, "0.0.9", right.cpu, right.rows}},
                {"cpu Other-1-2-3", {right.version, right.cores, right.library, "Other-1-2-3", right.rows}},
                {"cores 999", {right.version, 999, right.library, right.cpu, right.rows}},

@@ -93,7 +93,7 @@ class Tune(unittest.TestCase):
                      environment={"ATTEND_PROFILE": str(self.profile), "ATTEND_VERBOSE": "1"})
         self.assertEqual(run.returncode, 0, run.stderr)
         for text in run.stdout, run.stderr:
-            self.assertRegex(text, r"profile: .* expected.*nearest entry: f")
+            self.assertRegex(text, r"profile: .* us expected.*nearest entry: f")
 
     def test_check_prints_the_distribution(self):
         self.assertEqual(self.tune("--profile", self.profile).returncode, 0)

@@ -77,27 +77,26 @@ typedef struct unit {
 /** The places in which the units of a slice are looked for: blocks, and in each of them groups. */
 typedef struct walk {
   int64_t block, row;
-  int64_t begin, end; /**< keys that any row of the slice attends */
+  key_range keys; /**< that any row of the slice attends */
   int buffer;
 } walk;
 
 static walk walk_begin(const streaming *st) {
   const key_range all = range_union(st->ranges, st->rows);
-  return (walk){.block = all.begin / st->BLOCK * st->BLOCK, .begin = all.begin, .end = all.end};
+  return (walk){.block = all.begin / st->BLOCK * st->BLOCK, .keys = all};
 }
 
 /** Finds the next unit, if there is one. */
 static bool walk_next(const streaming *st, walk *at, unit *found) {
-  for (; at->block < at->end; at->block += st->BLOCK, at->row = 0) {
-    const int64_t keys = min_i64(st->BLOCK, at->end - at->block);
+  for (; at->block < at->keys.end; at->block += st->BLOCK, at->row = 0) {
     while (at->row < st->rows) {
       const int64_t row = at->row, count = min_i64(GROUP, st->rows - row);
       const key_range *ranges = st->ranges + row, span = range_union(ranges, count);
-      const int64_t begin = max_i64(0, span.begin - at->block) / TILE_DEPTH * TILE_DEPTH;
-      const int64_t end = round_up(min_i64(keys, span.end - at->block), TILE_DEPTH);
+      const key_range part = range_in_block(span, at->block, st->BLOCK, TILE_DEPTH);
+      const int64_t begin = part.begin, end = round_up(part.end, TILE_DEPTH);
       at->row += GROUP;
-      if (begin >= end ||
-          !tile_attends(st->call, st->slice, st->slice->row_begin + row, ranges, count, at->block, at->block + keys))
+      if (begin >= end || !tile_attends(st->call, st->slice, st->slice->row_begin + row, ranges, count, at->block,
+                                        at->block + st->BLOCK))
         continue;
       *found = (unit){at->block, row, (int)count, begin, end, .buffer = at->buffer};
       found->edge = st->work || !ranges_cover(ranges, count, at->block + begin, at->block + end);
@@ -124,8 +123,7 @@ static void pack_query(const streaming *st, int64_t row) {
 
 /** Keys of a block that the slice attends, counted from the block's first; begin is that of a tile. */
 static key_range keys_of(const streaming *st, int64_t block, const walk *at) {
-  const int64_t begin = max_i64(0, at->begin - block) / TILE_DEPTH * TILE_DEPTH;
-  return (key_range){(int32_t)begin, (int32_t)min_i64(st->BLOCK, at->end - block)};
+  return range_in_block(at->keys, block, st->BLOCK, TILE_DEPTH);
 }
 
 static void pack_keys_of(streaming *st, int64_t block, const walk *at) {
@@ -191,15 +189,8 @@ static amx_product values_of(const streaming *st, const unit *u) {
 
 /** The share of a group in asking for the next block, or for the first one of the next slice. */
 static void fetch_share(const streaming *st, const unit *u, const walk *at, fetch_list *list) {
-  const int64_t behind = u->block + st->BLOCK;
-  const attend_slice *next = st->slice->next;
   *list = (fetch_list){0};
-  if (behind < at->end) {
-    const key_range next_block = {(int32_t)behind, (int32_t)min_i64(behind + st->BLOCK, at->end)};
-    fetch_keys(list, st->call, st->slice, share_of(next_block, u->row, u->count, st->rows));
-  } else if (next) {
-    fetch_keys(list, st->call, next, share_of(first_block_keys(st->call, next, st->BLOCK), u->row, u->count, st->rows));
-  }
+  fetch_next_block(list, st->call, st->slice, u->block, st->BLOCK, at->keys.end, u->row, u->count);
   fetch_spread(list, u->count);
 }
 

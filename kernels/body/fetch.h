@@ -76,6 +76,21 @@ ATTEND_OUTLINE key_range first_block_keys(const attend_call *call, const attend_
   return (key_range){all.begin, (int32_t)min_i64(all.end, all.begin / block * block + block)};
 }
 
+/**
+ * Adds the share of `count` rows of a slice, from its row `row` on, of what is packed behind a block: of the next one,
+ * as far as the slice attends keys (to `end`), or else of the next slice's first.
+ */
+ATTEND_INLINE void fetch_next_block(fetch_list *list, const attend_call *call, const attend_slice *slice, int64_t block,
+                                    int64_t size, int64_t end, int64_t row, int64_t count) {
+  const int64_t rows = slice->row_end - slice->row_begin, behind = block + size;
+  if (behind < end) {
+    const key_range keys = {(int32_t)behind, (int32_t)min_i64(behind + size, end)};
+    fetch_keys(list, call, slice, share_of(keys, row, count, rows));
+  } else if (slice->next) {
+    fetch_keys(list, call, slice->next, share_of(first_block_keys(call, slice->next, size), row, count, rows));
+  }
+}
+
 /** Adds `count` query rows of q, or of out, as far as the slice has them: for each head of the group the same queries.
  */
 ATTEND_INLINE void fetch_queries(fetch_list *list, const attend_call *call, const attend_slice *slice, int64_t row,

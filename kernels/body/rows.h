@@ -88,6 +88,13 @@ ATTEND_INLINE key_range range_union(const key_range *ranges, int64_t count) {
   return all;
 }
 
+/** What of a range lies in a block of keys, counted from the block's first; begin is a multiple of `unit`. Nothing: end
+ * is no greater than begin. */
+ATTEND_INLINE key_range range_in_block(key_range range, int64_t block, int64_t size, int64_t unit) {
+  return (key_range){(int32_t)(max_i64(0, range.begin - block) / unit * unit),
+                     (int32_t)min_i64(size, range.end - block)};
+}
+
 /** Whether every one of `count` rows attends all keys from begin to end, as far as ranges say. */
 ATTEND_INLINE bool ranges_cover(const key_range *ranges, int64_t count, int64_t begin, int64_t end) {
   for (int64_t i = 0; i < count; i++)

@@ -46,20 +46,14 @@ ATTEND_INLINE streaming_layout streaming_plan(const attend_resolved *problem, co
  */
 ATTEND_OUTLINE void fetch_ahead(fetch_list *list, const attend_call *call, const attend_slice *slice, int64_t row,
                                 int tile, int count, int64_t block, key_range keys, int BLOCK) {
-  const int64_t rows = slice->row_end - slice->row_begin, behind = block + BLOCK;
+  const bool last = block + BLOCK >= keys.end;
   list->count = list->at = 0;
   list->offset = list->lines = 0;
   if (block <= keys.begin) fetch_queries(list, call, slice, slice->row_begin + row + tile, tile, false);
-  if (behind < keys.end) {
-    const key_range next_block = {(int32_t)behind, (int32_t)min_i64(behind + BLOCK, keys.end)};
-    fetch_keys(list, call, slice, share_of(next_block, row, tile, rows));
-    return;
-  }
-  if (!slice->partial) fetch_queries(list, call, slice, slice->row_begin + row, count, true);
-  const attend_slice *next = slice->next;
-  if (!next) return;
-  fetch_keys(list, call, next, share_of(first_block_keys(call, next, BLOCK), row, tile, rows));
-  if (row + tile >= rows) fetch_queries(list, call, next, next->row_begin, tile, false);
+  if (last && !slice->partial) fetch_queries(list, call, slice, slice->row_begin + row, count, true);
+  fetch_next_block(list, call, slice, block, BLOCK, keys.end, row, tile);
+  if (last && slice->next && slice->row_begin + row + tile >= slice->row_end)
+    fetch_queries(list, call, slice->next, slice->next->row_begin, tile, false);
 }
 
 ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *slice, char *scratch,
@@ -82,7 +76,7 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
   const int64_t first = all.begin / BLOCK * BLOCK;
   /* Once round even if no key is attended: the rows have to be written. */
   for (int64_t block = first; block == first || block < all.end; block += BLOCK) {
-    const int64_t keys = min_i64(BLOCK, all.end - block);
+    const key_range keys = range_in_block(all, block, BLOCK, PANEL);
     const bool last = block + BLOCK >= all.end;
     bool packed = false, finite = true;
     for (int64_t row = 0; row < rows;) {
@@ -90,21 +84,20 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
       const int count = (int)min_i64(tile, rows - row);
       const int looked_at = agree ? 1 : count; /* rows whose ranges may differ */
       const key_range span = range_union(ranges + row, looked_at);
-      const int64_t end = min_i64(keys, span.end - block);
-      const int64_t begin = max_i64(0, span.begin - block) / PANEL * PANEL;
+      const key_range part = range_in_block(span, block, BLOCK, PANEL);
+      const int64_t begin = part.begin, end = part.end;
       if (block == first) {
         pack_tile_queries(call, slice, slice->row_begin + row, tile, q + row * q_stride);
         memset(sum + row * LANES, 0, (size_t)(count * LANES) * sizeof *sum);
         memset(o + row * width, 0, (size_t)(tile * width) * sizeof *o);
       }
       if (begin < end && tile_attends(call, slice, slice->row_begin + row, ranges + row, p->mask ? count : looked_at,
-                                      block, block + keys)) {
+                                      block, block + keys.end)) {
         if (!packed) {
-          const int64_t from = max_i64(0, all.begin - block) / PANEL * PANEL;
-          pack_key_operands(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, from, keys, p->head_dim, PANEL,
-                            k);
-          finite = pack_value_operands(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, from, keys,
-                                       p->v_head_dim, PANEL, BLOCK, v);
+          pack_key_operands(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, keys.begin, keys.end,
+                            p->head_dim, PANEL, k);
+          finite = pack_value_operands(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, keys.begin,
+                                       keys.end, p->v_head_dim, PANEL, BLOCK, v);
           packed = true;
         }
         const int64_t steps_end = round_up(end, SCORE_STEP);

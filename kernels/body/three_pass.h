@@ -53,8 +53,8 @@ typedef struct three_pass {
   operand *q, *k, *v;
   float *s, *o, *max, *sum;
   key_range *range;
-  uint8_t *finite;    /**< by key block: whether all its values are finite */
-  int64_t first, end; /**< of the blocks; of what lies before the attended keys' panel nothing is packed */
+  uint8_t *finite; /**< by key block: whether all its values are finite */
+  int64_t first;   /**< key of the first block; what lies before the attended keys' panel is not packed */
   int64_t depth, q_stride, width, blocks;
 } three_pass;
 
@@ -66,11 +66,8 @@ ATTEND_INLINE float *tile_scores(const three_pass *w, int64_t row0, int64_t b, i
 /** Keys of packed block b that a tile's span touches, counted from the block's first; begin a multiple of the panel. */
 ATTEND_INLINE key_range tile_keys(const three_pass *w, key_range span, int64_t b) {
   const int BLOCK = w->products->block, PANEL = w->products->vecs * LANES;
-  const int64_t block = w->first + b * BLOCK;
-  const int64_t begin = max_i64(0, span.begin - block) / PANEL * PANEL;
-  const int64_t end = min_i64(min_i64(BLOCK, w->end - block), span.end - block);
-  if (begin >= end) return (key_range){0, 0};
-  return (key_range){(int32_t)begin, (int32_t)end};
+  const key_range keys = range_in_block(span, w->first + b * BLOCK, BLOCK, PANEL);
+  return keys.begin < keys.end ? keys : (key_range){0, 0};
 }
 
 /** Softmax of `count` rows of a tile over all their key blocks. Returns whether the weights mark excluded keys by 0. */
@@ -221,7 +218,6 @@ ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *
 
   const key_range all = range_union(w.range, rows);
   w.first = all.begin / BLOCK * BLOCK;
-  w.end = all.end;
   w.blocks = (all.end - w.first + BLOCK - 1) / BLOCK;
   for (int64_t b = 0; b < w.blocks; b++) {
     const int64_t block = w.first + b * BLOCK;
