@@ -150,7 +150,7 @@ def earlier(path, about, shapes):
     if not known or context.get("shapes") != shapes:
         fail(f"--continue: {path} has other shapes, types or peers than there are; leave --continue out to begin anew")
     about["date"] = f"{date}, continued {about['date']}"
-    return results, versions
+    return {(result["threads"], result["shape"], result["dtype"], result["peer"]): result for result in results}, versions
 
 
 def arguments(cores):
@@ -212,10 +212,9 @@ def main():
     peers = wanted(list(MODULES), options.peers, "peers")
     about = machine(bench) | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "system": platform.platform(),
                               "python": platform.python_version(), "rounds": options.rounds, "seconds": options.seconds}
-    results, versions = earlier(options.output, about, shapes) if options.continued else ([], {})
-    known = {(result["threads"], result["shape"], result["dtype"], result["peer"]) for result in results}
+    results, versions = earlier(options.output, about, shapes) if options.continued else ({}, {})
     cases = [(threads, name, dtype) for threads in options.threads for name in names for dtype in dtypes
-             if any((threads, name, dtype, peer) not in known for peer in peers)]
+             if any((threads, name, dtype, peer) not in results for peer in peers)]
     workers, done = {}, 0
     atexit.register(lambda: [worker.close() for worker in workers.values()])
     try:
@@ -230,17 +229,16 @@ def main():
                         fail(f"--continue: {options.output} was made with {peer} {versions[peer]}, this is {worker.version}; "
                              "leave --continue out to begin anew")
             case = Case(**shapes[name], dtype=dtype)
-            found = measure(workers, case, options.rounds, options.seconds)
-            results = [result for result in results
-                       if (result["threads"], result["shape"], result["dtype"]) != (threads, name, dtype) or result["peer"] not in found]
-            for peer, result in found.items():
-                results.append({"peer": peer, "shape": name, "dtype": dtype, "threads": threads, "flops": case.flops(), **result})
+            for peer, result in measure(workers, case, options.rounds, options.seconds).items():
+                results[threads, name, dtype, peer] = {"peer": peer, "shape": name, "dtype": dtype, "threads": threads,
+                                                       "flops": case.flops(), **result}
         progress(len(cases), len(cases), "")
     except KeyboardInterrupt:
         if not results:
             fail("interrupted before the first case was done")
         print(f"\npeers: interrupted: {done} of {len(cases)} cases are done, and kept; --continue does the others", file=sys.stderr)
-    results.sort(key=lambda result: (-result["threads"], list(shapes).index(result["shape"]), TYPES.index(result["dtype"])))
+    results = sorted(results.values(), key=lambda result: (-result["threads"], list(shapes).index(result["shape"]),
+                                                           TYPES.index(result["dtype"])))
     text = json.dumps({"attend_peers": 1, "context": about | {"versions": versions, "shapes": shapes}, "results": results},
                       indent=1)
     partial = pathlib.Path(f"{options.output}.partial")
