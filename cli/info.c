@@ -6,7 +6,7 @@
 #include "cli/json.h"
 #include "cli/options.h"
 #include "cli/topology.h"
-#include "dispatch/profile.h"
+#include "dispatch/choose/profile.h"
 
 static const char help[] =
     "usage: attend info [--json]\n"

@@ -11,7 +11,7 @@
 #include "cli/output.h"
 #include "dispatch/dispatch.h"
 #include "kernels/convert.h"
-#include "kernels/scalar/reference.h"
+#include "verify/reference.h"
 #include "kernels/size.h"
 
 static const char help[] =

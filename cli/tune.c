@@ -12,7 +12,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
-#include "dispatch/profile.h"
+#include "dispatch/choose/profile.h"
 
 static const char help[] =
     "usage: attend tune [OPTION]...\n"

@@ -4,10 +4,11 @@ include(CheckCCompilerFlag)
 set(ATTEND_ISA_BUILT "")   # names, widest first
 set(ATTEND_ISA_OBJECTS "") # for the libraries
 
-# attend_isa(<name> [FLAGS <flag>...] [PROCESSOR <regex>] [EXCLUDE <file>...])
+# attend_isa(<name> [FLAGS <flag>...] [PROCESSOR <regex>])
 #
-# Makes an object library of kernels/<name>/*.c, compiled with FLAGS and nothing else, when the target processor matches
-# the regex and the compiler knows the flags. Its flags are left in ATTEND_ISA_FLAGS_<name>.
+# Makes an object library of the bodies that kernels/<name>/rows.def has rows of, compiled with FLAGS and nothing else,
+# when the target processor matches the regex and the compiler knows the flags. A body is instantiated on the folder's
+# vec.h; where the folder has a file <body>.c of its own, that is the body. The flags are left in ATTEND_ISA_FLAGS_<name>.
 macro(attend_isa name)
   _attend_isa(${name} ${ARGN})
   if(TARGET attend_${name})
@@ -18,7 +19,7 @@ macro(attend_isa name)
 endmacro()
 
 function(_attend_isa name)
-  cmake_parse_arguments(PARSE_ARGV 1 isa "" "PROCESSOR" "FLAGS;EXCLUDE")
+  cmake_parse_arguments(PARSE_ARGV 1 isa "" "PROCESSOR" "FLAGS")
   string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" processor)
   if(isa_PROCESSOR AND NOT processor MATCHES "^(${isa_PROCESSOR})$")
     return()
@@ -31,9 +32,21 @@ function(_attend_isa name)
       return()
     endif()
   endif()
-  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/${name}/*.c)
-  foreach(file IN LISTS isa_EXCLUDE)
-    list(REMOVE_ITEM sources ${PROJECT_SOURCE_DIR}/kernels/${name}/${file})
+  set(folder ${PROJECT_SOURCE_DIR}/kernels/${name})
+  file(GLOB sources CONFIGURE_DEPENDS ${folder}/*.c)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${folder}/rows.def)
+  file(READ ${folder}/rows.def rows)
+  set(body_streaming "ATTEND_STREAMING")
+  set(body_three_pass "ATTEND_(BLOCKED|TILED)")
+  set(body_decode "ATTEND_DECODE")
+  set(body_masked_softmax "ATTEND_SOFTMAX")
+  foreach(body IN ITEMS streaming three_pass decode masked_softmax)
+    if(rows MATCHES "${body_${body}}\\(" AND NOT EXISTS ${folder}/${body}.c)
+      set(source ${PROJECT_BINARY_DIR}/generated/${name}_${body}.c)
+      file(CONFIGURE OUTPUT ${source} @ONLY CONTENT
+           "#include \"kernels/${name}/vec.h\"\n\n#include \"kernels/body/${body}.h\"\n")
+      list(APPEND sources ${source})
+    endif()
   endforeach()
   add_library(attend_${name} OBJECT ${sources})
   target_include_directories(attend_${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)

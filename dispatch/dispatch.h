@@ -6,7 +6,7 @@
 #ifndef ATTEND_DISPATCH_DISPATCH_H
 #define ATTEND_DISPATCH_DISPATCH_H
 
-#include "dispatch/topology.h"
+#include "dispatch/machine/topology.h"
 #include "kernels/kernel.h"
 
 /* ------------------------------------------------------------------------------------- cpu.c, cpu_x86.c, cpu_arm.c */

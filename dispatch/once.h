@@ -5,7 +5,7 @@
 
 #include <stdatomic.h>
 
-#include "dispatch/os.h"
+#include "dispatch/machine/os.h"
 
 /** Zero-initialised, in static storage. */
 typedef atomic_int attend_once_flag;

@@ -4,7 +4,7 @@
  *
  * Rules for every kernel:
  * - A kernel is a leaf. It runs on one thread, keeps no state between calls, allocates nothing, prints nothing and
- *   knows nothing of OpenMP. Threads live in dispatch/parallel.c.
+ *   knows nothing of OpenMP. Threads live in dispatch/plan/parallel.c.
  * - It computes one slice: some query rows of one key/value head, over a range of keys.
  * - It touches only the tensors, and of those only what its slice needs, and its own scratch.
  * - What it computes for a row does not depend on which other rows share its slice, so that the work can be cut up in
@@ -45,7 +45,7 @@ typedef enum attend_body {
   ATTEND_BODY_COUNT
 } attend_body;
 
-/** A problem with every default filled in, and what follows from it. Made by dispatch/problem.c. */
+/** A problem with every default filled in, and what follows from it. Made by dispatch/plan/problem.c. */
 typedef struct attend_resolved {
   attend_problem p; /**< no field at its "default" value any more: strides, dtypes, scale, kv_heads, v_head_dim */
   int64_t group;    /**< query heads per key/value head */

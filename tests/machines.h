@@ -3,7 +3,7 @@
 #ifndef ATTEND_TESTS_MACHINES_H
 #define ATTEND_TESTS_MACHINES_H
 
-#include "dispatch/topology.h"
+#include "dispatch/machine/topology.h"
 
 typedef struct attend_test_machine {
   const char *name;

@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-#include "dispatch/cpu.h"
+#include "dispatch/machine/cpu.h"
 
 static attend_play_x86 *played;
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "attend/layers.h"
-#include "kernels/scalar/reference.h"
+#include "verify/reference.h"
 #include "layers/linear.h"
 #include "tests/support.h"
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatch/plan.h"
+#include "dispatch/plan/plan.h"
 #include "tests/support.h"
 
 static int first_cpu, second_cpu; /* two that this process may use; each is a group of the machine */

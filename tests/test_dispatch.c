@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatch/cpu.h"
-#include "dispatch/plan.h"
+#include "dispatch/machine/cpu.h"
+#include "dispatch/plan/plan.h"
 #include "tests/support.h"
 
 /* ------------------------------------------------------------------------------------------------------ processor */

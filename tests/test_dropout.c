@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/scalar/reference.h"
+#include "verify/reference.h"
 #include "tests/support.h"
 
 /* With queries of zeros every weight is 1 / LK, and with values of one each, in a dimension of its own, out is weights.

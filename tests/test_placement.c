@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatch/plan.h"
+#include "dispatch/plan/plan.h"
 #include "tests/machines.h"
 #include "tests/support.h"
 

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "dispatch/profile.h"
+#include "dispatch/choose/profile.h"
 #include "tests/support.h"
 
 static char directory[2000], file[sizeof directory + 40];

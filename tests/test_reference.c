@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/scalar/reference.h"
+#include "verify/reference.h"
 #include "tests/support.h"
 
 static attend_strides contiguous(int64_t heads, int64_t rows, int64_t dim) {

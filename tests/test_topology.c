@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "dispatch/os_linux.h"
-#include "dispatch/topology_hwloc.h"
+#include "dispatch/machine/os_linux.h"
+#include "dispatch/machine/topology_hwloc.h"
 #include "tests/machines.h"
 #include "tests/support.h"
 

@@ -5,7 +5,7 @@
  */
 #include <float.h>
 
-#include "kernels/scalar/reference.h"
+#include "verify/reference.h"
 #include "tests/vec/each_isa.h"
 #include "verify/internal.h"
 

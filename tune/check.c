@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatch/plan.h"
+#include "dispatch/plan/plan.h"
 #include "tune/internal.h"
 
 enum { BEST, CHOSEN, RULES, PLANS, LEAST_ROUNDS = 9 };

@@ -3,7 +3,7 @@
 #ifndef ATTEND_TUNE_INTERNAL_H
 #define ATTEND_TUNE_INTERNAL_H
 
-#include "dispatch/profile.h"
+#include "dispatch/choose/profile.h"
 #include "tune/tune.h"
 
 /* --------------------------------------------------------------------------------------------------------- verify.c */

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatch/plan.h"
+#include "dispatch/plan/plan.h"
 #include "tune/internal.h"
 
 enum { LOOKS = 3, LEAST_ROUNDS = 5, TEAM_SAMPLES = 501 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * The tuner: measures kernels and tilings on shapes, concludes from them for other shapes, and writes the profile that
- * dispatch/profile.h reads. Part of the program, not of the library. docs/tuning.md explains the method.
+ * dispatch/choose/profile.h reads. Part of the program, not of the library. docs/tuning.md explains the method.
  */
 #ifndef ATTEND_TUNE_TUNE_H
 #define ATTEND_TUNE_TUNE_H

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "kernels/scalar/reference.h"
+#include "verify/reference.h"
 #include "verify/internal.h"
 
 /* ------------------------------------------------------------------------------------------------- what is allowed */

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "dispatch/dispatch.h"
-#include "kernels/scalar/reference.h"
+#include "verify/reference.h"
 #include "kernels/size.h"
 #include "layers/softmax.h"
 #include "verify/internal.h"

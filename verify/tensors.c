@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/scalar/reference.h"
+#include "verify/reference.h"
 #include "verify/internal.h"
 
 const char *const attend_verify_buffer_names[ATTEND_VERIFY_BUFFER_COUNT] = {
@@ -342,7 +342,7 @@ void attend_verify_clear_outputs(attend_verify_data *data) {
 
 /* ------------------------------------------------------------------------------------------------------ everything */
 
-/* Defaults as attend.h states them, filled in independently of dispatch/problem.c. */
+/* Defaults as attend.h states them, filled in independently of dispatch/plan/problem.c. */
 static void fill_defaults(attend_problem *p) {
   if (!p->kv_heads) p->kv_heads = p->q_heads;
   if (!p->v_head_dim) p->v_head_dim = p->head_dim;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** What dispatch/cpu.c asks of the file for the processor family. */
+/** What dispatch/machine/cpu.c asks of the file for the processor family. */
 #ifndef ATTEND_DISPATCH_CPU_H
 #define ATTEND_DISPATCH_CPU_H
 

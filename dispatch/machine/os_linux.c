@@ -12,8 +12,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "dispatch/os.h"
-#include "dispatch/os_linux.h"
+#include "dispatch/machine/os.h"
+#include "dispatch/machine/os_linux.h"
 
 bool attend_linux_read_file(const char *path, char *text, size_t size) {
   size_t length = 0;

@@ -3,14 +3,14 @@
  * x86-64 features. CPUID says what the processor has, XCR0 which registers the operating system saves; AMX needs the
  * system's permission on top, and a tile palette, since there are virtual machines that show AMX and then fault.
  */
-#include "dispatch/cpu.h"
+#include "dispatch/machine/cpu.h"
 
 #ifdef __x86_64__
 
 #include <stdio.h>
 #include <string.h>
 
-#include "dispatch/os.h"
+#include "dispatch/machine/os.h"
 
 static attend_cpuid execute_cpuid(uint32_t leaf, uint32_t subleaf) {
   attend_cpuid r;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** The processor, and what the tables of features, instruction sets, bodies and element types say. */
-#include "dispatch/cpu.h"
+#include "dispatch/machine/cpu.h"
 #include "dispatch/once.h"
 
 static const char *const feature_names[ATTEND_CPU_FEATURE_COUNT] = {

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "dispatch/profile.h"
+#include "dispatch/choose/profile.h"
 
 enum {
   DECODE_QUERIES = 16,   /* of a decode slice at least, and */

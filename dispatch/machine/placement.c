@@ -2,7 +2,7 @@
 /** Which cores a run is to use, and which of its work belongs to which cores: pure functions of the machine. */
 #include <string.h>
 
-#include "dispatch/topology.h"
+#include "dispatch/machine/topology.h"
 
 int attend_count_cores(const attend_topology *t, const attend_cpu_set *set, bool performance_only,
                        int cores[ATTEND_MOST_GROUPS]) {

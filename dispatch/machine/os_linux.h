@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "dispatch/topology.h"
+#include "dispatch/machine/topology.h"
 
 /**
  * Reads a small text file, at most size - 1 bytes of it, and ends it with a zero. False if it cannot be read or is

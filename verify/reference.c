@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "kernels/scalar/reference.h"
+#include "verify/reference.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -86,13 +86,13 @@ bool attend_reference_drops(const attend_problem *p, const attend_tensors *t, in
 
 #define REAL double
 #define THREE_PASSES three_passes_f64
-#include "kernels/scalar/three_pass.inc"
+#include "verify/three_pass.inc"
 #undef REAL
 #undef THREE_PASSES
 
 #define REAL float
 #define THREE_PASSES three_passes_f32
-#include "kernels/scalar/three_pass.inc"
+#include "verify/three_pass.inc"
 #undef REAL
 #undef THREE_PASSES
 

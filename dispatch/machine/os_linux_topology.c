@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "dispatch/os.h"
-#include "dispatch/os_linux.h"
+#include "dispatch/machine/os.h"
+#include "dispatch/machine/os_linux.h"
 
 static const char *const real = "/sys";
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** The machine: who is asked about it, and what follows from the answer. */
-#include "dispatch/topology.h"
+#include "dispatch/machine/topology.h"
 
 #include <errno.h>
 
 #include "dispatch/once.h"
-#include "dispatch/topology_hwloc.h"
+#include "dispatch/machine/topology_hwloc.h"
 
 int attend_cpu_set_next(const attend_cpu_set *set, int cpu) {
   for (; cpu < ATTEND_MOST_PROCESSORS; cpu = (cpu / ATTEND_WORD_BITS + 1) * ATTEND_WORD_BITS) {

@@ -5,7 +5,7 @@
 
 #include <stdatomic.h>
 
-#include "dispatch/plan.h"
+#include "dispatch/plan/plan.h"
 
 /** Slices of a chunk that are done. */
 typedef atomic_int_fast32_t attend_arrivals;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** Plans: everything about a run that does not depend on the addresses is worked out here, once. */
-#include "dispatch/plan.h"
+#include "dispatch/plan/plan.h"
 
 #include <inttypes.h>
 #include <limits.h>
@@ -8,7 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "dispatch/run_state.h"
+#include "dispatch/plan/run_state.h"
 #include "kernels/size.h"
 
 /* Fields that the first release has. */

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "dispatch/profile.h"
+#include "dispatch/choose/profile.h"
 
 /* ------------------------------------------------------------------------------------------------------------ shapes
  */

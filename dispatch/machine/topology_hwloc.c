@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "dispatch/topology_hwloc.h"
+#include "dispatch/machine/topology_hwloc.h"
 
 #include <hwloc.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatch/os.h"
+#include "dispatch/machine/os.h"
 
 static bool is_processor(unsigned number) { return number < ATTEND_MOST_PROCESSORS; }
 

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "dispatch/os.h"
-#include "dispatch/os_linux.h"
+#include "dispatch/machine/os.h"
+#include "dispatch/machine/os_linux.h"
 
 enum { MOST_PATH = 4096 };
 

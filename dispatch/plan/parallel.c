@@ -4,8 +4,8 @@
 #include <omp.h>
 #endif
 
-#include "dispatch/os.h"
-#include "dispatch/run_state.h"
+#include "dispatch/machine/os.h"
+#include "dispatch/plan/run_state.h"
 #include "kernels/merge.h"
 
 /* -------------------------------------------------------------------------------------------------------- the work */

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** Finds the profile to use, and keeps what it has read for as long as the process lives. */
-#include "dispatch/profile.h"
+#include "dispatch/choose/profile.h"
 
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "dispatch/os.h"
+#include "dispatch/machine/os.h"
 
 /** A larger file is no profile. */
 enum { MOST_BYTES = 32 << 20 };

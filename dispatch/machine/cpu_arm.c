@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** AArch64 features: the operating system says which ones it lets a process use, and which processor it is. */
-#include "dispatch/cpu.h"
+#include "dispatch/machine/cpu.h"
 
 #ifdef __aarch64__
 
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "dispatch/os.h"
+#include "dispatch/machine/os.h"
 
 /** Bits of the two words of the auxiliary vector. A feature needs all of its bits. */
 static const struct {

@@ -3,7 +3,7 @@
 #ifndef ATTEND_DISPATCH_TOPOLOGY_HWLOC_H
 #define ATTEND_DISPATCH_TOPOLOGY_HWLOC_H
 
-#include "dispatch/topology.h"
+#include "dispatch/machine/topology.h"
 
 struct hwloc_topology;
 

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "dispatch/profile.h"
+#include "dispatch/choose/profile.h"
 #include "kernels/size.h"
 
 /* ------------------------------------------------------------------------------------------------------------ hashes

@@ -1,5 +1,0 @@
-/* SPDX-License-Identifier: Apache-2.0 */
-/** The streaming rows of this ISA. */
-#include "kernels/avx2/vec.h"
-
-#include "kernels/body/streaming.h"

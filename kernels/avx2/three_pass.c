@@ -1,5 +1,0 @@
-/* SPDX-License-Identifier: Apache-2.0 */
-/** The blocked and tiled rows of this ISA. */
-#include "kernels/avx2/vec.h"
-
-#include "kernels/body/three_pass.h"
