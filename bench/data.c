@@ -108,7 +108,7 @@ static void reference_row(const attend_bench_data *data, int64_t b, int64_t h, i
     double dot = 0;
     for (int64_t c = 0; c < d; c++) {
       const double x = (double)load(data->tensors.q, data->problem.q_dtype, query + c);
-      const double y = (double)load(data->tensors.k, data->problem.kv_dtype, keys + j * d + c);
+      const double y = (double)load(data->tensors.k, data->problem.k_dtype, keys + j * d + c);
       dot += weights ? (double)weights[c] * tanh(x + y) : x * y;
     }
     scores[j] = weights ? dot : dot / sqrt((double)d);
@@ -119,7 +119,7 @@ static void reference_row(const attend_bench_data *data, int64_t b, int64_t h, i
     double weight = exp(scores[j] - highest);
     sum += weight;
     for (int64_t c = 0; c < d; c++)
-      row[c] += weight * (double)load(data->tensors.v, data->problem.kv_dtype, keys + j * d + c);
+      row[c] += weight * (double)load(data->tensors.v, data->problem.k_dtype, keys + j * d + c);
   }
   for (int64_t c = 0; c < d; c++) row[c] /= sum;
 }
@@ -137,7 +137,7 @@ static void plain_row(const attend_bench_data *data, int64_t b, int64_t h, int64
     float dot = 0;
     for (int64_t c = 0; c < d; c++) {
       const float x = load(data->tensors.q, data->problem.q_dtype, query + c);
-      const float y = load(data->tensors.k, data->problem.kv_dtype, keys + j * d + c);
+      const float y = load(data->tensors.k, data->problem.k_dtype, keys + j * d + c);
       dot += weights ? weights[c] * tanhf(x + y) : x * y;
     }
     scores[j] = dot * scale;
@@ -147,7 +147,7 @@ static void plain_row(const attend_bench_data *data, int64_t b, int64_t h, int64
   for (int64_t j = 0; j < attended; j++) {
     float weight = expf(scores[j] - highest);
     sum += weight;
-    for (int64_t c = 0; c < d; c++) row[c] += weight * load(data->tensors.v, data->problem.kv_dtype, keys + j * d + c);
+    for (int64_t c = 0; c < d; c++) row[c] += weight * load(data->tensors.v, data->problem.k_dtype, keys + j * d + c);
   }
   for (int64_t c = 0; c < d; c++) store(row, data->problem.out_dtype, c, row[c] / sum);
 }

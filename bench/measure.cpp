@@ -121,7 +121,7 @@ std::string Subject::prepare(const attend_peak *widest) {
   workspace_.reset();
   plan_.reset();
   widest_ = widest;
-  if (data.shape != c.shape || data.problem.q_dtype != c.dtypes.q || data.problem.kv_dtype != c.dtypes.kv) {
+  if (data.shape != c.shape || data.problem.q_dtype != c.dtypes.q || data.problem.k_dtype != c.dtypes.kv) {
     attend_bench_data_destroy(&data);
     if (!attend_bench_data_create(&data, c.shape, c.dtypes.q, c.dtypes.kv)) return "no memory for the tensors";
   }

@@ -58,7 +58,7 @@ attend_problem attend_shape_problem(const attend_shape *shape, attend_dtype q_dt
   attend_problem p = ATTEND_PROBLEM_INIT;
   p.batch = shape->batch, p.q_heads = shape->q_heads, p.kv_heads = shape->kv_heads;
   p.q_len = shape->q_len, p.kv_len = shape->kv_len, p.head_dim = shape->head_dim;
-  p.q_dtype = q_dtype, p.kv_dtype = kv_dtype, p.out_dtype = q_dtype;
+  p.q_dtype = q_dtype, p.k_dtype = kv_dtype, p.out_dtype = q_dtype;
   p.causal = shape->causal, p.score = shape->score;
   p.kv_lengths = shape->length_step ? ATTEND_LENGTHS_PER_BATCH : ATTEND_LENGTHS_NONE;
   return p;

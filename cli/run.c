@@ -9,10 +9,10 @@
 #include "cli/input.h"
 #include "cli/options.h"
 #include "cli/output.h"
-#include "dispatch/dispatch.h"
+#include "dispatch/plan/sequences.h"
 #include "kernels/convert.h"
-#include "verify/reference.h"
 #include "kernels/size.h"
+#include "verify/reference.h"
 
 static const char help[] =
     "usage: attend run --q FILE --k FILE --v FILE --out FILE [OPTION]...\n"
@@ -270,19 +270,17 @@ static double attended_pairs(const attend_resolved *resolved, const attend_tenso
   bool by_head = (p->mask && p->mask_strides.head) || (p->bias_dtype != ATTEND_DTYPE_DEFAULT && p->bias_strides.head);
   int64_t heads = by_head ? p->q_heads : 1;
   double pairs = 0;
-  for (int64_t b = 0; b < p->batch; b++)
+  for (int64_t b = 0; b < p->batch; b++) {
+    const attend_sequence sequence = attend_sequence_of(resolved, t, b);
+    const key_limits limits = attend_limits_of(resolved, t, b, &sequence);
     for (int64_t h = 0; h < heads; h++)
-      for (int64_t i = 0; i < p->q_len; i++) {
-        int64_t begin = 0, end = p->kv_len, position = i + resolved->offset;
-        if (resolved->causal && end > position + 1) end = position + 1;
-        if (p->window && p->window_right >= 0 && end > position + p->window_right + 1)
-          end = position + p->window_right + 1;
-        if (p->window && p->window_left >= 0 && begin < position - p->window_left) begin = position - p->window_left;
-        int64_t at = p->kv_lengths == ATTEND_LENGTHS_PER_QUERY ? b * p->q_len + i : b;
-        if (p->kv_lengths != ATTEND_LENGTHS_NONE && end > t->kv_lengths[at]) end = t->kv_lengths[at];
-        if (!one_by_one && begin < end) pairs += (double)(end - begin);
-        for (int64_t j = begin; one_by_one && j < end; j++) pairs += attend_reference_attends(p, t, b, h, i, j);
+      for (int64_t i = 0; i < sequence.queries; i++) {
+        const key_range keys = range_of(&limits, i, 0, p->kv_len);
+        if (!one_by_one) pairs += (double)(keys.end - keys.begin);
+        for (int64_t j = keys.begin; one_by_one && j < keys.end; j++)
+          pairs += attend_reference_attends(p, t, b, h, i, j);
       }
+  }
   return by_head ? pairs : pairs * (double)p->q_heads;
 }
 

@@ -121,10 +121,10 @@ static inline bool attend_is_empty(const attend_resolved *problem) {
 }
 /**
  * Checks the strides of a (batch, heads, length, dim) tensor of elements of so many bytes, and fills them in: all 0 is
- * contiguous. Rows that are to be `disjoint` must not share an element.
+ * contiguous, unless they are taken `as_given`. Rows that are to be `disjoint` must not share an element.
  */
-attend_status attend_resolve_strides(const char *name, const int64_t extent[4], size_t element, bool disjoint,
-                                     attend_strides *strides);
+attend_status attend_resolve_strides(const char *name, const int64_t extent[4], size_t element, bool as_given,
+                                     bool disjoint, attend_strides *strides);
 /** Those of a mask or bias: 0 broadcasts. */
 attend_status attend_resolve_strides4(const char *name, const int64_t extent[4], size_t element,
                                       attend_strides4 *strides);
@@ -148,10 +148,13 @@ attend_status attend_check_workspace(const void *workspace, size_t size, size_t 
 attend_status attend_take_workspace(void **workspace, size_t size, size_t needed, void **own);
 
 /**
- * Checks the tensors of a run, the values of kv_lengths included. Writes a full-size copy, in which tensors that the
+ * Checks the tensors of a run, with what they say of sequences. Writes a full-size copy, in which tensors that the
  * problem does not have are NULL. A problem with nothing to compute needs no tensor.
  */
 attend_status attend_check_tensors(const attend_resolved *problem, const attend_tensors *tensors, attend_tensors *full);
+/** The same of those that say how long sequences are; the others are not looked at. */
+attend_status attend_check_lengths_only(const attend_resolved *problem, const attend_tensors *tensors,
+                                        attend_tensors *full);
 
 /* ---------------------------------------------------------------------------------------------------------- cost.c */
 
@@ -174,20 +177,32 @@ typedef enum attend_chooser {
   ATTEND_BY_RULES,
   ATTEND_BY_CALLER,
   ATTEND_BY_ENVIRONMENT,
-  ATTEND_BY_PROFILE
+  ATTEND_BY_PROFILE,
+  ATTEND_BY_TILING /**< attend_plan_create_tiled() */
 } attend_chooser;
 
 typedef struct attend_choice {
   const attend_kernel *kernel; /**< NULL if there is nothing to compute */
   attend_variant variant;
   attend_tiling tiling;
-  int team; /**< threads that the profile says the work pays for; 0 if it says nothing */
+  int64_t least_rows; /**< query rows of a slice below which cutting finer costs more than it balances */
+  int team;           /**< threads that the profile says the work pays for; 0 if it says nothing */
   attend_chooser by;
   /* by a profile: */
   const struct attend_profile *profile; /**< it */
   const attend_kernel *rules;           /**< the kernel of the rules */
   double us, gain;                      /**< expected time, and how much longer the rules would take: 1 = twice; or 0 */
 } attend_choice;
+
+/** Query rows of a slice below which cutting finer costs more than it balances. */
+int64_t attend_least_rows(const attend_resolved *problem, const attend_kernel *kernel);
+
+/**
+ * Keys of a slice, for a run whose longest sequence has so many keys: all, unless there are too few rows to keep many
+ * threads busy. `units` is the sum, over all heads of all sequences, of attend_least_rows() that there are times keys.
+ */
+int64_t attend_split_keys(const attend_resolved *problem, const attend_kernel *kernel, attend_variant variant,
+                          int64_t longest, double units);
 
 /** Whether the rules split the keys of a problem for a kernel. */
 bool attend_rules_split(const attend_resolved *problem, const attend_kernel *kernel);
@@ -204,6 +219,13 @@ bool attend_variant_applies(const attend_resolved *problem, const attend_kernel 
 /** Picks kernel and tiling: forced, else by profile, else by rules. `threads` never changes what is computed. */
 attend_status attend_select(const attend_resolved *problem, const attend_env *env, const char *forced, int threads,
                             attend_choice *choice);
+
+/**
+ * Picks a second kernel for the sequences of a batch that have few queries, where one for few queries is better at
+ * those. Returns the most queries of such a sequence; 0: `many` is for all.
+ */
+int64_t attend_select_few(const attend_resolved *problem, const attend_env *env, const attend_choice *many, int threads,
+                          attend_choice *few);
 
 /** Says why, in words. Not while choosing: the words cost as much as a third of the choice. */
 void attend_choice_reason(const attend_choice *choice, const attend_resolved *problem, char *text, size_t size);

@@ -5,8 +5,10 @@
  * Rules for every kernel:
  * - A kernel is a leaf. It runs on one thread, keeps no state between calls, allocates nothing, prints nothing and
  *   knows nothing of OpenMP. Threads live in dispatch/plan/parallel.c.
- * - It computes one slice: some query rows of one key/value head, over a range of keys.
- * - It touches only the tensors, and of those only what its slice needs, and its own scratch.
+ * - It computes one slice: some query rows of one key/value head of one sequence, over a range of keys. What that head
+ *   is and where it lies it is told by a view; batches, starts and block tables are none of its business
+ *   (dispatch/plan/sequences.c).
+ * - It touches only what its view shows, and of that only what its slice needs, and its own scratch.
  * - What it computes for a row does not depend on which other rows share its slice, so that the work can be cut up in
  *   any way without changing a bit. Key blocks therefore start at multiples of the block from key 0, and a block in
  *   which a row attends nothing leaves the row's state exactly as it was.
@@ -20,6 +22,7 @@
 #include <stdint.h>
 
 #include "attend/layers.h"
+#include "kernels/key_range.h"
 
 /** Processor features, as bit numbers of a 64-bit set, and instruction sets. kernels/cpu.def is the table of both. */
 typedef enum attend_cpu_feature {
@@ -49,14 +52,13 @@ typedef enum attend_body {
 typedef struct attend_resolved {
   attend_problem p; /**< no field at its "default" value any more: strides, dtypes, scale, kv_heads, v_head_dim */
   int64_t group;    /**< query heads per key/value head */
-  int64_t rows;     /**< query rows of one key/value head: group * q_len */
-  int64_t offset;   /**< query i stands at key position i + offset */
-  bool causal;      /**< j <= i + offset is required */
+  int64_t rows;     /**< query rows of one key/value head at most: group * q_len */
 } attend_resolved;
 
-/** Whether anything is to be done to scores beyond masking by range. */
+/** Whether anything is to be done to scores beyond masking by range. A scale of 0 is no unit that a softmax can take.
+ */
 static inline bool attend_scores_need_work(const attend_problem *p) {
-  return p->softcap > 0.0f || p->bias_dtype != ATTEND_DTYPE_DEFAULT || p->alibi || p->mask;
+  return p->softcap > 0.0f || p->bias_dtype != ATTEND_DTYPE_DEFAULT || p->alibi || p->mask || p->scale == 0.0f;
 }
 
 /** How a plan cuts a problem up for a kernel. Rows are counted in query rows of one key/value head. */
@@ -66,23 +68,65 @@ typedef struct attend_tiling {
   int64_t split_keys; /**< keys per slice, a multiple of the kernel's k_block; >= kv_len: not split */
 } attend_tiling;
 
-/** One run: the problem and the addresses. */
-typedef struct attend_call {
-  const attend_resolved *problem;
-  const attend_tensors *tensors;
-  attend_tiling tiling;
-} attend_call;
+/** The keys, or the values, of one head of one sequence: rows that lie together, or page by page. */
+typedef struct attend_rows {
+  const char *at; /**< row 0; of pages, row 0 of page 0 */
+  int64_t stride; /**< bytes from row to row */
+  attend_dtype dtype;
+  int32_t page_rows;    /**< rows of a page; 0: all rows lie together */
+  int64_t page_stride;  /**< bytes from page to page */
+  const int32_t *pages; /**< row r is row r % page_rows of page pages[r / page_rows] */
+} attend_rows;
+
+/** The address of a row. */
+static inline const char *attend_row(const attend_rows *rows, int64_t row) {
+  if (!rows->page_rows) return rows->at + row * rows->stride;
+  const uint32_t page = (uint32_t)row / (uint32_t)rows->page_rows; /* rows are below 2^31 */
+  return rows->at + rows->pages[page] * rows->page_stride + (row - page * (int64_t)rows->page_rows) * rows->stride;
+}
+
+/** How many rows from a row on lie `stride` bytes apart. */
+static inline int64_t attend_rows_together(const attend_rows *rows, int64_t row) {
+  return rows->page_rows ? rows->page_rows - (int64_t)((uint32_t)row % (uint32_t)rows->page_rows) : INT64_MAX;
+}
+
+/**
+ * One key/value head of one sequence, with the group of query heads that read it. Addresses are those of the group's
+ * first head and the sequence's first query; what the problem does not have is NULL.
+ */
+typedef struct attend_view {
+  const attend_problem *p; /**< what holds for all sequences: dims, types, scale, which masks there are */
+  int64_t group, queries;
+  key_limits keys; /**< which keys a query attends, as far as ranges say; how many there are */
+
+  const char *q;
+  char *out;
+  int64_t q_head, q_row, out_head, out_row; /**< bytes from head to head, and from query to query */
+  attend_rows k, v;
+
+  const uint8_t *mask;
+  int64_t mask_head, mask_query; /**< bytes; from key to key it is p->mask_strides.key */
+  const char *bias;
+  int64_t bias_head, bias_query;                       /**< elements */
+  const float *bias_head_scale, *alibi_slopes, *sinks; /**< a number a head */
+  const float *score_weights;                          /**< D numbers a head */
+  float *lse, *weights, *scores;                       /**< rows of weights and scores have kv_len numbers */
+  int64_t result_head;                                 /**< queries from head to head in these three */
+
+  uint64_t dropout_seed;
+  uint32_t dropout_offset, dropout_head; /**< the number of the first head among all heads of the batch */
+} attend_view;
 
 /**
  * The part of a run that one kernel call computes.
  *
- * Row r of a key/value head is query r / group of query head kv_head * group + r % group: the heads of a group lie side
- * by side, so that neighbouring rows attend nearly the same keys.
+ * Row r of a view is query r / group of its head r % group: the heads of a group lie side by side, so that neighbouring
+ * rows attend nearly the same keys.
  */
 typedef struct attend_slice {
-  int64_t batch, kv_head;
+  const attend_view *view;
   int64_t row_begin, row_end;
-  int64_t key_begin, key_end; /**< key_begin is a multiple of the kernel's k_block; key_end too, or kv_len */
+  int64_t key_begin, key_end; /**< key_begin is a multiple of the kernel's k_block; key_end too, or view->keys.count */
 
   /**
    * NULL: write the final output. Otherwise keys are split: write a partial result per row of the slice, to be merged
@@ -104,7 +148,8 @@ enum {
   ATTEND_CAN_WEIGHTS = 1 << 0,  /**< writes attention weights */
   ATTEND_CAN_SPLIT = 1 << 1,    /**< writes partial results */
   ATTEND_CAN_ADDITIVE = 1 << 2, /**< computes additive scores, beside dot products */
-  ATTEND_CAN_DROPOUT = 1 << 3   /**< drops weights */
+  ATTEND_CAN_DROPOUT = 1 << 3,  /**< drops weights */
+  ATTEND_CAN_SCORES = 1 << 4    /**< writes scores */
 };
 
 #define ATTEND_DTYPE_BIT(dtype) (1u << (dtype))
@@ -123,15 +168,15 @@ typedef struct attend_kernel {
   uint64_t cpu;         /**< features it needs, ATTEND_CPU_BIT(...) */
   unsigned can;         /**< ATTEND_CAN_... */
   attend_dtype compute; /**< type of the products' operands */
-  unsigned dtypes;      /**< ATTEND_DTYPE_BIT set of element types it takes, for q and k/v each; it writes any */
+  unsigned dtypes;      /**< ATTEND_DTYPE_BIT set of element types it takes, for q, k and v each; it writes any */
   int q_rows;           /**< query rows of a register tile */
   int k_block;          /**< keys of a block */
 
   /** Bytes of scratch one slice needs; SIZE_MAX if that overflows. */
-  size_t (*scratch)(const attend_resolved *problem, const attend_tiling *tiling);
+  size_t (*scratch)(const attend_problem *problem, const attend_tiling *tiling);
 
-  /** Computes a slice. `scratch` is aligned to 64 bytes and not initialised. */
-  void (*run)(const attend_call *call, const attend_slice *slice, void *scratch);
+  /** Computes a slice of a run with that tiling. `scratch` is aligned to 64 bytes and not initialised. */
+  void (*run)(const attend_slice *slice, const attend_tiling *tiling, void *scratch);
 
   /**
    * Per-thread state around a thread's slices (AMX tiles); both NULL when there is none. `before` is room for what the

@@ -50,31 +50,28 @@ static row_state *merge_row(float *partial, int64_t splits, int64_t split_stride
 }
 
 /* + 0 makes -0 a 0, as in the bodies: the sign of a 0 must not depend on how rows are cut into slices. */
-static void store_row(void *out, attend_dtype dtype, int64_t at, const float *values, float factor, int64_t count) {
+static void store_row(void *out, attend_dtype dtype, const float *values, float factor, int64_t count) {
   switch (dtype) {
   case ATTEND_F16:
-    for (int64_t d = 0; d < count; d++) ((uint16_t *)out)[at + d] = f32_to_f16(values[d] * factor + 0.0f);
+    for (int64_t d = 0; d < count; d++) ((uint16_t *)out)[d] = f32_to_f16(values[d] * factor + 0.0f);
     break;
   case ATTEND_BF16:
-    for (int64_t d = 0; d < count; d++) ((uint16_t *)out)[at + d] = f32_to_bf16(values[d] * factor + 0.0f);
+    for (int64_t d = 0; d < count; d++) ((uint16_t *)out)[d] = f32_to_bf16(values[d] * factor + 0.0f);
     break;
   default:
-    for (int64_t d = 0; d < count; d++) ((float *)out)[at + d] = values[d] * factor + 0.0f;
+    for (int64_t d = 0; d < count; d++) ((float *)out)[d] = values[d] * factor + 0.0f;
   }
 }
 
-void attend_merge(const attend_call *call, int64_t batch, int64_t kv_head, int64_t row_begin, int64_t row_end,
-                  float *partial, int64_t splits, int64_t split_stride) {
-  const attend_resolved *problem = call->problem;
-  const attend_problem *p = &problem->p;
-  const attend_tensors *t = call->tensors;
-  const int64_t row_stride = attend_partial_stride(p->v_head_dim);
+void attend_merge_splits(const attend_view *view, int64_t row_begin, int64_t row_end, float *partial, int64_t splits) {
+  const attend_problem *p = view->p;
+  const int64_t row_stride = attend_partial_stride(p->v_head_dim), split_stride = (row_end - row_begin) * row_stride;
   for (int64_t r = row_begin; r < row_end; r++) {
-    const int64_t query = r / problem->group, head = kv_head * problem->group + r % problem->group;
+    const int64_t query = r / view->group, head = r % view->group;
     row_state *row = merge_row(partial, splits, split_stride, r - row_begin, row_stride, p->v_head_dim);
-    float *lse = p->lse ? t->lse + (batch * p->q_heads + head) * p->q_len + query : NULL;
-    float factor = row_finish(row->max, row->sum, p->sinks, p->sinks ? t->sinks[head] : 0, lse);
-    int64_t at = batch * p->out_strides.batch + head * p->out_strides.head + query * p->out_strides.row;
-    store_row(t->out, p->out_dtype, at, row->values, factor, p->v_head_dim);
+    float *lse = view->lse ? view->lse + head * view->result_head + query : NULL;
+    const float factor = row_finish(row->max, row->sum, view->sinks, view->sinks ? view->sinks[head] : 0, lse);
+    store_row(view->out + head * view->out_head + query * view->out_row, p->out_dtype, row->values, factor,
+              p->v_head_dim);
   }
 }

@@ -6,11 +6,9 @@
 #include "kernels/kernel.h"
 
 /**
- * Writes the final output (and LSE) of the rows row_begin to row_end of a key/value head from `splits` partial results,
- * always in the order of the splits. Partial result s begins `s * split_stride` floats behind `partial`, and its rows
- * lie attend_partial_stride(Dv) floats apart. The first partial result is overwritten.
+ * Writes the final output (and LSE) of the rows row_begin to row_end of a view from `splits` partial results, always in
+ * the order of the splits. They lie one after the other, each as attend_slice describes it. The first is overwritten.
  */
-void attend_merge(const attend_call *call, int64_t batch, int64_t kv_head, int64_t row_begin, int64_t row_end,
-                  float *partial, int64_t splits, int64_t split_stride);
+void attend_merge_splits(const attend_view *view, int64_t row_begin, int64_t row_end, float *partial, int64_t splits);
 
 #endif

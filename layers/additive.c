@@ -7,8 +7,8 @@
 #include "layers/linear.h"
 
 /* Fields that the first release has. */
-#define PROBLEM_FIRST_SIZE (offsetof(attend_additive_problem, reserved) + sizeof(int))
-#define TENSORS_FIRST_SIZE (offsetof(attend_additive_tensors, reserved) + sizeof(uint32_t))
+#define PROBLEM_FIRST_SIZE (offsetof(attend_additive_problem, dropout) + sizeof(float))
+#define TENSORS_FIRST_SIZE (offsetof(attend_additive_tensors, dropout_offset) + sizeof(uint64_t))
 
 struct attend_additive_plan {
   attend_additive_problem p; /**< no field at its default value any more */
@@ -25,11 +25,10 @@ struct attend_additive_plan {
 static attend_status check_ranges(const attend_additive_problem *p) {
   const int64_t most = ATTEND_MAX_EXTENT;
   const attend_range ranges[] = {
-      {"batch", p->batch, 0, most},    {"q_len", p->q_len, 0, most},
-      {"kv_len", p->kv_len, 0, most},  {"q_dim", p->q_dim, 1, most},
-      {"k_dim", p->k_dim, 1, most},    {"v_dim", p->v_dim, 1, most},
-      {"hidden", p->hidden, 1, most},  {"weight_layout", p->weight_layout, ATTEND_WEIGHT_OUT_IN, ATTEND_WEIGHT_IN_OUT},
-      {"reserved", p->reserved, 0, 0},
+      {"batch", p->batch, 0, most},   {"q_len", p->q_len, 0, most},
+      {"kv_len", p->kv_len, 0, most}, {"q_dim", p->q_dim, 1, most},
+      {"k_dim", p->k_dim, 1, most},   {"v_dim", p->v_dim, 1, most},
+      {"hidden", p->hidden, 1, most}, {"weight_layout", p->weight_layout, ATTEND_WEIGHT_OUT_IN, ATTEND_WEIGHT_IN_OUT},
   };
   return attend_check_ranges(ranges, sizeof ranges / sizeof *ranges);
 }
@@ -41,6 +40,7 @@ static attend_problem core_problem(const attend_additive_problem *p) {
   core.head_dim = p->hidden, core.v_head_dim = p->v_dim;
   core.score = ATTEND_SCORE_ADDITIVE;
   core.kv_lengths = p->kv_lengths, core.mask = p->mask, core.weights = p->weights, core.dropout = p->dropout;
+  core.batch_invariant = p->batch_invariant;
   core.mask_strides = (attend_strides4){p->q_len * p->kv_len, 0, p->kv_len, 1};
   return core;
 }
@@ -148,7 +148,6 @@ attend_status attend_additive_plan_run(const attend_additive_plan *plan, const a
     core.q = q, core.k = k, core.v = t.value, core.out = t.out, core.weights = t.weights;
     core.kv_lengths = t.kv_lengths, core.mask = t.mask, core.score_weights = t.score_weight;
     core.dropout_seed = t.dropout_seed, core.dropout_offset = t.dropout_offset;
-    core.reserved = t.reserved;
     const attend_linear_call calls[ATTEND_LINEAR_CALLS] = {{&plan->q, t.query, t.q_weight, t.q_bias, q},
                                                            {&plan->k, t.key, t.k_weight, NULL, k}};
     plan->run_linear(calls, 2, plan->threads);

@@ -8,6 +8,7 @@
 #include "layers/linear.h"
 
 #include "dispatch/dispatch.h"
+#include "kernels/integers.h"
 
 #ifdef ATTEND_HAS_BLAS
 
@@ -24,8 +25,6 @@ enum {
   /* OpenBLAS ends the process when too many threads call it at once; Debian's takes 128 at least. */
   MOST_THREADS = 64
 };
-
-static int64_t divide_up(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 static int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 

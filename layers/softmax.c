@@ -56,8 +56,8 @@ static attend_status resolve(const attend_softmax_problem *problem, attend_softm
   if (!p->mask) p->mask_strides = (attend_strides4){0};
   const int64_t extent[4] = {p->batch, p->heads, p->rows, p->columns};
   const size_t size = attend_dtype_size(p->dtype);
-  if ((s = attend_resolve_strides("x", extent, size, false, &p->x_strides)) != ATTEND_OK ||
-      (s = attend_resolve_strides("out", extent, size, true, &p->out_strides)) != ATTEND_OK ||
+  if ((s = attend_resolve_strides("x", extent, size, false, false, &p->x_strides)) != ATTEND_OK ||
+      (s = attend_resolve_strides("out", extent, size, false, true, &p->out_strides)) != ATTEND_OK ||
       (p->mask && (s = attend_resolve_strides4("mask", extent, 1, &p->mask_strides)) != ATTEND_OK))
     return s;
   if (p->lengths == ATTEND_LENGTHS_PER_QUERY &&

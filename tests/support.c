@@ -88,7 +88,7 @@ void attend_test_point(attend_tensors *tensors, attend_test_name name, void *add
 
 attend_test_tensors attend_test_tensors_create(const attend_problem *p) {
   attend_test_tensors tensors = {.t = ATTEND_TENSORS_INIT};
-  const attend_dtype q = p->q_dtype ? p->q_dtype : ATTEND_F32, kv = p->kv_dtype ? p->kv_dtype : q;
+  const attend_dtype q = p->q_dtype ? p->q_dtype : ATTEND_F32, kv = p->k_dtype ? p->k_dtype : q;
   const attend_dtype out = p->out_dtype ? p->out_dtype : q;
   const size_t batch = (size_t)p->batch, q_heads = (size_t)p->q_heads, q_len = (size_t)p->q_len;
   const size_t kv_heads = p->kv_heads ? (size_t)p->kv_heads : q_heads, kv_len = (size_t)p->kv_len;
@@ -186,7 +186,7 @@ bool attend_test_can(const attend_kernel *kernel, const attend_problem *problem)
 }
 
 attend_problem attend_test_typed_for(const attend_kernel *kernel, attend_problem problem) {
-  problem.q_dtype = problem.kv_dtype = problem.out_dtype = kernel->compute;
+  problem.q_dtype = problem.k_dtype = problem.out_dtype = kernel->compute;
   return problem;
 }
 

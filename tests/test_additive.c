@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "attend/layers.h"
-#include "verify/reference.h"
 #include "layers/linear.h"
 #include "tests/support.h"
+#include "verify/reference.h"
 
 enum { B = 2, LQ = 3, LK = 10, QD = 20, KD = 2, VD = 4, H = 8 };
 
@@ -205,8 +205,8 @@ Test(errors, tensors) {
   attend_additive_tensors t = full;
   t.kv_lengths = (const int32_t[]){2, 11};
   EXPECT_ERROR(attend_additive_plan_run(plan, &t, NULL, 0), ATTEND_ERROR_INVALID_ARGUMENT, "11", "length");
-  t = full, t.reserved = 1;
-  EXPECT_ERROR(attend_additive_plan_run(plan, &t, NULL, 0), ATTEND_ERROR_INVALID_ARGUMENT, "reserved", "reserved");
+  t = full, t.dropout_offset = UINT64_C(1) << 32;
+  EXPECT_ERROR(attend_additive_plan_run(plan, &t, NULL, 0), ATTEND_ERROR_INVALID_ARGUMENT, "dropout_offset", "offset");
   t = full, t.struct_size--;
   EXPECT_ERROR(attend_additive_plan_run(plan, &t, NULL, 0), ATTEND_ERROR_INVALID_ARGUMENT, "struct_size", "size");
   EXPECT_ERROR(attend_additive_plan_run(plan, NULL, NULL, 0), ATTEND_ERROR_INVALID_ARGUMENT, "attend_additive_tensors",

@@ -119,18 +119,18 @@ Test(problem, fields_out_of_bounds_are_refused) {
       FLAG(batch_invariant, 2),
       FLAG(batch_invariant, INT_MAX),
       FLAG(batch_invariant, INT_MIN),
-      FLAG(reserved, -1),
-      FLAG(reserved, 1),
-      FLAG(reserved, INT_MAX),
-      FLAG(reserved, INT_MIN),
       ENUM(q_dtype, -1),
       ENUM(q_dtype, 4),
       ENUM(q_dtype, 33),
       ENUM(q_dtype, INT_MIN),
-      ENUM(kv_dtype, -1),
-      ENUM(kv_dtype, 4),
-      ENUM(kv_dtype, 33),
-      ENUM(kv_dtype, INT_MIN),
+      ENUM(k_dtype, -1),
+      ENUM(v_dtype, -1),
+      ENUM(k_dtype, 4),
+      ENUM(v_dtype, 4),
+      ENUM(k_dtype, 33),
+      ENUM(v_dtype, 33),
+      ENUM(k_dtype, INT_MIN),
+      ENUM(v_dtype, INT_MIN),
       ENUM(out_dtype, -1),
       ENUM(out_dtype, 4),
       ENUM(out_dtype, 33),
@@ -279,7 +279,7 @@ Test(problem, every_combination_of_dtypes_is_accepted) {
     for (int kv = ATTEND_DTYPE_DEFAULT; kv <= ATTEND_BF16; kv++) {
       for (int out = ATTEND_DTYPE_DEFAULT; out <= ATTEND_BF16; out++) {
         attend_problem problem = attend_test_full_problem();
-        problem.q_dtype = (attend_dtype)q, problem.kv_dtype = (attend_dtype)kv, problem.out_dtype = (attend_dtype)out;
+        problem.q_dtype = (attend_dtype)q, problem.k_dtype = (attend_dtype)kv, problem.out_dtype = (attend_dtype)out;
         attend_plan *plan = attend_test_plan(&problem, NULL, 0);
         attend_test_tensors tensors = attend_test_run(plan, &problem);
         attend_test_tensors_destroy(&tensors);
@@ -492,7 +492,7 @@ Test(options, every_kernel_says_which_types_it_does_not_take) {
     for (int which = 0; which < 2; which++)
       for (attend_dtype dtype = ATTEND_F32; dtype <= ATTEND_BF16; dtype++) {
         attend_problem problem = attend_test_typed_for(kernel, attend_test_problem(1, 2, 1, 5, 7, 8));
-        *(which ? &problem.kv_dtype : &problem.q_dtype) = dtype;
+        *(which ? &problem.k_dtype : &problem.q_dtype) = dtype;
         if (kernel->dtypes & ATTEND_DTYPE_BIT(dtype))
           attend_test_accepts(&problem, &options, kernel->name);
         else

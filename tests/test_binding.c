@@ -18,8 +18,8 @@ static atomic_int on[2], elsewhere;
 
 /* Where a slice is computed: by a thread that may be on one of the two processors only, or by one that may be on both.
  */
-static void note_mask(const attend_call *call, const attend_slice *slice, void *scratch) {
-  (void)call, (void)slice, (void)scratch;
+static void note_mask(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {
+  (void)slice, (void)tiling, (void)scratch;
   cpu_set_t mask;
   if (sched_getaffinity(0, sizeof mask, &mask) != 0 || CPU_COUNT(&mask) != 1) {
     atomic_fetch_add(&elsewhere, 1);

@@ -258,7 +258,7 @@ static void expect_chosen(const char *vendor, uint32_t family, bool fast) {
   for (attend_dtype dtype = ATTEND_F32; dtype <= ATTEND_BF16; dtype++)
     for (int64_t queries = 1; queries <= 200; queries += 199) {
       attend_problem problem = attend_test_problem(1, 4, 4, queries, 300, 64);
-      problem.q_dtype = problem.kv_dtype = dtype;
+      problem.q_dtype = problem.k_dtype = dtype;
       attend_plan *plan = attend_test_plan(&problem, NULL, 1);
       const attend_kernel *kernel = attend_kernel_find(attend_plan_kernel(plan));
       const bool expected = fast && dtype == ATTEND_BF16;
@@ -387,11 +387,11 @@ Test(selection, splits_no_keys_under_a_narrow_window) {
 Test(selection, wakes_threads_for_rows_too) {
   attend_problem problem = attend_test_problem(4, 16, 16, 1000, 1, 64);
   attend_plan *plan = attend_test_plan(&problem, NULL, 2);
-  cr_expect_eq(plan->worthwhile, 2);
+  cr_expect_eq(plan->cut.useful, 2);
   attend_plan_destroy(plan);
   problem = attend_test_problem(1, 2, 2, 1, 4, 64);
   plan = attend_test_plan(&problem, NULL, 2);
-  cr_expect_eq(plan->worthwhile, 1);
+  cr_expect_eq(plan->cut.useful, 1);
   attend_plan_destroy(plan);
 }
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "verify/reference.h"
 #include "tests/support.h"
+#include "verify/reference.h"
 
 /* With queries of zeros every weight is 1 / LK, and with values of one each, in a dimension of its own, out is weights.
  */
@@ -172,6 +172,6 @@ Test(dropout, bad_input) {
 
   const attend_problem p = problem_of(0.5f);
   attend_tensors t = tensors_of(1, 1);
-  t.reserved = 1;
-  EXPECT_ERROR(attend_forward(&p, &t), ATTEND_ERROR_INVALID_ARGUMENT, "reserved", "reserved");
+  t.dropout_offset = UINT64_C(1) << 32;
+  EXPECT_ERROR(attend_forward(&p, &t), ATTEND_ERROR_INVALID_ARGUMENT, "dropout_offset", "dropout_offset");
 }

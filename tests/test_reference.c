@@ -4,8 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "verify/reference.h"
 #include "tests/support.h"
+#include "verify/reference.h"
 
 static attend_strides contiguous(int64_t heads, int64_t rows, int64_t dim) {
   return (attend_strides){heads * rows * dim, rows * dim, dim};
@@ -16,7 +16,7 @@ static attend_problem filled(int64_t batch, int64_t q_heads, int64_t kv_heads, i
                              int64_t dim, int64_t v_dim, float scale) {
   attend_problem p = attend_test_problem(batch, q_heads, kv_heads, q_len, kv_len, dim);
   p.v_head_dim = v_dim, p.scale = scale;
-  p.q_dtype = p.kv_dtype = p.out_dtype = ATTEND_F32;
+  p.q_dtype = p.k_dtype = p.out_dtype = ATTEND_F32;
   p.q_strides = contiguous(q_heads, q_len, dim), p.k_strides = contiguous(kv_heads, kv_len, dim);
   p.v_strides = contiguous(kv_heads, kv_len, v_dim), p.out_strides = contiguous(q_heads, q_len, v_dim);
   return p;
@@ -42,8 +42,8 @@ Test(reference, three_tokens) {
   const attend_tensors t = tensors_of(q, k, v);
   double out[9], lse[3], w[9];
   float plain_out[9], plain_lse[3], plain_w[9];
-  cr_assert(attend_reference(&p, &t, out, lse, w));
-  cr_assert(attend_reference_f32(&p, &t, plain_out, plain_lse, plain_w));
+  cr_assert(attend_reference(&p, &t, out, lse, w, NULL));
+  cr_assert(attend_reference_f32(&p, &t, plain_out, plain_lse, plain_w, NULL));
   expect_near(w, weights, 9, 5e-6, "weights");
   for (int i = 0; i < 3; i++) {
     for (int d = 0; d < 3; d++) {
@@ -67,8 +67,8 @@ Test(reference, additive_scores) {
   const double sum = exp(s[0]) + exp(s[1]) + exp(s[2]);
   double out, lse, weights[3];
   float plain_out, plain_lse, plain_weights[3];
-  cr_assert(attend_reference(&p, &t, &out, &lse, weights));
-  cr_assert(attend_reference_f32(&p, &t, &plain_out, &plain_lse, plain_weights));
+  cr_assert(attend_reference(&p, &t, &out, &lse, weights, NULL));
+  cr_assert(attend_reference_f32(&p, &t, &plain_out, &plain_lse, plain_weights, NULL));
   expect_near(weights, (double[]){exp(s[0]) / sum, exp(s[1]) / sum, exp(s[2]) / sum}, 3, 1e-14, "weights");
   cr_expect_float_eq(out, (exp(s[0]) + 10 * exp(s[1]) + 100 * exp(s[2])) / sum, 1e-12);
   cr_expect_float_eq(lse, log(sum), 1e-14);
@@ -86,7 +86,7 @@ Test(reference, lengths) {
   const int32_t lengths[] = {2, 6};
   p.kv_lengths = ATTEND_LENGTHS_PER_BATCH, t.kv_lengths = lengths;
   double out[8];
-  cr_assert(attend_reference(&p, &t, out, NULL, NULL));
+  cr_assert(attend_reference(&p, &t, out, NULL, NULL, NULL));
   expect_near(out, (double[]){2, 3, 4, 5, 10, 11, 12, 13}, 8, 1e-13, "out");
 }
 
@@ -98,7 +98,7 @@ static void expect_attended(const attend_problem *p, attend_tensors *t, const in
   static const float zeros[64];
   double out[64], lse[64], weights[256];
   t->q = t->k = t->v = zeros;
-  cr_assert(attend_reference(p, t, out, lse, weights));
+  cr_assert(attend_reference(p, t, out, lse, weights, NULL));
   for (int64_t i = 0; i < p->q_len; i++) {
     int count = 0;
     for (int64_t j = 0; j < p->kv_len; j++) count += expected[i * p->kv_len + j];
@@ -148,7 +148,7 @@ Test(reference, scores) {
   const double first = 4 * tanh(6 / 4.0) + (double)0.1f - 0.75, second = 4 * tanh(-2 / 4.0) + (double)0.2f - 0.5;
   const double sum = exp(first) + exp(second) + exp(0.5);
   double out, lse, weights[2];
-  cr_assert(attend_reference(&p, &t, &out, &lse, weights));
+  cr_assert(attend_reference(&p, &t, &out, &lse, weights, NULL));
   cr_expect_float_eq(lse, log(sum), 1e-14);
   cr_expect_float_eq(weights[0], exp(first) / sum, 1e-15);
   cr_expect_float_eq(weights[1], exp(second) / sum, 1e-15);
@@ -161,7 +161,7 @@ Test(reference, head_groups) {
   const attend_problem p = filled(1, 4, 2, 1, 1, 1, 1, 1);
   const attend_tensors t = tensors_of(q, k, v);
   double out[4];
-  cr_assert(attend_reference(&p, &t, out, NULL, NULL));
+  cr_assert(attend_reference(&p, &t, out, NULL, NULL, NULL));
   expect_near(out, (double[]){5, 5, 7, 7}, 4, 0, "out");
 }
 
@@ -172,12 +172,12 @@ Test(reference, rows_that_attend_nothing) {
   const int32_t lengths[] = {0};
   p.kv_lengths = ATTEND_LENGTHS_PER_BATCH, t.kv_lengths = lengths;
   double out = 1, lse = 1, weights[3] = {1, 1, 1};
-  cr_assert(attend_reference(&p, &t, &out, &lse, weights));
+  cr_assert(attend_reference(&p, &t, &out, &lse, weights, NULL));
   cr_expect_eq(out, 0);
   cr_expect_eq(lse, -INFINITY);
   expect_near(weights, (double[]){0, 0, 0}, 3, 0, "weights");
   p.sinks = 1, t.sinks = sinks;
-  cr_assert(attend_reference(&p, &t, &out, &lse, NULL));
+  cr_assert(attend_reference(&p, &t, &out, &lse, NULL, NULL));
   cr_expect_eq(out, 0);
   cr_expect_eq(lse, 1.5);
 }
@@ -190,13 +190,13 @@ Test(reference, what_is_not_finite) {
   const uint8_t mask[] = {1, 0, 1, 1, 1, 1};
   p.mask = 1, p.mask_strides = (attend_strides4){0, 0, 3, 1}, t.mask = mask;
   double out[2], lse[2], weights[6];
-  cr_assert(attend_reference(&p, &t, out, lse, weights));
+  cr_assert(attend_reference(&p, &t, out, lse, weights, NULL));
   cr_expect_eq(out[0], 2);
   cr_expect_eq(lse[0], log(2));
   cr_expect_eq(weights[1], 0);
   cr_expect(isnan(out[1]) && isnan(lse[1]) && isnan(weights[3]));
   k[1] = -INFINITY; /* excludes the key, and with it the NaN in v */
-  cr_assert(attend_reference(&p, &t, out, lse, weights));
+  cr_assert(attend_reference(&p, &t, out, lse, weights, NULL));
   cr_expect_eq(out[1], 2);
   cr_expect_eq(weights[4], 0);
 }

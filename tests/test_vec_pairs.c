@@ -196,6 +196,14 @@ static uint16_t element_at(const struct shape *s, int64_t row, int64_t at) {
   return row < s->count && at < s->dim ? element_of(row * (s->dim + 3) + at) : 0;
 }
 
+/* Where the rows of a tensor lie. */
+static const void *const *rows_at(const void *first, int64_t stride, int64_t count) {
+  static const void *rows[1024];
+  cr_assert_leq((size_t)count, COUNT(rows));
+  for (int64_t i = 0; i < count; i++) rows[i] = (const uint16_t *)first + i * stride;
+  return rows;
+}
+
 /* What is in the place of a pair that is not packed. */
 static const uint32_t untouched = FILL * 0x01010101u;
 
@@ -208,7 +216,7 @@ EACH_ISA_WITH_PAIRS(packs_keys) {
     const int64_t depth = (s->dim + 1) / 2 + s->deeper, keys = (s->count + panel - 1) / panel * panel;
     attend_guarded in = elements((size_t)((s->count - 1) * (s->dim + 3) + s->dim)), out = {0};
     cr_assert(attend_guarded_place(&out, (size_t)(keys * depth) * 4, 0, false, FILL));
-    p->pack_keys((const uint16_t *)in.data, s->dim + 3, begin, s->count, s->dim, depth, panel, (uint32_t *)out.data);
+    p->pack_keys(rows_at(in.data, s->dim + 3, s->count), begin, s->count, s->dim, depth, panel, (uint32_t *)out.data);
     for (int64_t key = 0; key < keys; key++)
       for (int64_t d = 0; d < depth; d++) {
         const uint32_t got = ((uint32_t *)out.data)[key / panel * panel * depth + d * panel + key % panel];
@@ -233,7 +241,7 @@ EACH_ISA_WITH_PAIRS(packs_values) {
     attend_guarded in = elements((size_t)((s->count - 1) * (s->dim + 3) + s->dim)), out = {0};
     const int64_t last = width - (s->dim - 1) / panel * panel;
     cr_assert(attend_guarded_place(&out, (size_t)(size + last * depth) * 4, 0, false, FILL));
-    p->pack_values((const uint16_t *)in.data, s->dim + 3, begin, s->count, s->dim, depth, panel, block,
+    p->pack_values(rows_at(in.data, s->dim + 3, s->count), begin, s->count, s->dim, depth, panel, block,
                    (uint32_t *)out.data);
     for (int64_t c = 0; c < width; c++)
       for (int64_t j = 0; j < depth; j++) {
@@ -256,11 +264,11 @@ EACH_ISA_WITH_PAIRS(packing_finds_what_is_not_finite) {
   uint16_t in[COUNT_ * DIM];
   uint32_t out[(COUNT_ + 1) / 2 * (DIM + 3 * MOST)];
   for (int i = 0; i < COUNT_ * DIM; i++) in[i] = 0x7f7f; /* the greatest number there is */
-  MUST(p->pack_values(in, DIM, 0, COUNT_, DIM, 3, 2 * v->lanes, 3, out), v, "finite values are not");
+  MUST(p->pack_values(rows_at(in, DIM, COUNT_), 0, COUNT_, DIM, 3, 2 * v->lanes, 3, out), v, "finite values are not");
   for (int i = 0; i < COUNT_ * DIM; i++) {
     in[i] = bad[i % (int)COUNT(bad)];
-    MUST(!p->pack_values(in, DIM, 0, COUNT_, DIM, 3, 2 * v->lanes, 3, out), v, "%04x in place %d is not found", in[i],
-         i);
+    MUST(!p->pack_values(rows_at(in, DIM, COUNT_), 0, COUNT_, DIM, 3, 2 * v->lanes, 3, out), v,
+         "%04x in place %d is not found", in[i], i);
     in[i] = 0x7f7f;
   }
 }

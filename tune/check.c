@@ -13,16 +13,16 @@ enum { BEST, CHOSEN, RULES, PLANS, LEAST_ROUNDS = 9 };
 #define SAMPLE_SECONDS 1e-3
 
 static void name_plan(const attend_plan *plan, char *text, size_t size) {
-  snprintf(text, size, "%s, %d thread%s, %lld rows%s", plan->choice.kernel->name, plan->worthwhile,
-           plan->worthwhile == 1 ? "" : "s", (long long)plan->choice.tiling.slice_rows,
-           plan->splits > 1 ? ", keys split" : "");
+  snprintf(text, size, "%s, %d thread%s, %lld rows%s", plan->choice.kernel->name, plan->cut.useful,
+           plan->cut.useful == 1 ? "" : "s", (long long)plan->choice.tiling.slice_rows,
+           plan->share.splits > 1 ? ", keys split" : "");
 }
 
 static bool same_plan(const attend_plan *a, const attend_plan *b) {
-  return a->choice.kernel == b->choice.kernel && a->worthwhile == b->worthwhile && a->splits == b->splits &&
+  return a->choice.kernel == b->choice.kernel && a->cut.useful == b->cut.useful && a->share.splits == b->share.splits &&
          a->choice.tiling.slice_rows == b->choice.tiling.slice_rows &&
          a->choice.tiling.strip_rows == b->choice.tiling.strip_rows &&
-         (a->splits == 1 || a->choice.tiling.split_keys == b->choice.tiling.split_keys);
+         (a->share.splits == 1 || a->choice.tiling.split_keys == b->choice.tiling.split_keys);
 }
 
 /** The plan of the best candidate, with the best number of threads. */

@@ -59,8 +59,8 @@ bool attend_tune_subject_open(attend_tune_subject *subject, const attend_problem
   const size_t bias_count = p->bias_dtype ? reach(p, &p->bias_strides) : 0;
   size_t total = 0;
   const size_t q = size_take(&total, queries * (size_t)p->head_dim, attend_dtype_size(p->q_dtype));
-  const size_t k = size_take(&total, keys * (size_t)p->head_dim, attend_dtype_size(p->kv_dtype));
-  const size_t v = size_take(&total, keys * (size_t)p->v_head_dim, attend_dtype_size(p->kv_dtype));
+  const size_t k = size_take(&total, keys * (size_t)p->head_dim, attend_dtype_size(p->k_dtype));
+  const size_t v = size_take(&total, keys * (size_t)p->v_head_dim, attend_dtype_size(p->k_dtype));
   const size_t out = size_take(&total, queries * (size_t)p->v_head_dim, attend_dtype_size(p->out_dtype));
   const size_t lengths = size_take(&total, lengths_count, sizeof(int32_t));
   const size_t mask = size_take(&total, mask_count, 1);
@@ -74,8 +74,8 @@ bool attend_tune_subject_open(attend_tune_subject *subject, const attend_problem
   }
   subject->memory = memory;
   fill(memory + q, p->q_dtype, queries * (size_t)p->head_dim, 1);
-  fill(memory + k, p->kv_dtype, keys * (size_t)p->head_dim, 2);
-  fill(memory + v, p->kv_dtype, keys * (size_t)p->v_head_dim, 3);
+  fill(memory + k, p->k_dtype, keys * (size_t)p->head_dim, 2);
+  fill(memory + v, p->k_dtype, keys * (size_t)p->v_head_dim, 3);
   fill(memory + bias, p->bias_dtype, bias_count, 4);
   for (size_t i = 0; i < lengths_count; i++) ((int32_t *)(void *)(memory + lengths))[i] = (int32_t)p->kv_len;
   for (size_t i = 0; i < mask_count; i++) memory[mask + i] = i % 3 != 0;

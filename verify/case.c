@@ -107,7 +107,7 @@ size_t attend_verify_describe(const attend_verify_case *c, char *buffer, size_t 
   add(&t, "%s, seed %" PRIu64 ":", c->name, c->seed);
   add(&t, " B=%" PRId64 " Hq=%" PRId64 " Hkv=%" PRId64 " Lq=%" PRId64 " Lk=%" PRId64 " D=%" PRId64 " Dv=%" PRId64,
       p->batch, p->q_heads, p->kv_heads, p->q_len, p->kv_len, p->head_dim, p->v_head_dim);
-  add(&t, " types=%s/%s/%s", attend_dtype_name(p->q_dtype), attend_dtype_name(p->kv_dtype ? p->kv_dtype : p->q_dtype),
+  add(&t, " types=%s/%s/%s", attend_dtype_name(p->q_dtype), attend_dtype_name(p->k_dtype ? p->k_dtype : p->q_dtype),
       attend_dtype_name(p->out_dtype ? p->out_dtype : p->q_dtype));
   if (p->score == ATTEND_SCORE_ADDITIVE) add(&t, " additive");
   add(&t, " scale=%.9g softcap=%.9g causal=%s", (double)p->scale, (double)p->softcap, causal[p->causal]);

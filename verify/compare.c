@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "verify/reference.h"
 #include "verify/internal.h"
+#include "verify/reference.h"
 
 /* ------------------------------------------------------------------------------------------------- what is allowed */
 
@@ -101,8 +101,8 @@ bool attend_verify_expect(attend_verify_expected *e, const attend_verify_data *d
   e->weights = calloc(pairs + 1, sizeof(double));
   float *plain = malloc((outs + rows + pairs + 1) * sizeof(float));
   bool ok = e->out && e->lse && e->weights && plain;
-  ok = ok && attend_reference(p, &data->tensors, e->out, e->lse, e->weights);
-  ok = ok && attend_reference_f32(p, &data->tensors, plain, plain + outs, plain + outs + rows);
+  ok = ok && attend_reference(p, &data->tensors, e->out, e->lse, e->weights, NULL);
+  ok = ok && attend_reference_f32(p, &data->tensors, plain, plain + outs, plain + outs + rows, NULL);
   if (ok) {
     e->plain_out = worst_error(plain, e->out, outs) / out_unit(data);
     e->plain_lse = worst_lse_error(data, plain + outs, e->lse, rows);

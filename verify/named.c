@@ -24,7 +24,7 @@
 #define WEIGHTS .problem.weights = 1
 #define INVARIANT .problem.batch_invariant = 1
 #define TYPES(Q, KV, OUT)                                                                                              \
-  .problem.q_dtype = ATTEND_##Q, .problem.kv_dtype = ATTEND_##KV, .problem.out_dtype = ATTEND_##OUT
+  .problem.q_dtype = ATTEND_##Q, .problem.k_dtype = ATTEND_##KV, .problem.out_dtype = ATTEND_##OUT
 #define VALUES(V) .values = ATTEND_VERIFY_##V
 #define NONFINITE(N) .nonfinite = ATTEND_VERIFY_##N
 #define LAYOUTS(Q, K, V, OUT)                                                                                          \

@@ -51,11 +51,11 @@ static attend_dtype choose_dtype(stream *s) { return (attend_dtype)(ATTEND_F32 +
 
 static void choose_dtypes(stream *s, attend_dtype dtype, attend_problem *p) {
   if (dtype == ATTEND_DTYPE_DEFAULT && chance(s, 25)) {
-    p->q_dtype = choose_dtype(s), p->kv_dtype = choose_dtype(s), p->out_dtype = choose_dtype(s);
+    p->q_dtype = choose_dtype(s), p->k_dtype = choose_dtype(s), p->out_dtype = choose_dtype(s);
     return;
   }
   if (dtype == ATTEND_DTYPE_DEFAULT) dtype = chance(s, 50) ? ATTEND_F32 : choose_dtype(s);
-  p->q_dtype = p->kv_dtype = p->out_dtype = dtype;
+  p->q_dtype = p->k_dtype = p->out_dtype = dtype;
 }
 
 static void choose_masks(stream *s, attend_verify_case *c) {
@@ -103,7 +103,7 @@ static void choose_scores(stream *s, attend_verify_case *c) {
 
 static void choose_layouts(stream *s, attend_verify_case *c) {
   attend_problem *p = &c->problem;
-  if (chance(s, 10) && p->q_len == p->kv_len && p->q_dtype == p->kv_dtype && p->head_dim == p->v_head_dim) {
+  if (chance(s, 10) && p->q_len == p->kv_len && p->q_dtype == p->k_dtype && p->head_dim == p->v_head_dim) {
     c->packed = true;
   } else if (chance(s, 50)) {
     c->q = (attend_verify_layout)below(s, ATTEND_VERIFY_LAYOUT_COUNT);

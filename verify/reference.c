@@ -29,35 +29,71 @@ float attend_reference_element(const void *tensor, attend_dtype dtype, int64_t i
   }
 }
 
-static int64_t index4(const attend_strides4 *s, int64_t b, int64_t h, int64_t i, int64_t j) {
-  return b * s->batch + h * s->head + i * s->query + j * s->key;
+/* ------------------------------------------------------------------------------------------------------- sequences */
+
+int64_t attend_reference_queries(const attend_problem *p, const attend_tensors *t, int64_t b) {
+  return p->q_starts ? t->q_starts[b + 1] - t->q_starts[b] : p->q_len;
 }
 
-/* What is added to the number of a query to get its position among the keys. */
-static int64_t offset(const attend_problem *p) {
-  switch (p->causal) {
-  case ATTEND_CAUSAL_TOP_LEFT: return 0;
-  case ATTEND_CAUSAL_OFFSET: return p->causal_offset;
-  default: return p->kv_len - p->q_len;
+int64_t attend_reference_keys(const attend_problem *p, const attend_tensors *t, int64_t b) {
+  if (p->kv_lengths == ATTEND_LENGTHS_PER_BATCH) return t->kv_lengths[b];
+  return p->kv_starts ? t->kv_starts[b + 1] - t->kv_starts[b] : p->kv_len;
+}
+
+/* The place of a query among the queries of all sequences. */
+static int64_t query_number(const attend_problem *p, const attend_tensors *t, int64_t b, int64_t i) {
+  return p->q_starts ? t->q_starts[b] + i : b * p->q_len + i;
+}
+
+int64_t attend_reference_row(const attend_problem *p, const attend_tensors *t, int64_t b, int64_t h, int64_t i) {
+  return p->q_starts ? h * p->q_total + t->q_starts[b] + i : (b * p->q_heads + h) * p->q_len + i;
+}
+
+int64_t attend_reference_query_at(const attend_problem *p, const attend_tensors *t, const attend_strides *s, int64_t b,
+                                  int64_t h, int64_t i) {
+  return p->q_starts ? h * s->head + (t->q_starts[b] + i) * s->row : b * s->batch + h * s->head + i * s->row;
+}
+
+int64_t attend_reference_key_at(const attend_problem *p, const attend_tensors *t, const attend_strides *s, int64_t b,
+                                int64_t h, int64_t j) {
+  if (p->page_rows) {
+    const int64_t page = t->block_table[b * p->block_table_stride + j / p->page_rows];
+    return page * s->batch + h * s->head + j % p->page_rows * s->row;
   }
+  return p->kv_starts ? h * s->head + (t->kv_starts[b] + j) * s->row : b * s->batch + h * s->head + j * s->row;
 }
 
-static int64_t distance(const attend_problem *p, int64_t i, int64_t j) {
-  const int64_t d = i + offset(p) - j;
+static int64_t index4(const attend_problem *p, const attend_tensors *t, const attend_strides4 *s, int64_t b, int64_t h,
+                      int64_t i, int64_t j) {
+  return b * s->batch + h * s->head + (p->q_starts ? t->q_starts[b] + i : i) * s->query + j * s->key;
+}
+
+/* Where a query stands among the keys. */
+static int64_t position(const attend_problem *p, const attend_tensors *t, int64_t b, int64_t i) {
+  if (p->positions) return i + t->positions[b];
+  if (p->causal == ATTEND_CAUSAL_TOP_LEFT) return i;
+  if (p->causal == ATTEND_CAUSAL_OFFSET) return i + p->causal_offset;
+  return i + attend_reference_keys(p, t, b) - attend_reference_queries(p, t, b);
+}
+
+static int64_t distance(const attend_problem *p, const attend_tensors *t, int64_t b, int64_t i, int64_t j) {
+  const int64_t d = position(p, t, b, i) - j;
   return d < 0 ? -d : d;
 }
 
 bool attend_reference_attends(const attend_problem *p, const attend_tensors *t, int64_t b, int64_t h, int64_t i,
                               int64_t j) {
-  const int64_t position = i + offset(p);
-  if (p->causal != ATTEND_CAUSAL_NONE && j > position) return false;
-  if (p->window && p->window_left >= 0 && j < position - p->window_left) return false;
-  if (p->window && p->window_right >= 0 && j > position + p->window_right) return false;
-  if (p->kv_lengths == ATTEND_LENGTHS_PER_BATCH && j >= t->kv_lengths[b]) return false;
-  if (p->kv_lengths == ATTEND_LENGTHS_PER_QUERY && j >= t->kv_lengths[b * p->q_len + i]) return false;
-  if (p->mask && !t->mask[index4(&p->mask_strides, b, h, i, j)]) return false;
+  const int64_t at = position(p, t, b, i), number = query_number(p, t, b, i);
+  if (i >= attend_reference_queries(p, t, b) || j >= attend_reference_keys(p, t, b)) return false;
+  if (p->causal != ATTEND_CAUSAL_NONE && j > at) return false;
+  if (p->window && p->window_left >= 0 && j < at - p->window_left) return false;
+  if (p->window && p->window_right >= 0 && j > at + p->window_right) return false;
+  if (p->kv_begins && j < t->kv_begins[b]) return false;
+  if (p->kv_lengths == ATTEND_LENGTHS_PER_QUERY && j >= t->kv_lengths[number]) return false;
+  if (p->key_ranges && (j < t->key_ranges[2 * number] || j >= t->key_ranges[2 * number + 1])) return false;
+  if (p->mask && !t->mask[index4(p, t, &p->mask_strides, b, h, i, j)]) return false;
   if (p->bias_dtype &&
-      attend_reference_element(t->bias, p->bias_dtype, index4(&p->bias_strides, b, h, i, j)) == -INFINITY)
+      attend_reference_element(t->bias, p->bias_dtype, index4(p, t, &p->bias_strides, b, h, i, j)) == -INFINITY)
     return false;
   return true;
 }
@@ -102,18 +138,20 @@ static void *allocate_scores(int64_t kv_len, size_t size) {
   return count > SIZE_MAX / size ? NULL : malloc((size_t)count * size);
 }
 
-bool attend_reference(const attend_problem *p, const attend_tensors *t, double *out, double *lse, double *weights) {
-  double *scores = allocate_scores(p->kv_len, sizeof *scores);
-  if (!scores) return false;
-  three_passes_f64(p, t, scores, out, lse, weights);
-  free(scores);
+bool attend_reference(const attend_problem *p, const attend_tensors *t, double *out, double *lse, double *weights,
+                      double *scores) {
+  double *s = allocate_scores(p->kv_len, sizeof *s);
+  if (!s) return false;
+  three_passes_f64(p, t, s, out, lse, weights, scores);
+  free(s);
   return true;
 }
 
-bool attend_reference_f32(const attend_problem *p, const attend_tensors *t, float *out, float *lse, float *weights) {
-  float *scores = allocate_scores(p->kv_len, sizeof *scores);
-  if (!scores) return false;
-  three_passes_f32(p, t, scores, out, lse, weights);
-  free(scores);
+bool attend_reference_f32(const attend_problem *p, const attend_tensors *t, float *out, float *lse, float *weights,
+                          float *scores) {
+  float *s = allocate_scores(p->kv_len, sizeof *s);
+  if (!s) return false;
+  three_passes_f32(p, t, s, out, lse, weights, scores);
+  free(s);
   return true;
 }

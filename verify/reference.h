@@ -7,23 +7,39 @@
  * v_head_dim (attend_resolved.p is one). Which tensors are read follows from the problem; the outputs of `tensors` are
  * not touched.
  */
-#ifndef ATTEND_KERNELS_SCALAR_REFERENCE_H
-#define ATTEND_KERNELS_SCALAR_REFERENCE_H
+#ifndef ATTEND_VERIFY_REFERENCE_H
+#define ATTEND_VERIFY_REFERENCE_H
 
 #include <stdbool.h>
 
 #include "attend/attend.h"
 
 /**
- * Computes in double: `out` (B, Hq, Lq, Dv), `lse` (B, Hq, Lq) and `weights` (B, Hq, Lq, Lk), all contiguous; `lse` and
- * `weights` may be NULL. Needs scratch of O(Lk), and returns false, with nothing written, if there is no memory for it.
+ * Computes in double: `out` (B, Hq, Lq, Dv), `lse` (B, Hq, Lq), `weights` and `scores` (B, Hq, Lq, Lk), all contiguous,
+ * or packed as queries are: row attend_reference_row() is that of a query. All but `out` may be NULL; scores are those
+ * that the problem asks for. Rows of no sequence are left alone. Needs scratch of O(Lk), and returns false, with
+ * nothing written, if there is no memory for it.
  */
 bool attend_reference(const attend_problem *problem, const attend_tensors *tensors, double *out, double *lse,
-                      double *weights);
+                      double *weights, double *scores);
 
 /** The same passes in plain float, sums taken one by one: the yardstick by which the error of a kernel is judged. */
 bool attend_reference_f32(const attend_problem *problem, const attend_tensors *tensors, float *out, float *lse,
-                          float *weights);
+                          float *weights, float *scores);
+
+/** Queries and keys of a sequence. */
+int64_t attend_reference_queries(const attend_problem *problem, const attend_tensors *tensors, int64_t b);
+int64_t attend_reference_keys(const attend_problem *problem, const attend_tensors *tensors, int64_t b);
+
+/** The row of a query of a head in results, (B, Hq, Lq) or (Hq, rows of all). */
+int64_t attend_reference_row(const attend_problem *problem, const attend_tensors *tensors, int64_t b, int64_t h,
+                             int64_t i);
+
+/** The first element of a row of q or out, and of k or v, by their strides. */
+int64_t attend_reference_query_at(const attend_problem *problem, const attend_tensors *tensors,
+                                  const attend_strides *strides, int64_t b, int64_t h, int64_t i);
+int64_t attend_reference_key_at(const attend_problem *problem, const attend_tensors *tensors,
+                                const attend_strides *strides, int64_t b, int64_t h, int64_t j);
 
 /** The index-th element of a tensor. */
 float attend_reference_element(const void *tensor, attend_dtype dtype, int64_t index);

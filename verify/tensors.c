@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "verify/reference.h"
 #include "verify/internal.h"
+#include "verify/reference.h"
 
 const char *const attend_verify_buffer_names[ATTEND_VERIFY_BUFFER_COUNT] = {
     "q",   "k",   "v",       "kv_lengths", "mask", "bias", "alibi_slopes", "sinks", "score_weights",
@@ -170,7 +170,7 @@ static bool fill_heads(attend_verify_data *data, const attend_verify_case *c, ui
 /* The number at dimension d of row `row` of q, k or v, which lies at `index`. */
 static float number(const attend_verify_case *c, const attend_problem *p, int which, uint64_t key, int64_t row,
                     int64_t d, int64_t index) {
-  const attend_dtype dtype = which == ATTEND_VERIFY_Q ? p->q_dtype : p->kv_dtype;
+  const attend_dtype dtype = which == ATTEND_VERIFY_Q ? p->q_dtype : which == ATTEND_VERIFY_K ? p->k_dtype : p->v_dtype;
   const float denormal = dtype == ATTEND_F16 ? 0x1p-18f : 0x1p-132f;
   const float x = normal(key + (uint64_t)which, index);
   const bool query = which == ATTEND_VERIFY_Q, score = which != ATTEND_VERIFY_V;
@@ -240,7 +240,8 @@ static void spoil(attend_verify_data *data, const attend_verify_case *c, void *k
   const attend_strides s = in_k ? p->k_strides : p->v_strides;
   const int64_t d = below(key, 4000, in_k ? p->head_dim : p->v_head_dim);
   /* A payload of all ones is the NaN that is the easiest to lose when it is rounded to bf16. */
-  attend_verify_store(in_k ? k : v, p->kv_dtype, chosen[0] * s.batch + chosen[1] * s.head + chosen[2] * s.row + d,
+  attend_verify_store(in_k ? k : v, in_k ? p->k_dtype : p->v_dtype,
+                      chosen[0] * s.batch + chosen[1] * s.head + chosen[2] * s.row + d,
                       nan                   ? nanf("0x3fffff")
                       : below(key, 4001, 2) ? INFINITY
                                             : -INFINITY);
@@ -271,7 +272,8 @@ static bool fill_qkv(attend_verify_data *data, const attend_verify_case *c, uint
   const view qv = view_of(p->batch, p->q_heads, p->q_len, p->head_dim, p->q_strides);
   const view kv = view_of(p->batch, p->kv_heads, p->kv_len, p->head_dim, p->k_strides);
   const view vv = view_of(p->batch, p->kv_heads, p->kv_len, p->v_head_dim, p->v_strides);
-  const size_t q_size = attend_verify_dtype_size(p->q_dtype), kv_size = attend_verify_dtype_size(p->kv_dtype);
+  const size_t q_size = attend_verify_dtype_size(p->q_dtype), k_size = attend_verify_dtype_size(p->k_dtype),
+               v_size = attend_verify_dtype_size(p->v_dtype);
   void *q, *k, *v;
   if (c->packed) {
     const int64_t heads = p->q_heads + 2 * p->kv_heads;
@@ -280,8 +282,8 @@ static bool fill_qkv(attend_verify_data *data, const attend_verify_case *c, uint
     k = q ? (unsigned char *)q + (size_t)(p->q_heads * p->head_dim) * q_size : NULL;
     v = k ? (unsigned char *)k + (size_t)(p->kv_heads * p->head_dim) * q_size : NULL;
   } else if (!place_view(data, ATTEND_VERIFY_Q, qv, q_size, key, &q) ||
-             !place_view(data, ATTEND_VERIFY_K, kv, kv_size, key, &k) ||
-             !place_view(data, ATTEND_VERIFY_V, vv, kv_size, key, &v)) {
+             !place_view(data, ATTEND_VERIFY_K, kv, k_size, key, &k) ||
+             !place_view(data, ATTEND_VERIFY_V, vv, v_size, key, &v)) {
     return false;
   }
   for (int64_t b = 0; b < p->batch; b++) {
@@ -291,20 +293,20 @@ static bool fill_qkv(attend_verify_data *data, const attend_verify_case *c, uint
     for (int64_t h = 0; h < p->kv_heads; h++)
       for (int64_t j = 0; j < p->kv_len; j++) {
         if (attending(data, b, h, j) == 0) continue;
-        fill_row(c, p, ATTEND_VERIFY_K, k, p->kv_dtype, &kv, (int64_t[]){b, h, j}, key);
-        fill_row(c, p, ATTEND_VERIFY_V, v, p->kv_dtype, &vv, (int64_t[]){b, h, j}, key);
+        fill_row(c, p, ATTEND_VERIFY_K, k, p->k_dtype, &kv, (int64_t[]){b, h, j}, key);
+        fill_row(c, p, ATTEND_VERIFY_V, v, p->v_dtype, &vv, (int64_t[]){b, h, j}, key);
       }
   }
   if (c->nonfinite != ATTEND_VERIFY_FINITE) spoil(data, c, k, v, key);
 
   double unused;
   data->score_size = fabs((double)p->scale) / sqrt((double)p->head_dim);
-  data->score_size *= largest_norm(q, p->q_dtype, &qv, &unused) * largest_norm(k, p->kv_dtype, &kv, &unused);
+  data->score_size *= largest_norm(q, p->q_dtype, &qv, &unused) * largest_norm(k, p->k_dtype, &kv, &unused);
   if (p->score == ATTEND_SCORE_ADDITIVE) {
     const view wv = {{1, 1, p->q_heads, p->head_dim}, {0, 0, p->head_dim, 1}};
     data->score_size = fabs((double)p->scale) * largest_norm(data->tensors.score_weights, ATTEND_F32, &wv, &unused);
   }
-  largest_norm(v, p->kv_dtype, &vv, &data->v_max);
+  largest_norm(v, p->v_dtype, &vv, &data->v_max);
   data->tensors.q = q;
   data->tensors.k = k;
   data->tensors.v = v;
@@ -347,7 +349,8 @@ static void fill_defaults(attend_problem *p) {
   if (!p->kv_heads) p->kv_heads = p->q_heads;
   if (!p->v_head_dim) p->v_head_dim = p->head_dim;
   if (!p->q_dtype) p->q_dtype = ATTEND_F32;
-  if (!p->kv_dtype) p->kv_dtype = p->q_dtype;
+  if (!p->k_dtype) p->k_dtype = p->q_dtype;
+  if (!p->v_dtype) p->v_dtype = p->k_dtype;
   if (!p->out_dtype) p->out_dtype = p->q_dtype;
   if (p->scale == 0) p->scale = p->score == ATTEND_SCORE_ADDITIVE ? 1.0f : (float)(1 / sqrt((double)p->head_dim));
   const struct {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "dispatch/dispatch.h"
+#include "kernels/integers.h"
 #include "verify/internal.h"
 
 struct attend_verify {
@@ -189,8 +190,6 @@ static bool run_pair(attend_verify *v, const attend_kernel *kernel, const way wa
   }
   return true;
 }
-
-static int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 /* The ways: what the library chooses, and tilings small and large, with keys in one piece and split. */
 static bool run_all(attend_verify *v, const attend_kernel *kernel, const attend_resolved *r,

@@ -6,7 +6,8 @@
  */
 #include <math.h>
 
-#include "dispatch/dispatch.h"
+#include "dispatch/plan/sequences.h"
+#include "kernels/integers.h"
 
 #define RUN_NS 50.0
 #define SLICE_NS 120.0
@@ -37,21 +38,15 @@ static double sum_positions(const attend_problem *p, double first) {
 
 /** Keys that a query attends on average, boolean masks and lengths left out. */
 static double mean_keys(const attend_resolved *r) {
-  const double open = 2.0 * ATTEND_MAX_EXTENT * 2;
-  double left = r->p.window && r->p.window_left >= 0 ? (double)r->p.window_left : open;
-  double right = r->p.window && r->p.window_right >= 0 ? (double)r->p.window_right : open;
-  if (r->causal && right > 0) right = 0;
+  const key_limits l = attend_capacity_limits(r);
   const double pairs =
-      sum_positions(&r->p, (double)r->offset + right + 1) - sum_positions(&r->p, (double)r->offset - left);
+      sum_positions(&r->p, (double)(l.offset + l.right + 1)) - sum_positions(&r->p, (double)(l.offset - l.left));
   return pairs / (double)r->p.q_len;
 }
 
 int64_t attend_reach(const attend_resolved *r) {
-  const attend_problem *p = &r->p;
-  const int64_t right = r->causal ? 0 : p->window_right;
-  if (!p->window || p->window_left < 0 || right < 0) return p->kv_len;
-  const int64_t width = p->window_left + right + 1;
-  return width < p->kv_len ? width : p->kv_len;
+  const key_limits l = attend_capacity_limits(r);
+  return min_i64(l.left + l.right + 1, r->p.kv_len);
 }
 
 /* -------------------------------------------------------------------------------------------------------------- time
@@ -59,7 +54,7 @@ int64_t attend_reach(const attend_resolved *r) {
 
 double attend_cost_us(const attend_resolved *r, const attend_kernel *kernel, const attend_tiling *tiling) {
   const attend_problem *p = &r->p;
-  const bool decode = kernel->body == ATTEND_BODY_DECODE, ranged = r->causal || p->window;
+  const bool decode = kernel->body == ATTEND_BODY_DECODE, ranged = p->causal || p->window;
   const double group = (double)r->group, keys = (double)p->kv_len, mean = mean_keys(r);
   const double slice = (double)(tiling->slice_rows < r->rows ? tiling->slice_rows : r->rows);
   const double heads = (double)p->batch * (double)p->kv_heads, slices = heads * units(r->rows, tiling->slice_rows);
@@ -82,7 +77,7 @@ double attend_cost_us(const attend_resolved *r, const attend_kernel *kernel, con
   const double pair_ns = 2e3 * products / attend_isa_flops_per_us(kernel->isa) + score;
 
   /* Decode asks for keys ahead. Packing waits: 32 rows of D = 128 took 8.1 ms on 8192 keys, and decode 7.0. */
-  const double bytes = read * elements * (double)attend_dtype_size(p->kv_dtype);
+  const double bytes = read * elements * (double)attend_dtype_size(p->k_dtype);
   const bool far = !decode && bytes > (double)attend_topology_get()->l2;
 
   return 1e-3 * (RUN_NS + SLICE_NS * slices * splits +

@@ -21,7 +21,7 @@
 attend_profile_shape attend_profile_shape_of(const attend_resolved *r) {
   const attend_problem *p = &r->p;
   attend_profile_shape shape = {.q_dtype = p->q_dtype,
-                                .kv_dtype = p->kv_dtype,
+                                .kv_dtype = p->k_dtype,
                                 .batch = p->batch,
                                 .q_heads = p->q_heads,
                                 .kv_heads = p->kv_heads,
@@ -30,7 +30,7 @@ attend_profile_shape attend_profile_shape_of(const attend_resolved *r) {
                                 .head_dim = p->head_dim,
                                 .v_head_dim = p->v_head_dim,
                                 .reach = attend_reach(r),
-                                .causal = r->causal || p->window,
+                                .causal = p->causal || p->window,
                                 .work = attend_scores_need_work(p)};
   return shape;
 }

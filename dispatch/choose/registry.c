@@ -68,8 +68,8 @@ static bool scores_fit(const attend_resolved *r, int64_t rows, const char *of, s
 
 bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *problem, char *why, size_t why_size) {
   const attend_problem *p = &problem->p;
-  if (!takes_dtype(kernel, "q", p->q_dtype, why, why_size) ||
-      !takes_dtype(kernel, "k and v", p->kv_dtype, why, why_size))
+  if (!takes_dtype(kernel, "q", p->q_dtype, why, why_size) || !takes_dtype(kernel, "k", p->k_dtype, why, why_size) ||
+      !takes_dtype(kernel, "v", p->v_dtype, why, why_size))
     return false;
   if (p->score == ATTEND_SCORE_ADDITIVE && !(kernel->can & ATTEND_CAN_ADDITIVE)) {
     if (why) snprintf(why, why_size, "does not compute additive scores");
@@ -77,6 +77,10 @@ bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *probl
   }
   if (p->dropout > 0 && !(kernel->can & ATTEND_CAN_DROPOUT)) {
     if (why) snprintf(why, why_size, "does not drop weights");
+    return false;
+  }
+  if (p->scores && !(kernel->can & ATTEND_CAN_SCORES)) {
+    if (why) snprintf(why, why_size, "does not write scores");
     return false;
   }
   if (p->weights) {

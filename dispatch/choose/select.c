@@ -2,13 +2,16 @@
 /**
  * Chooses the kernel for a problem and how the work is cut up. The kernel and the splitting of keys decide what is
  * computed, to the bit: they depend on the shape alone, never on the number of threads, and with batch_invariant
- * neither on the batch nor on kv_len. Where rows are cut changes nothing, so that may follow threads and caches.
+ * neither on the batch nor on how many queries and keys there are. Where rows are cut changes nothing, so that may
+ * follow threads and caches.
  */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "dispatch/choose/profile.h"
+#include "kernels/integers.h"
 
 enum {
   DECODE_QUERIES = 16,   /* of a decode slice at least, and */
@@ -20,40 +23,38 @@ enum {
   SPLIT_ITEMS = 64,      /* keys are split until there is work for so many threads */
   LEAST_SPLIT_KEYS = 512,
   INVARIANT_SPLIT_KEYS = 1024,
+  MOST_FEW_QUERIES = 64, /* of a sequence beside longer ones that decode may take */
   SCORE_BYTES = 64 << 20 /* of a blocked slice */
 };
 
-static int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return a / b + (a % b != 0); }
-static int64_t round_up(int64_t a, int64_t unit) { return divide_up(a, unit) * unit; }
-static int64_t round_down(int64_t a, int64_t unit) { return a / unit * unit; }
-
 /* ---------------------------------------------------------------------------------------------------------- tiling */
 
-/** Query rows of a slice below which cutting finer costs more than it balances. */
-static int64_t least_rows(const attend_resolved *r, const attend_kernel *kernel) {
+int64_t attend_least_rows(const attend_resolved *r, const attend_kernel *kernel) {
   /* Decode reads every key for each slice: all queries of a group together, or keys are read again. */
   int64_t rows = kernel->body == ATTEND_BODY_DECODE
-                     ? round_up(max(DECODE_ROWS, DECODE_QUERIES * r->group), kernel->q_rows)
+                     ? round_up(max_i64(DECODE_ROWS, DECODE_QUERIES * r->group), kernel->q_rows)
                      : LEAST_TILES * (int64_t)kernel->q_rows;
-  return min(rows, r->rows);
+  return min_i64(rows, r->rows);
+}
+
+int64_t attend_split_keys(const attend_resolved *r, const attend_kernel *kernel, attend_variant variant,
+                          int64_t longest, double units) {
+  const attend_problem *p = &r->p;
+  const int64_t all = round_up(max_i64(longest, 1), kernel->k_block);
+  if (variant.whole || !(kernel->can & ATTEND_CAN_SPLIT) || p->weights || p->scores) return all;
+  if (p->batch_invariant) return min_i64(round_up(INVARIANT_SPLIT_KEYS, kernel->k_block), all);
+  const double of_longest = longest > 0 ? units / (double)longest : 0; /* so many times the work of the longest */
+  if (of_longest >= SPLIT_ITEMS || units <= 0) return all;
+  const int64_t slices = (int64_t)ceil(SPLIT_ITEMS / of_longest);
+  const int64_t keys = round_up(max_i64(LEAST_SPLIT_KEYS, divide_up(longest, slices)), kernel->k_block);
+  /* A window no wider than a part is in one or two of them, and all are merged: decode took up to twice as long. */
+  return attend_reach(r) <= keys ? all : min_i64(keys, all);
 }
 
 /** Keys of a slice: all, unless there are too few rows to keep many threads busy. */
-static int64_t choose_split_keys(const attend_resolved *r, const attend_kernel *kernel) {
-  const attend_problem *p = &r->p;
-  const int64_t all = round_up(max(p->kv_len, 1), kernel->k_block);
-  if (!(kernel->can & ATTEND_CAN_SPLIT) || p->weights) return all;
-  int64_t heads = p->kv_heads * (p->batch_invariant ? 1 : p->batch);
-  int64_t units = heads * divide_up(r->rows, least_rows(r, kernel));
-  if (units >= SPLIT_ITEMS) return all;
-  int64_t keys = p->batch_invariant ? INVARIANT_SPLIT_KEYS
-                                    : max(LEAST_SPLIT_KEYS, divide_up(p->kv_len, divide_up(SPLIT_ITEMS, units)));
-  keys = round_up(keys, kernel->k_block);
-  /* A window no wider than a part is in one or two of them, and all are merged: decode took up to twice as long. */
-  if (!p->batch_invariant && attend_reach(r) <= keys) return all;
-  return min(keys, all);
+static int64_t choose_split_keys(const attend_resolved *r, const attend_kernel *kernel, attend_variant variant) {
+  const double units = (double)(r->p.batch * r->p.kv_heads) * (double)divide_up(r->rows, attend_least_rows(r, kernel));
+  return attend_split_keys(r, kernel, variant, r->p.kv_len, units * (double)r->p.kv_len);
 }
 
 /**
@@ -65,52 +66,53 @@ static int64_t cached_rows(const attend_resolved *r, const attend_kernel *kernel
   const int64_t d = r->p.head_dim, dv = r->p.v_head_dim;
   int64_t block = kernel->k_block * (d + dv) * element;
   int64_t row = d * element + dv * (int64_t)sizeof(float);
-  return max(cache / 2 - block, cache / 4) / row;
+  return max_i64(cache / 2 - block, cache / 4) / row;
 }
 
 /** Rows whose scores of all keys fit `bytes`. */
 static int64_t score_rows(const attend_resolved *r, int64_t bytes) {
-  return bytes / (max(r->p.kv_len, 1) * (int64_t)sizeof(float));
+  return bytes / (max_i64(r->p.kv_len, 1) * (int64_t)sizeof(float));
 }
 
 static int64_t choose_slice_rows(const attend_resolved *r, const attend_kernel *kernel, int64_t split_keys,
                                  int threads) {
-  const int64_t tile = kernel->q_rows, least = least_rows(r, kernel);
+  const int64_t tile = kernel->q_rows, least = attend_least_rows(r, kernel);
   int64_t most = least;
   if (kernel->body != ATTEND_BODY_DECODE) {
-    int64_t slices = r->p.batch * r->p.kv_heads * divide_up(max(r->p.kv_len, 1), split_keys);
+    int64_t slices = r->p.batch * r->p.kv_heads * divide_up(max_i64(r->p.kv_len, 1), split_keys);
     /* On one thread there is nothing to balance: larger slices, which pack keys less often, took 2.5 % less time. */
     int64_t wanted = threads == 1 && kernel->body != ATTEND_BODY_BLOCKED ? 1 : (int64_t)threads * SLICES_PER_THREAD;
     int64_t share = divide_up(r->rows, divide_up(wanted, slices));
-    most = max(least, min(share, cached_rows(r, kernel)));
-    if (kernel->body == ATTEND_BODY_BLOCKED) most = max(tile, min(max(least, share), score_rows(r, SCORE_BYTES)));
+    most = max_i64(least, min_i64(share, cached_rows(r, kernel)));
+    if (kernel->body == ATTEND_BODY_BLOCKED)
+      most = max_i64(tile, min_i64(max_i64(least, share), score_rows(r, SCORE_BYTES)));
   }
   if (most >= r->rows) return r->rows;
-  most = max(tile, round_down(most, tile));
+  most = max_i64(tile, round_down(most, tile));
   int64_t slices = divide_up(r->rows, most); /* of about the same size */
-  return min(r->rows, round_up(divide_up(r->rows, slices), tile));
+  return min_i64(r->rows, round_up(divide_up(r->rows, slices), tile));
 }
 
 static int64_t choose_strip_rows(const attend_resolved *r, const attend_kernel *kernel, int64_t slice_rows) {
   int64_t rows = slice_rows;
   if (kernel->body == ATTEND_BODY_TILED)
-    rows = min(rows, round_down(score_rows(r, (int64_t)(attend_topology_get()->l2 / 2)), kernel->q_rows));
-  return max(round_up(rows, kernel->q_rows), kernel->q_rows);
+    rows = min_i64(rows, round_down(score_rows(r, (int64_t)(attend_topology_get()->l2 / 2)), kernel->q_rows));
+  return max_i64(round_up(rows, kernel->q_rows), kernel->q_rows);
 }
 
 bool attend_rules_split(const attend_resolved *r, const attend_kernel *kernel) {
-  return choose_split_keys(r, kernel) < r->p.kv_len;
+  return choose_split_keys(r, kernel, (attend_variant){0}) < r->p.kv_len;
 }
 
 attend_tiling attend_tiling_of(const attend_resolved *r, const attend_kernel *kernel, attend_variant variant,
                                int threads) {
   const int64_t tile = kernel->q_rows;
   attend_tiling tiling;
-  tiling.split_keys = variant.whole ? round_up(max(r->p.kv_len, 1), kernel->k_block) : choose_split_keys(r, kernel);
+  tiling.split_keys = choose_split_keys(r, kernel, variant);
   tiling.slice_rows = choose_slice_rows(r, kernel, tiling.split_keys, threads);
   tiling.strip_rows = choose_strip_rows(r, kernel, tiling.slice_rows);
   if (tiling.strip_rows < tiling.slice_rows)
-    tiling.strip_rows = min(round_up(tiling.slice_rows, tile), tiling.strip_rows * max(variant.strip_times, 1));
+    tiling.strip_rows = min_i64(round_up(tiling.slice_rows, tile), tiling.strip_rows * max_i64(variant.strip_times, 1));
   return tiling;
 }
 
@@ -155,17 +157,10 @@ static const attend_kernel *first_of(const attend_resolved *r, const attend_env 
   return NULL;
 }
 
-/** What a kernel takes on one thread. With batch_invariant, neither batch nor keys count. */
+/** What a kernel takes on one thread. */
 static double rules_cost(const attend_resolved *r, const attend_kernel *kernel) {
-  attend_resolved problem = *r;
-  if (r->p.batch_invariant) {
-    problem.p.batch = 1;
-    problem.p.kv_len = INVARIANT_SPLIT_KEYS;
-    problem.causal = false;
-    problem.p.window = 0;
-  }
-  const attend_tiling tiling = attend_tiling_of(&problem, kernel, (attend_variant){.whole = true}, 1);
-  return attend_cost_us(&problem, kernel, &tiling);
+  const attend_tiling tiling = attend_tiling_of(r, kernel, (attend_variant){.whole = true}, 1);
+  return attend_cost_us(r, kernel, &tiling);
 }
 
 /**
@@ -189,14 +184,21 @@ static attend_status choose_by_heuristics(const attend_resolved *r, const attend
                            packed[] = {ATTEND_BODY_STREAMING, ATTEND_BODY_TILED, ATTEND_BODY_BLOCKED},
                            weights[] = {ATTEND_BODY_BLOCKED, ATTEND_BODY_TILED};
   char why[200] = "";
-  const attend_kernel *in_place = r->p.weights ? NULL : first_of(r, env, decode, 1, why);
-  const attend_kernel *kernel = r->p.weights ? first_of(r, env, weights, 2, why) : first_of(r, env, packed, 3, why);
+  const bool held = r->p.weights || r->p.scores;
+  /* With batch_invariant the number of queries must not choose: one body for all. */
+  const attend_kernel *in_place = held || r->p.batch_invariant ? NULL : first_of(r, env, decode, 1, why);
+  const attend_kernel *kernel = held ? first_of(r, env, weights, 2, why) : first_of(r, env, packed, 3, why);
   if (!kernel && !in_place)
     return attend_fail(ATTEND_ERROR_UNSUPPORTED, "no kernel can do this problem, the last of them because: %s", why);
   const bool either = in_place && kernel && !attend_is_empty(r);
   choice->kernel = either ? (prefers_decode(r, in_place, kernel) ? in_place : kernel) : kernel ? kernel : in_place;
   choice->by = ATTEND_BY_RULES;
   return ATTEND_OK;
+}
+
+static void finish(const attend_resolved *problem, int threads, attend_choice *choice) {
+  choice->tiling = attend_tiling_of(problem, choice->kernel, choice->variant, threads);
+  choice->least_rows = attend_least_rows(problem, choice->kernel);
 }
 
 attend_status attend_select(const attend_resolved *problem, const attend_env *env, const char *forced, int threads,
@@ -217,10 +219,31 @@ attend_status attend_select(const attend_resolved *problem, const attend_env *en
   } else {
     if (c.by == ATTEND_BY_RULES && profile.profile && attend_profile_covers(problem))
       attend_profile_choose(profile.profile, problem, env, threads, &c);
-    c.tiling = attend_tiling_of(problem, c.kernel, c.variant, threads);
+    finish(problem, threads, &c);
   }
   *choice = c;
   return ATTEND_OK;
+}
+
+int64_t attend_select_few(const attend_resolved *problem, const attend_env *env, const attend_choice *many, int threads,
+                          attend_choice *few) {
+  static const attend_body decode[] = {ATTEND_BODY_DECODE};
+  char why[200];
+  attend_resolved r = *problem;
+  if (!many->kernel || !r.p.q_starts || r.p.batch_invariant || r.p.weights || r.p.scores ||
+      (many->by != ATTEND_BY_RULES && many->by != ATTEND_BY_PROFILE) || many->kernel->body == ATTEND_BODY_DECODE)
+    return 0;
+  const attend_kernel *kernel = first_of(&r, env, decode, 1, why);
+  if (!kernel) return 0;
+  int64_t queries = 0;
+  for (int64_t step = MOST_FEW_QUERIES; step > 0; step /= 2) {
+    r.p.q_len = queries + step, r.rows = r.group * r.p.q_len;
+    if (r.p.q_len < problem->p.q_len && prefers_decode(&r, kernel, many->kernel)) queries += step;
+  }
+  r.p.q_len = queries, r.rows = r.group * queries;
+  *few = (attend_choice){.kernel = kernel, .by = ATTEND_BY_RULES};
+  if (queries) finish(&r, threads, few);
+  return queries;
 }
 
 void attend_choice_reason(const attend_choice *choice, const attend_resolved *r, char *text, size_t size) {
@@ -230,8 +253,8 @@ void attend_choice_reason(const attend_choice *choice, const attend_resolved *r,
     attend_profile_reason(choice, r, text, size);
   else if (choice->by != ATTEND_BY_RULES)
     snprintf(text, size, "asked for by %s", choice->by == ATTEND_BY_CALLER ? "the caller" : "ATTEND_KERNEL");
-  else if (r->p.weights)
-    snprintf(text, size, "heuristic: attention weights wanted, so all scores are held");
+  else if (r->p.weights || r->p.scores)
+    snprintf(text, size, "heuristic: %s wanted, so all scores are held", r->p.weights ? "attention weights" : "scores");
   else if (choice->kernel->body == ATTEND_BODY_DECODE)
     snprintf(text, size, "heuristic: %" PRId64 " query row%s a key head, keys are read once, in place", r->rows,
              r->rows == 1 ? "" : "s");

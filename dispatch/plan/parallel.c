@@ -10,71 +10,118 @@
 
 /* -------------------------------------------------------------------------------------------------------- the work */
 
-static float *floats_at(char *memory, size_t at) { return (float *)(void *)(memory + at); }
+/** An item of a run: a chunk of a head of a sequence, or one slice of it. */
+typedef struct item_place {
+  const attend_share *share;
+  int64_t b, kv_head;
+  int64_t head;  /**< counted within the share */
+  int32_t chunk; /**< of the head */
+  int32_t split; /**< -1 = all of the chunk's */
+} item_place;
 
-static void set_keys(const attend_plan *plan, attend_slice *slice, int64_t split) {
-  const int64_t keys = plan->problem.p.kv_len, split_keys = plan->choice.tiling.split_keys;
-  slice->key_begin = split * split_keys;
-  slice->key_end = keys - slice->key_begin < split_keys ? keys : slice->key_begin + split_keys;
-}
-
-static void run_slice(const attend_plan *plan, const attend_call *call, attend_slice slice, int64_t split,
-                      float *chunk_partials, char *scratch) {
-  set_keys(plan, &slice, split);
-  if (chunk_partials) slice.partial = chunk_partials + split * plan->split_stride;
-  plan->choice.kernel->run(call, &slice, scratch);
-}
-
-static void merge_chunk(const attend_plan *plan, const attend_call *call, const attend_slice *slice, float *partials) {
-  attend_merge(call, slice->batch, slice->kv_head, slice->row_begin, slice->row_end, partials, plan->splits,
-               plan->split_stride);
+/** The share that an item belongs to: the last that does not begin after it. */
+static const attend_share *share_of_item(const attend_run_state *run, int64_t item) {
+  int low = 0, high = run->cut->shares;
+  while (high - low > 1) {
+    const int middle = low + (high - low) / 2;
+    if (run->shares[middle].first_item <= item)
+      low = middle;
+    else
+      high = middle;
+  }
+  return &run->shares[low];
 }
 
 /**
- * The rows of a chunk. The chunks of a head are neighbours, so that its keys and values are read while they are in the
+ * Where an item is. The chunks of a head are neighbours, so that its keys and values are read while they are in the
  * cache; and they come last rows first, the longest first when the problem is causal, so that parts end together.
  */
-static attend_slice chunk_rows(const attend_plan *plan, int64_t chunk) {
-  const attend_resolved *r = &plan->problem;
-  const int64_t slice_rows = plan->choice.tiling.slice_rows, head = chunk / plan->head_chunks;
-  attend_slice slice = {.batch = head / r->p.kv_heads, .kv_head = head % r->p.kv_heads};
-  slice.row_begin = (plan->head_chunks - 1 - chunk % plan->head_chunks) * slice_rows;
-  slice.row_end = r->rows - slice.row_begin < slice_rows ? r->rows : slice.row_begin + slice_rows;
-  return slice;
+static item_place place_item(const attend_plan *plan, const attend_run_state *run, int64_t item) {
+  const attend_share *share = share_of_item(run, item);
+  const int64_t heads = plan->problem.p.kv_heads, local = item - share->first_item;
+  const int64_t of_head = attend_head_items(plan, share), head = local / of_head, rest = local % of_head;
+  const bool slice = plan->slices_as_items && share->splits > 1;
+  const int32_t chunk = (int32_t)(slice ? rest / share->splits : rest);
+  return (item_place){.share = share,
+                      .b = share->sequence + head / heads,
+                      .kv_head = head % heads,
+                      .head = head,
+                      .chunk = share->chunks - 1 - chunk,
+                      .split = slice               ? (int32_t)(rest % share->splits)
+                               : share->splits > 1 ? -1
+                                                   : 0};
+}
+
+/** The rows of an item's chunk, and all its keys. */
+static attend_slice slice_of(const attend_plan *plan, const item_place *at, const attend_view *view) {
+  const int64_t slice_rows = attend_choice_of(plan, at->share)->tiling.slice_rows;
+  const int64_t rows = view->group * view->queries, begin = at->chunk * slice_rows;
+  return (attend_slice){.view = view,
+                        .row_begin = begin,
+                        .row_end = rows - begin < slice_rows ? rows : begin + slice_rows,
+                        .key_end = view->keys.count};
+}
+
+/** A split of a chunk: some of its keys, and where its partial results go. */
+static void run_split(const attend_plan *plan, const attend_run_state *run, const item_place *at, attend_slice slice,
+                      int64_t split, float *chunk_partials, char *scratch) {
+  const attend_choice *choice = attend_choice_of(plan, at->share);
+  const int64_t keys = run->cut->split_keys[at->share->way];
+  slice.key_begin = split * keys;
+  if (slice.key_end - slice.key_begin > keys) slice.key_end = slice.key_begin + keys;
+  slice.partial =
+      chunk_partials + split * (slice.row_end - slice.row_begin) * attend_partial_stride(plan->problem.p.v_head_dim);
+  choice->kernel->run(&slice, &choice->tiling, scratch);
+}
+
+/** The partial results of a chunk in the workspace. */
+static float *partials_of(const attend_plan *plan, attend_run_state *run, const item_place *at,
+                          const attend_slice *slice) {
+  const attend_share *share = at->share;
+  const int64_t rows = slice->view->group * slice->view->queries;
+  const int64_t before = share->partials_at + (at->head * rows + slice->row_begin) * share->splits;
+  return (float *)(void *)((char *)run + plan->partials_at) +
+         before * attend_partial_stride(plan->problem.p.v_head_dim);
 }
 
 /** What a part will probably take after an item, as if all the threads of its group took turns. */
-static int64_t guess_next(const attend_plan *plan, int group, int64_t item) {
-  if (plan->groups == 1) return item + plan->worthwhile;
-  return item + 1 + (int64_t)(plan->worthwhile - 1) * plan->cores[group] / plan->all_cores;
+static int64_t guess_next(const attend_plan *plan, const attend_run_state *run, int group, int64_t item) {
+  if (plan->groups == 1) return item + run->cut->useful;
+  return item + 1 + (int64_t)(run->cut->useful - 1) * plan->cores[group] / plan->all_cores;
 }
 
 static void run_item(const attend_plan *plan, attend_run_state *run, int group, int64_t item, char *scratch) {
-  const attend_call *call = &run->call;
-  if (plan->splits == 1) {
-    attend_slice slice = chunk_rows(plan, item), next;
-    const int64_t guess = guess_next(plan, group, item);
-    if (guess < plan->begin[group + 1]) {
-      next = chunk_rows(plan, guess);
-      set_keys(plan, &next, 0);
+  const item_place at = place_item(plan, run, item);
+  const attend_choice *choice = attend_choice_of(plan, at.share);
+  attend_view view, next_view;
+  attend_view_of(&plan->problem, &run->tensors, at.b, at.kv_head, &view);
+  attend_slice slice = slice_of(plan, &at, &view), next;
+  if (at.share->splits == 1) {
+    const int64_t guess = guess_next(plan, run, group, item);
+    if (guess < run->cut->begin[group + 1]) {
+      const item_place then = place_item(plan, run, guess);
+      const attend_view *shown = &view;
+      if (then.b != at.b || then.kv_head != at.kv_head) {
+        attend_view_of(&plan->problem, &run->tensors, then.b, then.kv_head, &next_view);
+        shown = &next_view;
+      }
+      next = slice_of(plan, &then, shown);
       slice.next = &next;
     }
-    run_slice(plan, call, slice, 0, NULL, scratch);
-  } else if (!plan->slices_as_items) {
-    const attend_slice slice = chunk_rows(plan, item);
-    float *partials = floats_at(scratch, plan->partials_at);
-    for (int64_t split = 0; split < plan->splits; split++) run_slice(plan, call, slice, split, partials, scratch);
-    merge_chunk(plan, call, &slice, partials);
+    choice->kernel->run(&slice, &choice->tiling, scratch);
+  } else if (at.split < 0) {
+    float *partials = (float *)(void *)(scratch + plan->partials_at);
+    for (int64_t split = 0; split < at.share->splits; split++)
+      run_split(plan, run, &at, slice, split, partials, scratch);
+    attend_merge_splits(&view, slice.row_begin, slice.row_end, partials, at.share->splits);
   } else {
-    const int64_t chunk = item / plan->splits;
-    const attend_slice slice = chunk_rows(plan, chunk);
-    char *workspace = (char *)run;
-    attend_arrivals *arrivals = (attend_arrivals *)(void *)(workspace + plan->arrivals_at);
-    float *partials = floats_at(workspace, plan->partials_at) + chunk * plan->splits * plan->split_stride;
-    run_slice(plan, call, slice, item % plan->splits, partials, scratch);
+    attend_arrivals *arrivals = (attend_arrivals *)(void *)((char *)run + plan->arrivals_at);
+    attend_arrivals *arrived = &arrivals[at.share->first_chunk + at.head * at.share->chunks + at.chunk];
+    float *partials = partials_of(plan, run, &at, &slice);
+    run_split(plan, run, &at, slice, at.split, partials, scratch);
     /* Release our partial result, acquire those of the others. */
-    if (atomic_fetch_add_explicit(&arrivals[chunk], 1, memory_order_acq_rel) == plan->splits - 1)
-      merge_chunk(plan, call, &slice, partials);
+    if (atomic_fetch_add_explicit(arrived, 1, memory_order_acq_rel) == at.share->splits - 1)
+      attend_merge_splits(&view, slice.row_begin, slice.row_end, partials, at.share->splits);
   }
 }
 
@@ -101,16 +148,17 @@ static int64_t take_item(const attend_plan *plan, attend_run_state *run, source 
     if (same_node != (from->tried < plan->groups)) continue;
     attend_queue *queue = &run->queues[group];
     /* Only looks at another's queue while it is empty: writing would take the line from those who need it. */
-    if (from->tried && atomic_load_explicit(&queue->next, memory_order_relaxed) >= plan->begin[group + 1]) continue;
+    if (from->tried && atomic_load_explicit(&queue->next, memory_order_relaxed) >= run->cut->begin[group + 1]) continue;
     const int64_t item = atomic_fetch_add_explicit(&queue->next, 1, memory_order_relaxed);
-    if (item < plan->begin[group + 1]) return item;
+    if (item < run->cut->begin[group + 1]) return item;
   }
   return -1;
 }
 
 /** Works on items until there are none left. */
 static void run_part(const attend_plan *plan, attend_run_state *run, int part) {
-  const attend_kernel *kernel = plan->choice.kernel;
+  const attend_kernel *kernel =
+      plan->choice.kernel; /* one for few queries needs nothing of a thread: a test sees to it */
   char *scratch = (char *)run + plan->parts_at + (size_t)part * plan->part_size;
   source from = {.home = home_group(plan, part)};
   attend_thread_state before;
@@ -129,19 +177,24 @@ static attend_status check_workspace(const attend_plan *plan, const void *worksp
   return attend_check_workspace(workspace, size, plan->workspace_size);
 }
 
-/** Checks the tensors and readies the workspace. */
+/** Checks the tensors, cuts the work up and readies the workspace. */
 static attend_status begin(const attend_plan *plan, const attend_tensors *tensors, void *workspace) {
-  attend_tensors full;
-  attend_status status = attend_check_tensors(&plan->problem, tensors, &full);
-  if (status != ATTEND_OK || plan->workspace_size == 0) return status;
   attend_run_state *run = workspace;
+  attend_tensors none;
+  attend_status status = attend_check_tensors(&plan->problem, tensors, plan->workspace_size ? &run->tensors : &none);
+  if (status != ATTEND_OK || plan->workspace_size == 0) return status;
   run->plan = plan;
-  run->tensors = full;
-  run->call = (attend_call){.problem = &plan->problem, .tensors = &run->tensors, .tiling = plan->choice.tiling};
-  for (int group = 0; group < plan->groups; group++) atomic_init(&run->queues[group].next, plan->begin[group]);
+  if (plan->ragged) {
+    attend_share *shares = (attend_share *)(void *)((char *)workspace + plan->shares_at);
+    attend_cut_run(plan, &run->tensors, &run->own, shares);
+    run->cut = &run->own, run->shares = shares;
+  } else {
+    run->cut = &plan->cut, run->shares = &plan->share;
+  }
+  for (int group = 0; group < plan->groups; group++) atomic_init(&run->queues[group].next, run->cut->begin[group]);
   if (plan->slices_as_items) {
     attend_arrivals *arrivals = (attend_arrivals *)(void *)((char *)workspace + plan->arrivals_at);
-    for (int64_t chunk = 0; chunk < plan->items / plan->splits; chunk++) atomic_init(&arrivals[chunk], 0);
+    for (int64_t chunk = 0; chunk < run->cut->split_chunks; chunk++) atomic_init(&arrivals[chunk], 0);
   }
   return ATTEND_OK;
 }
@@ -197,8 +250,9 @@ static void run_own_part(const attend_plan *plan, attend_run_state *run) {
 
 static void run_parts(const attend_plan *plan, attend_run_state *run) {
 #ifdef _OPENMP
-  if (plan->worthwhile > 1 && !omp_in_parallel()) {
-#pragma omp parallel num_threads(plan->worthwhile)
+  const int threads = run->cut->useful;
+  if (threads > 1 && !omp_in_parallel()) {
+#pragma omp parallel num_threads(threads)
     run_own_part(plan, run);
     return;
   }
@@ -211,8 +265,9 @@ attend_status attend_plan_run(const attend_plan *plan, const attend_tensors *ten
   void *own = NULL;
   attend_status status;
   if (plan && plan->workspace_size && !workspace && workspace_size == 0) {
-    /* No more than the parts that will run need. */
-    size_t needed = plan->parts_at + (size_t)plan->worthwhile * plan->part_size;
+    /* No more than the parts that will run need; of a ragged run that is not known yet. */
+    const int parts = plan->ragged ? plan->threads : plan->cut.useful;
+    size_t needed = plan->parts_at + (size_t)parts * plan->part_size;
     workspace = own = attend_alloc(needed);
     if (!own) return attend_fail(ATTEND_ERROR_OUT_OF_MEMORY, "no memory for a workspace of %zu bytes", needed);
     status = begin(plan, tensors, workspace);
@@ -222,6 +277,13 @@ attend_status attend_plan_run(const attend_plan *plan, const attend_tensors *ten
   if (status == ATTEND_OK && plan->workspace_size) run_parts(plan, workspace);
   attend_free(own);
   return status;
+}
+
+int attend_plan_useful_parts(const attend_plan *plan, const attend_tensors *tensors) {
+  if (!plan || plan->workspace_size == 0) return 0;
+  if (!plan->ragged) return plan->cut.useful;
+  attend_tensors t;
+  return attend_check_lengths_only(&plan->problem, tensors, &t) == ATTEND_OK ? attend_cut_useful(plan, &t) : 0;
 }
 
 void attend_usable_processors(attend_cpu_set *set) {

@@ -4,83 +4,108 @@
 
 #include <inttypes.h>
 #include <limits.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "dispatch/plan/run_state.h"
+#include "kernels/integers.h"
 #include "kernels/size.h"
 
-/* Fields that the first release has. */
-#define OPTIONS_FIRST_SIZE (offsetof(attend_options, kernel) + sizeof(const char *))
+/* Fields that 0.2 has. */
+#define OPTIONS_FIRST_SIZE (offsetof(attend_options, verbose) + sizeof(int))
 
-/* ---------------------------------------------------------------------------------------------------------- threads */
+/* ----------------------------------------------------------------------------------------------------------- layout */
 
-/**
- * Waking a team and waiting for it costs 0.65 us for two threads on Zen 5 while OpenMP's threads wait busily and share
- * a cache, 2 to 4 us where they do not, and more with every thread. Between the two: two threads from 2.8 us on.
- */
-static double team_us(double threads) { return 1 + 0.2 * threads; }
-
-/** The number of threads with which a run ends first. */
-static int worthwhile_threads(const attend_plan *plan) {
-  const double most = fmin((double)plan->threads, (double)plan->items);
-  if (plan->choice.team) return (int)fmin((double)plan->choice.team, most);
-  const double us = attend_cost_us(&plan->problem, plan->choice.kernel, &plan->choice.tiling);
-  const double wanted = sqrt(us / (team_us(1) - team_us(0))), threads = fmin(wanted < 2 ? 2 : wanted, most);
-  return us / threads + team_us(threads) < us ? (int)threads : 1;
-}
-
-/* ---------------------------------------------------------------------------------------------------------- layout */
-
-static int64_t divide_up(int64_t a, int64_t b) { return a / b + (a % b != 0); }
-
-/** Deals the items out to the groups of cores that share a cache, heads together. */
-static void deal(attend_plan *plan) {
+/** Sees which groups of cores there are, and deals the items of every run out to them, heads together. */
+static void place(attend_plan *plan) {
   const attend_topology *machine = attend_topology_get();
-  plan->groups = plan->worthwhile > 1 ? machine->groups : 1;
+  plan->groups = plan->ragged ? plan->threads > 1 : plan->cut.useful > 1;
+  if (plan->groups) plan->groups = machine->groups;
   if (plan->groups > 1) {
     attend_cpu_set usable;
     attend_usable_processors(&usable);
     plan->all_cores = attend_place(machine, &usable, plan->threads, plan->cores);
   } else {
-    plan->all_cores = plan->cores[0] = 1;
+    plan->groups = plan->all_cores = plan->cores[0] = 1;
   }
   /* Slices of one chunk read different keys, but their results are merged: better where they were made. */
-  const int64_t together = plan->head_chunks * (plan->slices_as_items ? plan->splits : 1);
-  attend_deal(plan->items, together, plan->cores, plan->groups, plan->begin);
+  attend_deal(plan->cut.items, attend_head_items(plan, &plan->share), plan->cores, plan->groups, plan->cut.begin);
+}
+
+/**
+ * Rows of partial results there is room for where runs are cut up by their lengths: 9 MiB at a Dv of 128. A run that
+ * needs more splits its keys less often; the bound must not depend on the number of threads.
+ */
+enum { MOST_PARTIAL_ROWS = 16384 };
+
+/** How many rows of partial results a run may have; and whether slices are items. */
+static int64_t plan_partials(attend_plan *plan) {
+  const attend_resolved *r = &plan->problem;
+  const int64_t enough = (int64_t)plan->threads * 4; /* chunks per part for the parts to end together */
+  const int64_t splits = plan->share.splits, heads = r->p.batch * r->p.kv_heads;
+  if (!plan->ragged) {
+    plan->slices_as_items = splits > 1 && heads * plan->share.chunks < enough;
+    return plan->slices_as_items ? heads * r->rows * splits : 0;
+  }
+  const int64_t rows = (r->p.q_starts ? r->p.q_total * r->group : r->p.batch * r->rows) * r->p.kv_heads;
+  plan->adapts = plan->choice.by != ATTEND_BY_TILING && !r->p.batch_invariant;
+  if (plan->adapts) {
+    /* Splits of all sequences together are about as many as make work for a machine, however long they are. */
+    plan->slices_as_items = (plan->choice.kernel->can & ATTEND_CAN_SPLIT) && !r->p.weights && !r->p.scores;
+    return plan->slices_as_items ? min_i64(MOST_PARTIAL_ROWS, rows * divide_up(r->p.kv_len, 512)) : 0;
+  }
+  plan->slices_as_items = splits > 1 && rows <= MOST_PARTIAL_ROWS / splits;
+  return plan->slices_as_items ? rows * splits : 0;
+}
+
+/** Microseconds for each row of a query and key it may attend, of sequences as long as may be. */
+static double key_us(const attend_plan *plan, const attend_choice *choice, int64_t queries) {
+  attend_resolved r = plan->problem;
+  if (!choice->kernel || queries == 0 || r.p.kv_len == 0) return 0;
+  r.p.batch = 1, r.p.q_len = queries, r.rows = queries * r.group;
+  return attend_cost_us(&r, choice->kernel, &choice->tiling) /
+         ((double)r.p.kv_heads * (double)r.rows * (double)r.p.kv_len);
+}
+
+static size_t scratch_of(const attend_plan *plan, const attend_choice *choice) {
+  return choice->kernel ? choice->kernel->scratch(&plan->problem.p, &choice->tiling) : 0;
 }
 
 /** Cuts the work up and lays the workspace out. */
 static attend_status lay_out(attend_plan *plan) {
   const attend_resolved *r = &plan->problem;
   const attend_tiling *tiling = &plan->choice.tiling;
-  const int64_t enough = (int64_t)plan->threads * 4; /* chunks per part for the parts to end together */
-  plan->head_chunks = divide_up(r->rows, tiling->slice_rows);
-  plan->splits = r->p.kv_len > tiling->split_keys ? divide_up(r->p.kv_len, tiling->split_keys) : 1;
-  const int64_t chunks = r->p.batch * r->p.kv_heads * plan->head_chunks;
-  plan->slices_as_items = plan->splits > 1 && chunks < enough;
-  plan->items = plan->slices_as_items ? chunks * plan->splits : chunks;
-  plan->worthwhile = worthwhile_threads(plan);
-  deal(plan);
-
-  size_t partial_floats = size_mul((size_t)tiling->slice_rows, (size_t)attend_partial_stride(r->p.v_head_dim));
-  size_t chunk_partials = size_mul(size_mul(partial_floats, (size_t)plan->splits), sizeof(float));
-  size_t total = 0;
-  size_take(&total, 1, sizeof(attend_run_state) + (size_t)plan->groups * sizeof(attend_queue));
-  if (plan->slices_as_items) {
-    plan->arrivals_at = size_take(&total, (size_t)chunks, sizeof(attend_arrivals));
-    plan->partials_at = size_take(&total, (size_t)chunks, chunk_partials);
+  plan->ragged = attend_is_ragged(&r->p);
+  plan->share.chunks = (int32_t)divide_up(r->rows, tiling->slice_rows);
+  plan->share.splits = r->p.kv_len > tiling->split_keys ? (int32_t)divide_up(r->p.kv_len, tiling->split_keys) : 1;
+  plan->partial_rows = plan_partials(plan);
+  attend_cut_capacity(plan);
+  if (plan->ragged) {
+    plan->key_us[ATTEND_MANY] = key_us(plan, &plan->choice, r->p.q_len);
+    plan->key_us[ATTEND_FEW] = key_us(plan, &plan->few, plan->few_queries);
   }
-  size_take(&plan->part_size, 1, plan->choice.kernel->scratch(r, tiling));
-  if (plan->splits > 1 && !plan->slices_as_items) plan->partials_at = size_take(&plan->part_size, 1, chunk_partials);
+  place(plan);
+
+  const size_t partial_row = size_mul((size_t)attend_partial_stride(r->p.v_head_dim), sizeof(float));
+  size_t total = 0, scratch = scratch_of(plan, &plan->choice), few = scratch_of(plan, &plan->few);
+  size_take(&total, 1, sizeof(attend_run_state) + (size_t)plan->groups * sizeof(attend_queue));
+  if (plan->ragged) plan->shares_at = size_take(&total, (size_t)r->p.batch, sizeof(attend_share));
+  if (plan->slices_as_items) {
+    /* Of a ragged run each split chunk has a row at least, in two splits or more. */
+    const int64_t chunks = plan->ragged ? plan->partial_rows / 2 + 1 : plan->cut.split_chunks;
+    plan->arrivals_at = size_take(&total, (size_t)chunks, sizeof(attend_arrivals));
+    plan->partials_at = size_take(&total, (size_t)plan->partial_rows, partial_row);
+  }
+  size_take(&plan->part_size, 1, scratch > few ? scratch : few);
+  if (plan->share.splits > 1 && !plan->slices_as_items)
+    plan->partials_at =
+        size_take(&plan->part_size, size_mul((size_t)tiling->slice_rows, (size_t)plan->share.splits), partial_row);
   plan->part_size = size_align(plan->part_size, ATTEND_WORKSPACE_ALIGNMENT);
   plan->parts_at = size_take(&total, (size_t)plan->threads, plan->part_size);
   plan->workspace_size = total;
   if (total > PTRDIFF_MAX)
     return attend_fail(ATTEND_ERROR_OVERFLOW, "kernel %s would need a workspace of more than %td bytes",
                        plan->choice.kernel->name, PTRDIFF_MAX);
-  plan->split_stride = (int64_t)partial_floats;
   return ATTEND_OK;
 }
 
@@ -116,6 +141,7 @@ static attend_status take_tiling(attend_plan *plan, const attend_tiling *tiling)
     return attend_fail(ATTEND_ERROR_UNSUPPORTED, "split_keys is %" PRId64 ", but %s", tiling->split_keys,
                        r->p.weights ? "attention weights are wanted" : "the kernel writes no partial results");
   plan->choice.tiling = *tiling;
+  plan->choice.by = ATTEND_BY_TILING;
   plan->choice.team = INT_MAX;
   if (plan->choice.tiling.slice_rows > r->rows) plan->choice.tiling.slice_rows = r->rows;
   return ATTEND_OK;
@@ -143,6 +169,7 @@ static attend_status create(const attend_problem *problem, const attend_options 
   made.bind = o.bind_threads;
   made.threads = o.num_threads ? o.num_threads : env.num_threads ? env.num_threads : attend_default_threads();
   if ((status = attend_select(&made.problem, &env, o.kernel, made.threads, &made.choice)) != ATTEND_OK) return status;
+  made.few_queries = attend_select_few(&made.problem, &env, &made.choice, made.threads, &made.few);
   if (tiling && made.choice.kernel && (status = take_tiling(&made, tiling)) != ATTEND_OK) return status;
   if (made.choice.kernel && (status = lay_out(&made)) != ATTEND_OK) return status;
 
@@ -211,14 +238,20 @@ size_t attend_plan_explain(const attend_plan *plan, char *buffer, size_t size) {
   append(&t, "%s (%s)", attend_plan_kernel(plan), reason);
   if (!plan->choice.kernel) return t.length;
   const attend_tiling *tiling = &plan->choice.tiling;
-  const int64_t chunks = plan->slices_as_items ? plan->items / plan->splits : plan->items;
-  append(&t, "; %" PRId64 " chunk%s of %" PRId64 " row%s", chunks, plural(chunks), tiling->slice_rows,
-         plural(tiling->slice_rows));
-  if (plan->splits > 1)
-    append(&t, ", keys split in %" PRId64 " by %" PRId64 " and merged", plan->splits, tiling->split_keys);
+  const int splits = plan->share.splits;
+  if (plan->few_queries)
+    append(&t, "; %s for sequences of up to %" PRId64 " quer%s", plan->few.kernel->name, plan->few_queries,
+           plan->few_queries == 1 ? "y" : "ies");
+  const int64_t chunks = plan->problem.p.batch * plan->problem.p.kv_heads * plan->share.chunks;
+  append(&t, "; %s%" PRId64 " chunk%s of %" PRId64 " row%s", plan->ragged ? "at most " : "", chunks, plural(chunks),
+         tiling->slice_rows, plural(tiling->slice_rows));
+  if (plan->ragged && plan->adapts)
+    append(&t, ", cut up by the lengths of each run");
+  else if (splits > 1)
+    append(&t, ", keys split in %d by %" PRId64 " and merged", splits, tiling->split_keys);
   if (plan->groups > 1)
     append(&t, ", dealt out to %d groups of cores%s", plan->groups, plan->bind ? ", threads bound to them" : "");
-  append(&t, "; %d of %d thread%s, workspace %zu bytes", plan->worthwhile, plan->threads, plural(plan->threads),
+  append(&t, "; %d of %d thread%s, workspace %zu bytes", plan->cut.useful, plan->threads, plural(plan->threads),
          plan->workspace_size);
   return t.length;
 }

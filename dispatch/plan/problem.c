@@ -7,8 +7,8 @@
 
 #include "dispatch/dispatch.h"
 
-/* Fields that the first release has. */
-#define FIRST_SIZE (offsetof(attend_problem, reserved) + sizeof(int))
+/* Fields that 0.2 has. */
+#define FIRST_SIZE (offsetof(attend_problem, batch_invariant) + sizeof(int))
 
 enum { RANK = 4 };
 
@@ -34,10 +34,16 @@ static attend_status check_ranges(const attend_problem *p) {
       {"kv_heads", p->kv_heads, 0, ATTEND_MAX_EXTENT},
       {"q_len", p->q_len, 0, ATTEND_MAX_EXTENT},
       {"kv_len", p->kv_len, 0, ATTEND_MAX_EXTENT},
-      {"head_dim", p->head_dim, 1, ATTEND_MAX_EXTENT},
+      {"head_dim", p->head_dim, 0, ATTEND_MAX_EXTENT},
       {"v_head_dim", p->v_head_dim, 0, ATTEND_MAX_EXTENT},
+      {"q_total", p->q_total, 0, ATTEND_MAX_EXTENT},
+      {"kv_total", p->kv_total, 0, ATTEND_MAX_EXTENT},
+      {"page_rows", p->page_rows, 0, ATTEND_MAX_EXTENT},
+      {"pages", p->pages, 0, ATTEND_MAX_EXTENT},
+      {"block_table_stride", p->block_table_stride, 0, ATTEND_MAX_EXTENT},
       {"q_dtype", p->q_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
-      {"kv_dtype", p->kv_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
+      {"k_dtype", p->k_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
+      {"v_dtype", p->v_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
       {"out_dtype", p->out_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
       {"causal", p->causal, ATTEND_CAUSAL_NONE, ATTEND_CAUSAL_OFFSET},
       {"causal_offset", p->causal_offset, -ATTEND_MAX_EXTENT, ATTEND_MAX_EXTENT},
@@ -45,15 +51,22 @@ static attend_status check_ranges(const attend_problem *p) {
       {"window_left", p->window_left, -1, ATTEND_MAX_EXTENT},
       {"window_right", p->window_right, -1, ATTEND_MAX_EXTENT},
       {"kv_lengths", p->kv_lengths, ATTEND_LENGTHS_NONE, ATTEND_LENGTHS_PER_QUERY},
+      {"positions", p->positions, 0, 1},
+      {"q_starts", p->q_starts, 0, 1},
+      {"kv_starts", p->kv_starts, 0, 1},
+      {"kv_begins", p->kv_begins, 0, 1},
+      {"key_ranges", p->key_ranges, 0, 1},
       {"mask", p->mask, 0, 1},
       {"bias_dtype", p->bias_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
+      {"bias_head_scale", p->bias_head_scale, 0, 1},
       {"alibi", p->alibi, 0, 1},
       {"sinks", p->sinks, 0, 1},
       {"lse", p->lse, 0, 1},
       {"weights", p->weights, 0, 1},
+      {"scores", p->scores, ATTEND_SCORES_NONE, ATTEND_SCORES_ATTENDED},
       {"batch_invariant", p->batch_invariant, 0, 1},
-      {"reserved", p->reserved, 0, 0},
       {"score", p->score, ATTEND_SCORE_DOT, ATTEND_SCORE_ADDITIVE},
+      {"as_given", p->as_given, 0, ATTEND_AS_GIVEN_ALL},
   };
   return attend_check_ranges(ranges, sizeof ranges / sizeof *ranges);
 }
@@ -138,12 +151,12 @@ static attend_status finish_layout(layout *l, bool disjoint) {
   return status == ATTEND_OK && disjoint ? check_disjoint(l) : status;
 }
 
-attend_status attend_resolve_strides(const char *name, const int64_t extent[4], size_t element, bool disjoint,
-                                     attend_strides *s) {
+attend_status attend_resolve_strides(const char *name, const int64_t extent[4], size_t element, bool as_given,
+                                     bool disjoint, attend_strides *s) {
   layout l = {.name = name, .stride = {s->batch, s->head, s->row, 1}, .element = element};
   attend_status status = ATTEND_OK;
   memcpy(l.extent, extent, sizeof l.extent);
-  if (s->batch == 0 && s->head == 0 && s->row == 0 && !has_no_element(&l)) status = make_contiguous(&l);
+  if (!as_given && s->batch == 0 && s->head == 0 && s->row == 0 && !has_no_element(&l)) status = make_contiguous(&l);
   if (status == ATTEND_OK) status = finish_layout(&l, disjoint);
   *s = (attend_strides){l.stride[0], l.stride[1], l.stride[2]};
   return status;
@@ -165,30 +178,75 @@ static attend_status check_contiguous(layout l) {
 }
 
 static attend_status resolve_layouts(attend_problem *p) {
-  const int64_t b = p->batch, hq = p->q_heads, hkv = p->kv_heads, lq = p->q_len, lk = p->kv_len;
-  const int64_t q[] = {b, hq, lq, p->head_dim}, k[] = {b, hkv, lk, p->head_dim}, v[] = {b, hkv, lk, p->v_head_dim};
-  const int64_t out[] = {b, hq, lq, p->v_head_dim}, scores[] = {b, hq, lq, lk};
-  const size_t kv_size = attend_dtype_size(p->kv_dtype);
-  attend_status s = attend_resolve_strides("q", q, attend_dtype_size(p->q_dtype), false, &p->q_strides);
-  if (s == ATTEND_OK) s = attend_resolve_strides("k", k, kv_size, false, &p->k_strides);
-  if (s == ATTEND_OK) s = attend_resolve_strides("v", v, kv_size, false, &p->v_strides);
-  if (s == ATTEND_OK) s = attend_resolve_strides("out", out, attend_dtype_size(p->out_dtype), true, &p->out_strides);
+  const bool given = p->as_given & ATTEND_AS_GIVEN_STRIDES;
+  /* Packed queries and keys are one long sequence, and pages stand in the place of a batch. */
+  const int64_t hq = p->q_heads, hkv = p->kv_heads, lk = p->kv_len;
+  const int64_t qb = p->q_starts ? 1 : p->batch, lq = p->q_starts ? p->q_total : p->q_len;
+  const int64_t kb = p->page_rows ? p->pages : p->kv_starts ? 1 : p->batch;
+  const int64_t rows = p->page_rows ? p->page_rows : p->kv_starts ? p->kv_total : lk;
+  const int64_t q[] = {qb, hq, lq, p->head_dim}, k[] = {kb, hkv, rows, p->head_dim},
+                v[] = {kb, hkv, rows, p->v_head_dim};
+  const int64_t out[] = {qb, hq, lq, p->v_head_dim}, scores[] = {p->batch, hq, lq, lk}, written[] = {qb, hq, lq, lk};
+  attend_status s = attend_resolve_strides("q", q, attend_dtype_size(p->q_dtype), given, false, &p->q_strides);
+  if (s == ATTEND_OK) s = attend_resolve_strides("k", k, attend_dtype_size(p->k_dtype), given, false, &p->k_strides);
+  if (s == ATTEND_OK) s = attend_resolve_strides("v", v, attend_dtype_size(p->v_dtype), given, false, &p->v_strides);
+  if (s == ATTEND_OK)
+    s = attend_resolve_strides("out", out, attend_dtype_size(p->out_dtype), given, true, &p->out_strides);
   if (s == ATTEND_OK && p->mask) s = attend_resolve_strides4("mask", scores, 1, &p->mask_strides);
   if (s == ATTEND_OK && p->bias_dtype)
     s = attend_resolve_strides4("bias", scores, attend_dtype_size(p->bias_dtype), &p->bias_strides);
   if (s == ATTEND_OK && p->kv_lengths == ATTEND_LENGTHS_PER_QUERY)
-    s = check_contiguous((layout){"kv_lengths", {1, 1, b, lq}, {0}, sizeof(int32_t)});
+    s = check_contiguous((layout){"kv_lengths", {1, 1, qb, lq}, {0}, sizeof(int32_t)});
+  if (s == ATTEND_OK && p->key_ranges)
+    s = check_contiguous((layout){"key_ranges", {1, qb, lq, 2}, {0}, sizeof(int32_t)});
+  if (s == ATTEND_OK && p->page_rows)
+    s = check_contiguous((layout){"block_table", {1, 1, p->batch, p->block_table_stride}, {0}, sizeof(int32_t)});
   if (s == ATTEND_OK && p->score == ATTEND_SCORE_ADDITIVE)
     s = check_contiguous((layout){"score_weights", {1, 1, hq, p->head_dim}, {0}, sizeof(float)});
-  if (s == ATTEND_OK && p->lse) s = check_contiguous((layout){"lse", {1, b, hq, lq}, {0}, sizeof(float)});
-  if (s == ATTEND_OK && p->weights) s = check_contiguous((layout){"weights", {b, hq, lq, lk}, {0}, sizeof(float)});
+  if (s == ATTEND_OK && p->lse) s = check_contiguous((layout){"lse", {1, qb, hq, lq}, {0}, sizeof(float)});
+  if (s == ATTEND_OK && (p->weights || p->scores)) {
+    layout l = {.name = p->weights ? "weights" : "scores", .element = sizeof(float)};
+    memcpy(l.extent, written, sizeof l.extent);
+    s = check_contiguous(l);
+  }
   return s;
 }
 
-static int64_t position_offset(const attend_problem *p) {
-  if (p->causal == ATTEND_CAUSAL_TOP_LEFT) return 0;
-  if (p->causal == ATTEND_CAUSAL_OFFSET) return p->causal_offset;
-  return p->kv_len - p->q_len;
+/** What packed and paged tensors need to know beyond their flags, and fields that are not read, which become 0. */
+static attend_status resolve_sequences(attend_problem *p) {
+  if (p->page_rows && p->kv_starts)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
+                       "page_rows is %" PRId64 ", expected 0 with kv_starts: keys are paged or packed", p->page_rows);
+  const int64_t q_most = p->batch * p->q_len, kv_most = p->batch * p->kv_len; /* extents are below 2^31 */
+  if (!p->q_starts)
+    p->q_total = 0;
+  else if (p->q_total > q_most)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
+                       "q_total is %" PRId64 ", expected at most batch times q_len, which is %" PRId64, p->q_total,
+                       q_most);
+  if (!p->kv_starts)
+    p->kv_total = 0;
+  else if (p->kv_total > kv_most)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
+                       "kv_total is %" PRId64 ", expected at most batch times kv_len, which is %" PRId64, p->kv_total,
+                       kv_most);
+  if (!p->page_rows) {
+    p->pages = p->block_table_stride = 0;
+    return ATTEND_OK;
+  }
+  const int64_t entries = p->kv_len / p->page_rows + (p->kv_len % p->page_rows != 0);
+  if (p->block_table_stride == 0) p->block_table_stride = entries;
+  if (p->block_table_stride < entries)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
+                       "block_table_stride is %" PRId64 ", expected at least %" PRId64 ": pages of %" PRId64
+                       " rows that kv_len %" PRId64 " needs",
+                       p->block_table_stride, entries, p->page_rows, p->kv_len);
+  return ATTEND_OK;
+}
+
+/** 1 / sqrt(D); or 1 where queries and keys have no element, or are not multiplied with one another. */
+static float default_scale(const attend_problem *p) {
+  return p->score == ATTEND_SCORE_ADDITIVE || p->head_dim == 0 ? 1.0f : (float)(1 / sqrt((double)p->head_dim));
 }
 
 attend_status attend_resolve(const attend_problem *problem, attend_resolved *resolved) {
@@ -199,30 +257,29 @@ attend_status attend_resolve(const attend_problem *problem, attend_resolved *res
   if (p.causal != ATTEND_CAUSAL_OFFSET) p.causal_offset = 0;
   if (!p.window) p.window_left = p.window_right = 0;
   if (!p.mask) p.mask_strides = (attend_strides4){0};
-  if (!p.bias_dtype) p.bias_strides = (attend_strides4){0};
+  if (!p.bias_dtype) p.bias_strides = (attend_strides4){0}, p.bias_head_scale = 0;
 
   if ((status = check_ranges(&p)) != ATTEND_OK || (status = check_floats(&p)) != ATTEND_OK) return status;
   if (p.kv_heads == 0) p.kv_heads = p.q_heads;
   if (p.kv_heads != 0 && p.q_heads % p.kv_heads != 0)
     return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "kv_heads is %" PRId64 ", expected a divisor of q_heads %" PRId64,
                        p.kv_heads, p.q_heads);
-  if (p.v_head_dim == 0) p.v_head_dim = p.head_dim;
+  if (p.v_head_dim == 0 && !(p.as_given & ATTEND_AS_GIVEN_V_HEAD_DIM)) p.v_head_dim = p.head_dim;
   if (p.q_dtype == ATTEND_DTYPE_DEFAULT) p.q_dtype = ATTEND_F32;
-  if (p.kv_dtype == ATTEND_DTYPE_DEFAULT) p.kv_dtype = p.q_dtype;
+  if (p.k_dtype == ATTEND_DTYPE_DEFAULT) p.k_dtype = p.q_dtype;
+  if (p.v_dtype == ATTEND_DTYPE_DEFAULT) p.v_dtype = p.k_dtype;
   if (p.out_dtype == ATTEND_DTYPE_DEFAULT) p.out_dtype = p.q_dtype;
-  if (p.scale == 0) p.scale = p.score == ATTEND_SCORE_ADDITIVE ? 1.0f : (float)(1 / sqrt((double)p.head_dim));
+  if (p.scale == 0 && !(p.as_given & ATTEND_AS_GIVEN_SCALE)) p.scale = default_scale(&p);
+  if ((status = resolve_sequences(&p)) != ATTEND_OK) return status;
   if ((status = resolve_layouts(&p)) != ATTEND_OK) return status;
+  p.as_given = ATTEND_AS_GIVEN_ALL;                              /* nothing is at its default any more */
   if (p.dropout > 0 && p.batch * p.q_heads > (INT64_C(1) << 32)) /* extents are below 2^31 */
     return attend_fail(ATTEND_ERROR_UNSUPPORTED,
                        "dropout tells at most 2^32 heads apart, and batch %" PRId64 " times q_heads %" PRId64
                        " is more",
                        p.batch, p.q_heads);
 
-  int64_t group = p.kv_heads ? p.q_heads / p.kv_heads : 0;
-  *resolved = (attend_resolved){.p = p,
-                                .group = group,
-                                .rows = group * p.q_len,
-                                .offset = position_offset(&p),
-                                .causal = p.causal != ATTEND_CAUSAL_NONE};
+  const int64_t group = p.kv_heads ? p.q_heads / p.kv_heads : 0;
+  *resolved = (attend_resolved){.p = p, .group = group, .rows = group * p.q_len};
   return ATTEND_OK;
 }

@@ -19,7 +19,9 @@ typedef struct attend_queue {
 typedef struct attend_run_state {
   _Alignas(64) const attend_plan *plan; /**< whose run was begun */
   attend_tensors tensors;
-  attend_call call;
+  const attend_cut *cut; /**< the plan's, or this one: */
+  attend_cut own;
+  const attend_share *shares;
   attend_queue queues[]; /**< one for each of plan->groups */
 } attend_run_state;
 

@@ -3,10 +3,10 @@
  */
 #include <inttypes.h>
 
-#include "dispatch/dispatch.h"
+#include "dispatch/plan/sequences.h"
 
-/* Fields that the first release has. */
-#define FIRST_SIZE (offsetof(attend_tensors, weights) + sizeof(float *))
+/* Fields that 0.2 has. */
+#define FIRST_SIZE (offsetof(attend_tensors, dropout_offset) + sizeof(uint64_t))
 
 attend_status attend_check_lengths(const char *name, const int32_t *lengths, int64_t count, const char *field,
                                    int64_t most) {
@@ -48,48 +48,91 @@ attend_status attend_take_workspace(void **workspace, size_t size, size_t needed
   return ATTEND_OK;
 }
 
+/** A full-size copy, in which the tensors of lengths that the problem does not have are NULL. */
+static attend_status read_tensors(const attend_problem *p, const attend_tensors *tensors, attend_tensors *t) {
+  attend_status status = attend_read_versioned(t, sizeof *t, FIRST_SIZE, tensors, "attend_tensors");
+  if (status != ATTEND_OK) return status;
+  if (!p->kv_lengths) t->kv_lengths = NULL;
+  if (!p->positions) t->positions = NULL;
+  if (!p->q_starts) t->q_starts = NULL;
+  if (!p->kv_starts) t->kv_starts = NULL;
+  if (!p->kv_begins) t->kv_begins = NULL;
+  if (!p->key_ranges) t->key_ranges = NULL;
+  if (!p->page_rows) t->block_table = NULL;
+  return ATTEND_OK;
+}
+
+static attend_status check_length_addresses(const attend_problem *p, const attend_tensors *t) {
+  const attend_address addresses[] = {
+      {"kv_lengths", t->kv_lengths, p->kv_lengths == ATTEND_LENGTHS_PER_BATCH, sizeof(int32_t)},
+      {"q_starts", t->q_starts, p->q_starts, sizeof(int32_t)},
+      {"kv_starts", t->kv_starts, p->kv_starts, sizeof(int32_t)},
+      {"kv_begins", t->kv_begins, p->kv_begins, sizeof(int32_t)},
+  };
+  return attend_check_addresses(addresses, sizeof addresses / sizeof *addresses);
+}
+
+attend_status attend_check_lengths_only(const attend_resolved *problem, const attend_tensors *tensors,
+                                        attend_tensors *full) {
+  attend_tensors t;
+  attend_status status = read_tensors(&problem->p, tensors, &t);
+  t.block_table = NULL;
+  if (problem->p.kv_lengths == ATTEND_LENGTHS_PER_QUERY) t.kv_lengths = NULL;
+  if (status == ATTEND_OK) status = check_length_addresses(&problem->p, &t);
+  if (status == ATTEND_OK) status = attend_check_sequences(problem, &t);
+  if (status == ATTEND_OK) *full = t;
+  return status;
+}
+
 attend_status attend_check_tensors(const attend_resolved *problem, const attend_tensors *tensors,
                                    attend_tensors *full) {
   const attend_problem *p = &problem->p;
   attend_tensors t;
-  attend_status status = attend_read_versioned(&t, sizeof t, FIRST_SIZE, tensors, "attend_tensors");
+  attend_status status = read_tensors(p, tensors, &t);
   if (status != ATTEND_OK) return status;
   if (attend_is_empty(problem)) {
     *full = (attend_tensors)ATTEND_TENSORS_INIT;
     return ATTEND_OK;
   }
 
-  const bool keys = p->kv_len > 0;
-  if (!p->kv_lengths) t.kv_lengths = NULL;
+  const bool keys = p->kv_len > 0 && (!p->kv_starts || p->kv_total > 0) && (!p->page_rows || p->pages > 0);
+  const bool queries = !p->q_starts || p->q_total > 0;
   if (!p->mask) t.mask = NULL;
   if (!p->bias_dtype) t.bias = NULL;
+  if (!p->bias_head_scale) t.bias_head_scale = NULL;
   if (!p->alibi) t.alibi_slopes = NULL;
   if (!p->sinks) t.sinks = NULL;
   if (!p->lse) t.lse = NULL;
   if (!p->weights) t.weights = NULL;
+  if (!p->scores) t.scores = NULL;
   if (p->score != ATTEND_SCORE_ADDITIVE) t.score_weights = NULL;
+  const bool per_query = p->kv_lengths == ATTEND_LENGTHS_PER_QUERY;
   const attend_address addresses[] = {
-      {"q", t.q, true, attend_dtype_size(p->q_dtype)},
-      {"k", t.k, keys, attend_dtype_size(p->kv_dtype)},
-      {"v", t.v, keys, attend_dtype_size(p->kv_dtype)},
-      {"out", t.out, true, attend_dtype_size(p->out_dtype)},
-      {"kv_lengths", t.kv_lengths, p->kv_lengths != ATTEND_LENGTHS_NONE, sizeof(int32_t)},
-      {"mask", t.mask, p->mask && keys, 1},
-      {"bias", t.bias, p->bias_dtype && keys, p->bias_dtype ? attend_dtype_size(p->bias_dtype) : 1},
+      {"q", t.q, queries && p->head_dim > 0, attend_dtype_size(p->q_dtype)},
+      {"k", t.k, keys && p->head_dim > 0, attend_dtype_size(p->k_dtype)},
+      {"v", t.v, keys && p->v_head_dim > 0, attend_dtype_size(p->v_dtype)},
+      {"out", t.out, queries && p->v_head_dim > 0, attend_dtype_size(p->out_dtype)},
+      {"kv_lengths", t.kv_lengths, per_query && queries, sizeof(int32_t)},
+      {"positions", t.positions, p->positions, sizeof(int32_t)},
+      {"key_ranges", t.key_ranges, p->key_ranges && queries, sizeof(int32_t)},
+      {"block_table", t.block_table, p->page_rows && p->kv_len > 0, sizeof(int32_t)},
+      {"mask", t.mask, p->mask && keys && queries, 1},
+      {"bias", t.bias, p->bias_dtype && keys && queries, p->bias_dtype ? attend_dtype_size(p->bias_dtype) : 1},
+      {"bias_head_scale", t.bias_head_scale, p->bias_head_scale, sizeof(float)},
       {"alibi_slopes", t.alibi_slopes, p->alibi, sizeof(float)},
       {"sinks", t.sinks, p->sinks, sizeof(float)},
-      {"lse", t.lse, p->lse, sizeof(float)},
-      {"weights", t.weights, p->weights && keys, sizeof(float)},
-      {"score_weights", t.score_weights, p->score == ATTEND_SCORE_ADDITIVE, sizeof(float)},
+      {"lse", t.lse, p->lse && queries, sizeof(float)},
+      {"weights", t.weights, p->weights && p->kv_len > 0 && queries, sizeof(float)},
+      {"scores", t.scores, p->scores && p->kv_len > 0 && queries, sizeof(float)},
+      {"score_weights", t.score_weights, p->score == ATTEND_SCORE_ADDITIVE && p->head_dim > 0, sizeof(float)},
   };
-  if ((status = attend_check_addresses(addresses, sizeof addresses / sizeof *addresses)) != ATTEND_OK) return status;
-  if (t.reserved)
-    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "reserved is %" PRIu32 ", expected 0: use ATTEND_TENSORS_INIT",
-                       t.reserved);
-  const int64_t count = p->kv_lengths == ATTEND_LENGTHS_PER_BATCH ? p->batch : p->batch * p->q_len;
-  if (t.kv_lengths &&
-      (status = attend_check_lengths("kv_lengths", t.kv_lengths, count, "kv_len", p->kv_len)) != ATTEND_OK)
+  if ((status = attend_check_addresses(addresses, sizeof addresses / sizeof *addresses)) != ATTEND_OK ||
+      (status = check_length_addresses(p, &t)) != ATTEND_OK)
     return status;
+  if (t.dropout_offset > UINT32_MAX)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "dropout_offset is %" PRIu64 ", expected less than 2^32",
+                       t.dropout_offset);
+  if ((status = attend_check_sequences(problem, &t)) != ATTEND_OK) return status;
   *full = t;
   return ATTEND_OK;
 }

@@ -51,8 +51,9 @@
  * - A thread that has configured AMX tiles of its own has that configuration again when a run returns, with its tiles
  *   zeroed: like vector registers, tiles hold nothing across a call.
  * - Structs begin with struct_size, set by their _INIT macro. Fields are only ever added at the end: a program compiled
- *   against an older header keeps working, and a program compiled against a newer one gets ATTEND_ERROR_UNSUPPORTED
- *   from an older library only if it sets a field that the library does not know.
+ *   against an older header of 0.2 or later keeps working, and a program compiled against a newer one gets
+ *   ATTEND_ERROR_UNSUPPORTED from an older library only if it sets a field that the library does not know. The structs
+ *   of 0.1 were laid out otherwise: they are refused, with an error that says so.
  */
 #ifndef ATTEND_ATTEND_H
 #define ATTEND_ATTEND_H
@@ -65,7 +66,7 @@ extern "C" {
 #endif
 
 #define ATTEND_VERSION_MAJOR 0
-#define ATTEND_VERSION_MINOR 1
+#define ATTEND_VERSION_MINOR 2
 #define ATTEND_VERSION_PATCH 0
 
 #define ATTEND_API __attribute__((visibility("default")))
@@ -120,33 +121,43 @@ ATTEND_API const char *attend_version(void);
 typedef enum attend_dtype { ATTEND_DTYPE_DEFAULT = 0, ATTEND_F32 = 1, ATTEND_F16 = 2, ATTEND_BF16 = 3 } attend_dtype;
 
 /**
- * Causal masks. Query i stands at position p(i) = i + offset among the keys and attends key j only if j <= p(i).
+ * Causal masks. Query i of a sequence stands at position p(i) = i + offset among its keys and attends key j only if
+ * j <= p(i). The offset is positions[b] where the problem has positions, whatever the mask. Otherwise it is
  */
 typedef enum attend_causal {
-  ATTEND_CAUSAL_NONE = 0,
-  ATTEND_CAUSAL_TOP_LEFT = 1,     /**< offset 0: the first query stands at the first key */
-  ATTEND_CAUSAL_BOTTOM_RIGHT = 2, /**< offset Lk - Lq: the last query stands at the last key */
-  ATTEND_CAUSAL_OFFSET = 3        /**< offset causal_offset, any value */
+  ATTEND_CAUSAL_NONE = 0,         /**< no causal mask; positions are those of ATTEND_CAUSAL_BOTTOM_RIGHT */
+  ATTEND_CAUSAL_TOP_LEFT = 1,     /**< 0: the first query stands at the first key */
+  ATTEND_CAUSAL_BOTTOM_RIGHT = 2, /**< keys - queries of the sequence itself: its last query stands at its last key */
+  ATTEND_CAUSAL_OFFSET = 3        /**< causal_offset, any value */
 } attend_causal;
 
 /** Which shape the kv_lengths tensor has. */
 typedef enum attend_lengths {
   ATTEND_LENGTHS_NONE = 0,
-  ATTEND_LENGTHS_PER_BATCH = 1, /**< (B): query i of batch b attends keys j < kv_lengths[b] */
-  ATTEND_LENGTHS_PER_QUERY = 2  /**< (B, Lq): query i of batch b attends keys j < kv_lengths[b * Lq + i] */
+  ATTEND_LENGTHS_PER_BATCH = 1, /**< (B): sequence b has kv_lengths[b] keys, and its positions count from that */
+  ATTEND_LENGTHS_PER_QUERY = 2  /**< (B, Lq), packed as queries are: query i attends keys j < its length; this moves no
+                                     position */
 } attend_lengths;
 
 /**
  * Strides of a (B, H, L, D) tensor, in elements; the last dimension is contiguous. All three 0 means contiguous in that
- * order. Otherwise they are taken as they stand: BSHD is {L * H * D, D, H * D}, and a batch stride of 0 repeats one
- * batch entry. Inputs may overlap in any way, with negative strides too; rows of an output must neither
- * overlap nor interleave.
+ * order, unless attend_problem.as_given says that zeros are meant. Otherwise they are taken as they stand: BSHD is
+ * {L * H * D, D, H * D}, and a batch stride of 0 repeats one batch entry. A stride along a dimension of one element is
+ * not read. Inputs may overlap in any way, with negative strides too; rows of an output must neither overlap nor
+ * interleave.
+ *
+ * Packed sequences (q_starts, kv_starts) have no batch dimension: it is (1, H, rows of all, D), and `batch` is not
+ * read. Paged keys and values are (pages, H, page_rows, D): `batch` is from page to page.
  */
 typedef struct attend_strides {
   int64_t batch, head, row;
 } attend_strides;
 
-/** Strides of a (B, Hq, Lq, Lk) mask or bias, in elements. A stride of 0 broadcasts along that dimension. */
+/**
+ * Strides of a (B, Hq, Lq, Lk) mask or bias, in elements. A stride of 0 broadcasts along that dimension. With q_starts
+ * the query stride steps over the rows of all sequences: row q_starts[b] + i is query i of sequence b. A mask that is
+ * packed like that has a batch stride of 0.
+ */
 typedef struct attend_strides4 {
   int64_t batch, head, query, key;
 } attend_strides4;
@@ -158,6 +169,22 @@ typedef enum attend_score {
                                  2015, https://arxiv.org/abs/1409.0473); w is attend_tensors.score_weights */
 } attend_score;
 
+/** Which fields of a problem are taken as they stand, though 0 would be a default: bits of attend_problem.as_given. */
+enum {
+  ATTEND_AS_GIVEN_SCALE = 1 << 0,      /**< a scale of 0 */
+  ATTEND_AS_GIVEN_V_HEAD_DIM = 1 << 1, /**< a Dv of 0: nothing but LSE and weights comes out */
+  ATTEND_AS_GIVEN_STRIDES = 1 << 2, /**< strides of 0, 0, 0 of q, k, v and out: one row for all (an expanded tensor) */
+  ATTEND_AS_GIVEN_ALL = (1 << 3) - 1
+};
+
+/** Scores to be written, besides the output. */
+typedef enum attend_scores_output {
+  ATTEND_SCORES_NONE = 0,
+  ATTEND_SCORES_RAW = 1,      /**< scale * q k, of every key of the sequence, attended or not */
+  ATTEND_SCORES_SOFTCAP = 2,  /**< the same after softcap */
+  ATTEND_SCORES_ATTENDED = 3, /**< after bias, ALiBi and masks: what the softmax takes; -inf where not attended */
+} attend_scores_output;
+
 /**
  * An attention problem: everything about a call but the addresses.
  *
@@ -165,21 +192,25 @@ typedef enum attend_score {
  *
  *     s = scale * dot(q[i], k[j])                   or scale * dot(w[h], tanh(q[i] + k[j])), as score says
  *     s = softcap * tanh(s / softcap)               if softcap > 0
- *     s = s + bias[b, h, i, j]                      if bias_dtype is set
+ *     s = s + bias[b, h, i, j]                      if bias_dtype is set; times bias_head_scale[h], if that is set
  *     s = s - alibi_slopes[h] * |p(i) - j|          if alibi is set (Press et al. 2021,
- * https://arxiv.org/abs/2108.12409)
+ *                                                   https://arxiv.org/abs/2108.12409)
  *
- * A key is attended when it passes every mask that is given: causal, window, kv lengths and boolean mask; and a score
- * of -inf, from a bias for instance, excludes a key just as a mask does. What is in keys and values that are not
- * attended never reaches the output, NaN and Inf included. The weights are the softmax of the attended scores,
+ * A key is attended when it passes every mask that is given: causal, window, kv lengths, first keys, key ranges and
+ * boolean mask; and a score of -inf, from a bias for instance, excludes a key just as a mask does. What is in keys and
+ * values that are not attended never reaches the output, NaN and Inf included. The weights are the softmax of the
+ * attended scores,
  *
  *     w[i, j] = exp(s[i, j]) / (sum over attended j of exp(s[i, j]) + exp(sinks[h]) if sinks is set)
  *
  * and a query that attends no key gives a row of zeros. LSE is the natural logarithm of the whole denominator: -inf for
  * a query that attends no key, or sinks[h]. With dropout, each weight is then set to 0 or divided by 1 - dropout.
  *
- * p(i) = i + offset is the position of query i: the offset of the causal mask, or that of ATTEND_CAUSAL_BOTTOM_RIGHT
- * when there is none.
+ * SEQUENCES. Every sequence of a batch has lengths, positions and memory of its own. It has keys(b) = kv_lengths[b]
+ * keys (per batch entry), else kv_starts[b + 1] - kv_starts[b], else kv_len; and q_starts[b + 1] - q_starts[b] queries,
+ * else q_len. Query i stands at p(i) = i + offset(b), see attend_causal; causal masks, windows and ALiBi all follow it.
+ * The sizes in this struct are capacities: one plan serves every run whose lengths stay within them, and work is cut up
+ * anew in each run, by the lengths of the moment.
  */
 typedef struct attend_problem {
   size_t struct_size; /**< sizeof(attend_problem), set by ATTEND_PROBLEM_INIT */
@@ -187,54 +218,66 @@ typedef struct attend_problem {
   int64_t batch;      /**< B >= 0. With B, Lq or Hq of 0 there is nothing to compute, which is no error */
   int64_t q_heads;    /**< Hq >= 0 */
   int64_t kv_heads;   /**< Hkv; 0 = Hq. Hq % Hkv must be 0 */
-  int64_t q_len;      /**< Lq >= 0 */
-  int64_t kv_len;     /**< Lk >= 0. With 0 every row attends no key */
-  int64_t head_dim;   /**< D >= 1 */
-  int64_t v_head_dim; /**< Dv >= 1; 0 = D */
+  int64_t q_len;      /**< Lq >= 0; with q_starts the most of one sequence */
+  int64_t kv_len;     /**< Lk >= 0; with kv_starts, lengths or pages the most of one sequence */
+  int64_t head_dim;   /**< D >= 0. With 0 all scores are 0 before bias and ALiBi */
+  int64_t v_head_dim; /**< Dv >= 0; 0 = D, unless as_given */
 
-  attend_dtype q_dtype;   /**< type of q; default f32 */
-  attend_dtype kv_dtype;  /**< type of k and v; default q_dtype */
-  attend_dtype out_dtype; /**< type of out; default q_dtype */
+  int64_t q_total;   /**< with q_starts: rows of all sequences, which the tensors have room for; 0 to B Lq */
+  int64_t kv_total;  /**< with kv_starts: likewise, of keys and values; 0 to B Lk */
+  int64_t page_rows; /**< > 0: keys and values lie in pages of so many rows; 0 = no pages. Not with kv_starts */
+  int64_t pages;     /**< with page_rows: pages that k and v have in all */
+  int64_t block_table_stride; /**< with page_rows: entries from row to row; 0 = Lk / page_rows, rounded up */
 
   attend_strides q_strides, k_strides, v_strides, out_strides;
-
-  float scale;   /**< finite; 0 = 1 / sqrt(D), or 1 with additive scores */
-  float softcap; /**< finite, >= 0; 0 = none */
-
-  attend_causal causal;
-  int64_t causal_offset; /**< with ATTEND_CAUSAL_OFFSET only; magnitude at most 2^31 - 1 */
-
-  int window;           /**< 1 = a sliding window: p(i) - window_left <= j <= p(i) + window_right. 0 = none */
-  int64_t window_left;  /**< -1 = open, else 0 to 2^31 - 1; read with window = 1 only */
-  int64_t window_right; /**< likewise */
-
-  attend_lengths kv_lengths;
-  int mask;                /**< 1 = a boolean mask: one byte an element, nonzero = attend */
-  attend_dtype bias_dtype; /**< set = an additive bias of that type; default: no bias */
-  int alibi;               /**< 1 = ALiBi slopes, f32 (Hq) */
-  int sinks;               /**< 1 = attention sinks, f32 (Hq) */
   attend_strides4 mask_strides, bias_strides;
 
-  int lse;     /**< 1 = also write LSE, f32 (B, Hq, Lq), contiguous */
-  int weights; /**< 1 = also write the attention weights, f32 (B, Hq, Lq, Lk), contiguous */
+  int64_t causal_offset; /**< with ATTEND_CAUSAL_OFFSET only; magnitude at most 2^31 - 1 */
+  int64_t window_left;   /**< -1 = open, else 0 to 2^31 - 1; read with window = 1 only */
+  int64_t window_right;  /**< likewise */
+
+  attend_dtype q_dtype;   /**< type of q; default f32 */
+  attend_dtype k_dtype;   /**< type of k; default q_dtype */
+  attend_dtype v_dtype;   /**< type of v; default k_dtype */
+  attend_dtype out_dtype; /**< type of out; default q_dtype */
+
+  unsigned as_given; /**< ATTEND_AS_GIVEN_...: zeros that are meant */
+  float scale;       /**< finite; 0 = 1 / sqrt(D), or 1 with additive scores or a D of 0, unless as_given */
+  float softcap;     /**< finite, >= 0; 0 = none */
 
   /**
-   * 1 = what is computed for one batch entry does not depend on B, nor on how far kv_len reaches beyond its own kv
-   * length (with a causal offset that does not depend on kv_len): to the bit. Costs some speed at small batches.
-   */
-  int batch_invariant;
-
-  int reserved; /**< 0. Fills the struct up, so that fields added behind it are never in a byte an old caller left unset
-                 */
-
-  attend_score score; /**< default: the dot product */
-
-  /**
-   * Dropout: the probability p, 0 to 1, with which each attention weight is set to 0 behind the softmax; the others are
+   * Dropout: the probability p, 0 to 1, with which each attention weight is set to 0 after the softmax; the others are
    * divided by 1 - p. attend_tensors has the seed, and says which weights are dropped. What is written as weights is
    * what the values are multiplied by; LSE is that of the scores. 0 = none, and then it costs nothing.
    */
   float dropout;
+
+  attend_score score; /**< default: the dot product */
+  attend_causal causal;
+  int window; /**< 1 = a sliding window: p(i) - window_left <= j <= p(i) + window_right. 0 = none */
+
+  attend_lengths kv_lengths;
+  int positions;  /**< 1 = offset(b) is positions[b] */
+  int q_starts;   /**< 1 = queries of all sequences are packed, those of b being rows q_starts[b] to q_starts[b + 1] */
+  int kv_starts;  /**< 1 = likewise of keys and values */
+  int kv_begins;  /**< 1 = keys j < kv_begins[b] are not attended: batches padded on the left. Moves no position */
+  int key_ranges; /**< 1 = query i attends keys begin <= j < end, a pair per query */
+
+  int mask;                /**< 1 = a boolean mask: one byte an element, nonzero = attend */
+  attend_dtype bias_dtype; /**< set = an additive bias of that type; default: no bias */
+  int bias_head_scale;     /**< 1 = the bias is multiplied by bias_head_scale[h]; -inf excludes whatever that is */
+  int alibi;               /**< 1 = ALiBi slopes, f32 (Hq) */
+  int sinks;               /**< 1 = attention sinks, f32 (Hq) */
+
+  int lse;                     /**< 1 = also write LSE, f32 (B, Hq, Lq), contiguous */
+  int weights;                 /**< 1 = also write the attention weights, f32 (B, Hq, Lq, Lk), contiguous */
+  attend_scores_output scores; /**< also write scores, f32 (B, Hq, Lq, Lk), contiguous */
+
+  /**
+   * 1 = what is computed for a query depends neither on B, nor on the other queries of its sequence, nor on how far
+   * capacities reach beyond the sequence's own lengths: to the bit. Costs some speed at small batches.
+   */
+  int batch_invariant;
 } attend_problem;
 
 #define ATTEND_PROBLEM_INIT ATTEND_INIT_(attend_problem)
@@ -243,25 +286,42 @@ typedef struct attend_problem {
  * The addresses of one run. Tensors lie as the problem says; the caller owns them all. Each must be aligned to its
  * element size. Inputs that the problem does not have are ignored and may be NULL, and so may every tensor that has no
  * element. Outputs must not overlap inputs or one another.
+ *
+ * With q_starts, what has a number or a row per query is packed as queries are: q and out (1, Hq, q_total, D or Dv),
+ * lengths per query (q_total), key_ranges (q_total, 2), lse (Hq, q_total), weights and scores (Hq, q_total, Lk).
+ * Rows of outputs that belong to no sequence are not written.
  */
 typedef struct attend_tensors {
   size_t struct_size; /**< sizeof(attend_tensors), set by ATTEND_TENSORS_INIT */
 
   const void *q; /**< (B, Hq, Lq, D) */
-  const void *k; /**< (B, Hkv, Lk, D) */
-  const void *v; /**< (B, Hkv, Lk, Dv) */
+  const void *k; /**< (B, Hkv, Lk, D), or (pages, Hkv, page_rows, D) */
+  const void *v; /**< (B, Hkv, Lk, Dv), or (pages, Hkv, page_rows, Dv) */
   void *out;     /**< (B, Hq, Lq, Dv) */
 
-  const int32_t *kv_lengths; /**< (B) or (B, Lq), each from 0 to Lk */
-  const uint8_t *mask;       /**< by mask_strides */
-  const void *bias;          /**< by bias_strides, of bias_dtype; finite or -inf */
-  const float *alibi_slopes; /**< (Hq) */
-  const float *sinks;        /**< (Hq) */
+  const int32_t *kv_lengths; /**< (B) or (B, Lq), each from 0 to the most keys the sequence has room for */
+  const int32_t *positions;  /**< (B): the position of each sequence's first query, any value */
+  const int32_t *q_starts;   /**< (B + 1), from 0, not falling, the last at most q_total; steps of at most Lq */
+  const int32_t *kv_starts;  /**< (B + 1), likewise, with kv_total and Lk */
+  const int32_t *kv_begins;  /**< (B), each >= 0 */
+  const int32_t *key_ranges; /**< (B, Lq, 2): begin and end, any values: beyond the sequence there is nothing */
+
+  /**
+   * (B, Lk / page_rows rounded up): keys page_rows * n and on of sequence b lie in page block_table[b, n] of k, and
+   * their values in that page of v. Entries beyond a sequence's keys are not read; the others are from 0 to pages - 1.
+   */
+  const int32_t *block_table;
+
+  const uint8_t *mask;          /**< by mask_strides */
+  const void *bias;             /**< by bias_strides, of bias_dtype; finite or -inf */
+  const float *bias_head_scale; /**< (Hq), finite */
+  const float *alibi_slopes;    /**< (Hq) */
+  const float *sinks;           /**< (Hq) */
+  const float *score_weights;   /**< with ATTEND_SCORE_ADDITIVE: w, (Hq, D) */
 
   float *lse;     /**< (B, Hq, Lq) */
-  float *weights; /**< (B, Hq, Lq, Lk) */
-
-  const float *score_weights; /**< with ATTEND_SCORE_ADDITIVE: w, (Hq, D) */
+  float *weights; /**< (B, Hq, Lq, Lk); 0 where a key is not attended or does not exist */
+  float *scores;  /**< (B, Hq, Lq, Lk); -inf where a key does not exist */
 
   /**
    * With dropout: two runs with the same seed and offset drop the same weights, on every machine, with every kernel and
@@ -272,17 +332,48 @@ typedef struct attend_tensors {
    * % 16, i, b * Hq + h, offset). B * Hq must not be over 2^32.
    */
   uint64_t dropout_seed;
-  uint32_t dropout_offset;
-  uint32_t reserved; /**< 0, as in attend_problem */
+  uint64_t dropout_offset; /**< below 2^32 */
 } attend_tensors;
 
 #define ATTEND_TENSORS_INIT ATTEND_INIT_(attend_tensors)
 
 /* ------------------------------------------------------------------------------------------------------------ plan */
 
-/** How a problem shall be run. */
+/** How a problem shall be run. All of it is optional. Pointers must stay valid as long as the plan, strings need not.
+ */
 typedef struct attend_options {
   size_t struct_size; /**< sizeof(attend_options), set by ATTEND_OPTIONS_INIT */
+
+  /**
+   * Name of the kernel to use, as `attend kernels` lists them, or NULL or "auto" for ATTEND_KERNEL if that is set, else
+   * the library's choice. A kernel that cannot run here, or cannot do this problem, is ATTEND_ERROR_UNSUPPORTED.
+   */
+  const char *kernel;
+
+  /** The tuning profile to use: a file, or "off" for none. NULL = ATTEND_PROFILE, else the usual places. */
+  const char *profile;
+
+  /**
+   * Where the plan's memory comes from, and that of runs that bring no workspace: `allocate` returns `size` bytes at a
+   * multiple of ATTEND_WORKSPACE_ALIGNMENT or NULL, `release` gets the same size back. Both NULL = the C library. They
+   * may be called from any thread that uses the plan.
+   */
+  void *(*allocate)(void *context, size_t size);
+  void (*release)(void *context, void *memory, size_t size);
+  void *memory_context;
+
+  /** Gets a line of text, without its end, for each plan that is made. NULL = stderr, if `verbose` or ATTEND_VERBOSE.
+   */
+  void (*log)(void *context, const char *line);
+  void *log_context;
+
+  /**
+   * A pool of the caller's for attend_plan_run() to use in the place of OpenMP: calls task(argument, i) once for every
+   * i from 0 to count - 1, on as many threads as it likes, one included, in any order, and returns when all have
+   * returned. `count` is at most num_threads.
+   */
+  void (*parallel_for)(void *context, int count, void (*task)(void *argument, int i), void *argument);
+  void *parallel_context;
 
   /**
    * The most threads, or parts, that will work on a run; 1 to 1024. 0 = ATTEND_NUM_THREADS if set, else the number of
@@ -301,11 +392,9 @@ typedef struct attend_options {
    */
   int bind_threads;
 
-  /**
-   * Name of the kernel to use, as `attend kernels` lists them, or NULL or "auto" for ATTEND_KERNEL if that is set, else
-   * the library's choice. A kernel that cannot run here, or cannot do this problem, is ATTEND_ERROR_UNSUPPORTED.
-   */
-  const char *kernel;
+  int ignore_environment; /**< 1 = no ATTEND_* variable is read, nor HOME and its like: what is not set here is default
+                           */
+  int verbose;            /**< 1 = as ATTEND_VERBOSE=1 */
 } attend_options;
 
 #define ATTEND_OPTIONS_INIT ATTEND_INIT_(attend_options)
@@ -362,6 +451,13 @@ ATTEND_API attend_status attend_plan_run_part(const attend_plan *plan, const att
 
 /** The most parts a run of the plan can be cut into: the plan's number of threads, at least 1. NULL gives 0. */
 ATTEND_API int attend_plan_max_parts(const attend_plan *plan);
+
+/**
+ * How many parts, on a thread each, the work of a run pays for, by the lengths that `tensors` say: 1 to
+ * attend_plan_max_parts(), or 0 where there is nothing to compute. To wake more threads makes a run longer. Needs no
+ * other tensor than those of lengths and starts. 0 too for a NULL plan, or for tensors that are an error.
+ */
+ATTEND_API int attend_plan_useful_parts(const attend_plan *plan, const attend_tensors *tensors);
 
 /** Name of the kernel the plan runs, valid for ever; "none" for a plan with nothing to compute. NULL gives "none". */
 ATTEND_API const char *attend_plan_kernel(const attend_plan *plan);

@@ -216,8 +216,8 @@ typedef struct attend_additive_problem {
   attend_lengths kv_lengths; /**< as in attend.h */
   int mask;                  /**< 1 = a boolean mask (B, Lq, Lk): one byte an element, nonzero = attend */
   int weights;               /**< 1 = also write the attention weights */
+  int batch_invariant;       /**< 1 = as in attend.h */
   float dropout;             /**< of the weights, as in attend.h; 0 = none */
-  int reserved;              /**< 0, fills the struct up */
 } attend_additive_problem;
 
 #define ATTEND_ADDITIVE_PROBLEM_INIT ATTEND_INIT_(attend_additive_problem)
@@ -240,8 +240,7 @@ typedef struct attend_additive_tensors {
   float *weights;            /**< (B, Lq, Lk) */
 
   uint64_t dropout_seed;   /**< as in attend.h */
-  uint32_t dropout_offset; /**< likewise */
-  uint32_t reserved;       /**< 0, fills the struct up */
+  uint64_t dropout_offset; /**< likewise */
 } attend_additive_tensors;
 
 #define ATTEND_ADDITIVE_TENSORS_INIT ATTEND_INIT_(attend_additive_tensors)

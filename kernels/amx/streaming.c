@@ -23,13 +23,13 @@ enum { GROUP = 2 * TILE_ROWS };
 
 /** Where things lie in the scratch, in bytes. */
 typedef struct streaming_layout {
-  size_t q, k, v, s, p, o, base, sum, range, total;
+  size_t q, k, v, s, p, o, base, sum, range, rows, total;
 } streaming_layout;
 
-static streaming_layout lay_out(const attend_resolved *problem, const attend_tiling *tiling, int block) {
-  const size_t rows = (size_t)round_up(min_i64(tiling->slice_rows, problem->rows), GROUP);
-  const size_t depth = (size_t)round_up(problem->p.head_dim, TILE_DEPTH);
-  const size_t width = (size_t)round_up(problem->p.v_head_dim, LANES), keys = (size_t)block;
+static streaming_layout lay_out(const attend_problem *problem, const attend_tiling *tiling, int block) {
+  const size_t rows = (size_t)round_up(tiling->slice_rows, GROUP);
+  const size_t depth = (size_t)round_up(problem->head_dim, TILE_DEPTH);
+  const size_t width = (size_t)round_up(problem->v_head_dim, LANES), keys = (size_t)block;
   streaming_layout at = {0};
   at.q = size_take(&at.total, size_mul(rows, depth), sizeof(uint16_t));
   at.k = size_take(&at.total, size_mul(depth, keys), sizeof(uint16_t));
@@ -40,13 +40,14 @@ static streaming_layout lay_out(const attend_resolved *problem, const attend_til
   at.base = size_take(&at.total, rows, sizeof(float));
   at.sum = size_take(&at.total, size_mul(rows, LANES), sizeof(float));
   at.range = size_take(&at.total, rows, sizeof(key_range));
+  at.rows = size_take(&at.total, keys, sizeof(void *));
   return at;
 }
 
 /** A slice under way. */
 typedef struct streaming {
-  const attend_call *call;
   const attend_slice *slice;
+  const attend_view *view;
   int64_t rows, depth, width; /**< of the slice; of a packed query and of an output row, in elements */
   int64_t BLOCK;
   float factor; /**< of scores, as exponents of 2 */
@@ -58,6 +59,7 @@ typedef struct streaming {
   uint16_t *p[2];
   float *base, *sum; /**< of each row; LANES sums */
   key_range *ranges;
+  const void **listed;                /**< where the rows of the block lie that is being packed */
   int64_t packed_keys, packed_values; /**< which blocks are packed, -1: none */
   bool finite;                        /**< all values of the packed block are */
   float alpha[GROUP];                 /**< what the values of the last unit's rows are to be multiplied by */
@@ -95,8 +97,8 @@ static bool walk_next(const streaming *st, walk *at, unit *found) {
       const key_range part = range_in_block(span, at->block, st->BLOCK, TILE_DEPTH);
       const int64_t begin = part.begin, end = round_up(part.end, TILE_DEPTH);
       at->row += GROUP;
-      if (begin >= end || !tile_attends(st->call, st->slice, st->slice->row_begin + row, ranges, count, at->block,
-                                        at->block + st->BLOCK))
+      if (begin >= end ||
+          !tile_attends(st->view, st->slice->row_begin + row, ranges, count, at->block, at->block + st->BLOCK))
         continue;
       *found = (unit){at->block, row, (int)count, begin, end, .buffer = at->buffer};
       found->edge = st->work || !ranges_cover(ranges, count, at->block + begin, at->block + end);
@@ -111,8 +113,8 @@ static bool walk_next(const streaming *st, walk *at, unit *found) {
 
 /** Copies a query row, negated for a negative scale (score_unit()), and fills it up with zeros. */
 static void pack_query(const streaming *st, int64_t row) {
-  const attend_problem *p = &st->call->problem->p;
-  const uint16_t *from = query_at(st->call, place_of(st->call, st->slice, st->slice->row_begin + row));
+  const attend_problem *p = st->view->p;
+  const uint16_t *from = query_at(st->view, place_of(st->view, st->slice->row_begin + row));
   uint16_t *to = st->q + row * st->depth;
   const vp sign = vp_set1(p->scale < 0.0f ? 0x80008000 : 0);
   for (int64_t d = 0; d < st->depth; d += TILE_DEPTH) {
@@ -128,10 +130,9 @@ static key_range keys_of(const streaming *st, int64_t block, const walk *at) {
 
 static void pack_keys_of(streaming *st, int64_t block, const walk *at) {
   if (st->packed_keys == block) return;
-  const attend_problem *p = &st->call->problem->p;
   const key_range keys = keys_of(st, block, at);
-  pack_key_pairs(key_at(st->call, st->slice, block), p->k_strides.row, keys.begin, keys.end, p->head_dim, st->depth / 2,
-                 TILE_ROWS, st->k);
+  list_rows(&st->view->k, block, keys.begin, keys.end, st->listed);
+  pack_key_pairs(st->listed, keys.begin, keys.end, st->view->p->head_dim, st->depth / 2, TILE_ROWS, st->k);
   st->packed_keys = block;
 }
 
@@ -147,11 +148,11 @@ ATTEND_OUTLINE void clear_nonfinite(uint32_t *pairs, int64_t count) {
 
 static void pack_values_of(streaming *st, int64_t block, const walk *at) {
   if (st->packed_values == block) return;
-  const attend_problem *p = &st->call->problem->p;
   const key_range keys = keys_of(st, block, at);
   const int64_t first = keys.begin / 2, depth = round_up(keys.end, TILE_DEPTH) / 2;
-  st->finite = pack_value_pairs(value_at(st->call, st->slice, block), p->v_strides.row, keys.begin, keys.end,
-                                p->v_head_dim, depth, TILE_ROWS, st->BLOCK / 2, st->v);
+  list_rows(&st->view->v, block, keys.begin, keys.end, st->listed);
+  st->finite = pack_value_pairs(st->listed, keys.begin, keys.end, st->view->p->v_head_dim, depth, TILE_ROWS,
+                                st->BLOCK / 2, st->v);
   for (int64_t c = 0; !st->finite && c < st->width; c += LANES)
     clear_nonfinite(st->v + c * st->BLOCK / 2 + first * LANES, (depth - first) * LANES);
   st->packed_values = block;
@@ -190,7 +191,7 @@ static amx_product values_of(const streaming *st, const unit *u) {
 /** The share of a group in asking for the next block, or for the first one of the next slice. */
 static void fetch_share(const streaming *st, const unit *u, const walk *at, fetch_list *list) {
   *list = (fetch_list){0};
-  fetch_next_block(list, st->call, st->slice, u->block, st->BLOCK, at->keys.end, u->row, u->count);
+  fetch_next_block(list, st->slice, u->block, st->BLOCK, at->keys.end, u->row, u->count);
   fetch_spread(list, u->count);
 }
 
@@ -202,7 +203,7 @@ static void softmax_of(streaming *st, const unit *u, const walk *at, amx_queue *
     const int64_t row = u->row + r;
     float *s = st->s[u->buffer] + r * st->BLOCK;
     if (u->edge)
-      finish_scores(st->call, st->slice, st->slice->row_begin + row, st->ranges + row, 1, u->block, u->begin, u->end, s,
+      finish_scores(st->view, st->slice->row_begin + row, st->ranges + row, 1, u->block, u->begin, u->end, s,
                     st->BLOCK);
     st->alpha[r] = row_softmax(s, u->begin, u->end, st->factor, st->base + row, st->sum + row * LANES,
                                st->p[u->buffer] + r * st->BLOCK);
@@ -229,9 +230,9 @@ static void rescale(const streaming *st, const unit *u) {
 
 /** Adds the values of a unit that are not finite, to the rows that attend their keys and to no other. */
 ATTEND_OUTLINE void add_nonfinite(const streaming *st, const unit *u) {
-  const int64_t dim = st->call->problem->p.v_head_dim, end = min_i64(u->end, st->slice->key_end - u->block);
+  const int64_t dim = st->view->p->v_head_dim, end = min_i64(u->end, st->slice->key_end - u->block);
   for (int64_t j = u->begin; j < end; j++) {
-    const uint16_t *value = value_at(st->call, st->slice, u->block + j);
+    const uint16_t *value = (const uint16_t *)(const void *)attend_row(&st->view->v, u->block + j);
     for (int64_t c = 0; c < dim; c += LANES) {
       const vf v = vf_load_bf16_n(value + c, (int)min_i64(LANES, dim - c));
       const vm finite = vm_gt(vf_set1(INFINITY), vf_abs(v));
@@ -250,8 +251,8 @@ ATTEND_OUTLINE void add_nonfinite(const streaming *st, const unit *u) {
 /* ---------------------------------------------------------------------------------------------------------- slices */
 
 static void begin_rows(streaming *st) {
+  attended_ranges(st->slice, st->ranges);
   for (int64_t i = 0; i < st->rows; i++) {
-    st->ranges[i] = attended_range(st->call, st->slice, place_of(st->call, st->slice, st->slice->row_begin + i));
     st->base[i] = -INFINITY;
     pack_query(st, i);
   }
@@ -284,11 +285,11 @@ static void run_units(streaming *st) {
   }
 }
 
-static void run(const attend_call *call, const attend_slice *slice, char *scratch, int block) {
-  const attend_problem *p = &call->problem->p;
-  const streaming_layout at = lay_out(call->problem, &call->tiling, block);
-  streaming st = {.call = call,
-                  .slice = slice,
+static void run(const attend_slice *slice, const attend_tiling *tiling, char *scratch, int block) {
+  const attend_problem *p = slice->view->p;
+  const streaming_layout at = lay_out(p, tiling, block);
+  streaming st = {.slice = slice,
+                  .view = slice->view,
                   .rows = slice->row_end - slice->row_begin,
                   .depth = round_up(p->head_dim, TILE_DEPTH),
                   .width = round_up(p->v_head_dim, LANES),
@@ -304,12 +305,13 @@ static void run(const attend_call *call, const attend_slice *slice, char *scratc
                   .base = (float *)(scratch + at.base),
                   .sum = (float *)(scratch + at.sum),
                   .ranges = (key_range *)(scratch + at.range),
+                  .listed = (const void **)(scratch + at.rows),
                   .packed_keys = -1,
                   .packed_values = -1};
   begin_rows(&st);
   run_units(&st);
   for (int64_t i = 0; i < st.rows; i++)
-    finish_row(call, slice, slice->row_begin + i, st.base[i] * score_unit(p), vf_hsum(vf_load(st.sum + i * LANES)),
+    finish_row(slice, slice->row_begin + i, st.base[i] * score_unit(p), vf_hsum(vf_load(st.sum + i * LANES)),
                st.o + i * st.width);
 }
 
@@ -317,11 +319,11 @@ static void run(const attend_call *call, const attend_slice *slice, char *scratc
 #define ATTEND_LEAVE amx_leave
 #define ATTEND_STREAMING(id, rows_, block_)                                                                            \
   _Static_assert(rows_ == GROUP && block_ % TILE_DEPTH == 0, #id);                                                     \
-  static size_t id##_scratch(const attend_resolved *problem, const attend_tiling *tiling) {                            \
+  static size_t id##_scratch(const attend_problem *problem, const attend_tiling *tiling) {                             \
     return lay_out(problem, tiling, block_).total;                                                                     \
   }                                                                                                                    \
-  static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
-    run(call, slice, scratch, block_);                                                                                 \
+  static void id##_run(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                        \
+    run(slice, tiling, scratch, block_);                                                                               \
   }                                                                                                                    \
   ATTEND_DESCRIBE(id, ATTEND_BODY_STREAMING, ATTEND_CAN_SPLIT, rows_, block_)
 #include "kernels/body/expand.h"

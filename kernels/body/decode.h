@@ -23,11 +23,11 @@ typedef struct decode_layout {
   size_t q, s, o, max, alpha, sum, range, total;
 } decode_layout;
 
-ATTEND_INLINE decode_layout decode_plan(const attend_resolved *problem, const attend_tiling *tiling, const int ROWS,
+ATTEND_INLINE decode_layout decode_plan(const attend_problem *p, const attend_tiling *tiling, const int ROWS,
                                         const int BLOCK) {
-  const size_t rows = (size_t)round_up(min_i64(tiling->slice_rows, problem->rows), ROWS);
-  const size_t dim = (size_t)round_up(operands(problem->p.head_dim), LANES);
-  const size_t width = (size_t)round_up(problem->p.v_head_dim, WIDE);
+  const size_t rows = (size_t)round_up(tiling->slice_rows, ROWS);
+  const size_t dim = (size_t)round_up(operands(p->head_dim), LANES);
+  const size_t width = (size_t)round_up(p->v_head_dim, WIDE);
   decode_layout at = {0};
   at.q = size_take(&at.total, size_mul(rows, dim), sizeof(operand));
   at.s = size_take(&at.total, size_mul(rows, (size_t)BLOCK), sizeof(float));
@@ -46,11 +46,11 @@ enum { SCORE_ROWS = LANES >= 16 ? 4 : LANES >= 8 ? 2 : 1 };
  * Query rows as operands, `width` each and filled up with zeros, negated for a negative scale (score_unit()). The
  * rows of a score group lie interleaved, a vector of each in turn, so that one pointer reaches them all.
  */
-ATTEND_OUTLINE void copy_queries(const attend_call *call, const attend_slice *slice, int64_t width, operand *q) {
-  const attend_problem *p = &call->problem->p;
+ATTEND_OUTLINE void copy_queries(const attend_slice *slice, int64_t width, operand *q) {
+  const attend_problem *p = slice->view->p;
   const int64_t rows = slice->row_end - slice->row_begin, grouped = rows / SCORE_ROWS * SCORE_ROWS;
   for (int64_t r = 0; r < rows; r++) {
-    const void *from = query_at(call, place_of(call, slice, slice->row_begin + r));
+    const void *from = query_at(slice->view, place_of(slice->view, slice->row_begin + r));
     const int64_t together = r < grouped ? SCORE_ROWS : 1, first = r / together * together;
     operand *to = q + first * width + (r - first) * LANES;
     for (int64_t d = 0; d < p->head_dim; d += WIDE, to += together * LANES)
@@ -83,7 +83,7 @@ ATTEND_INLINE void prefetch_row(uintptr_t p, int64_t bytes) {
   for (; at < bytes; at += 64, p += 64) prefetch_line(p);
 }
 
-/** Consecutive keys or values of a head as they lie in memory. */
+/** Keys or values that follow one another and lie evenly in memory. */
 typedef struct kv_rows {
   const char *at;
   int64_t stride; /**< bytes from row to row */
@@ -262,14 +262,16 @@ typedef struct decode_products {
   void (*values_one)(const operand *s, const kv_rows *v, const float *alpha, float *o);
 } decode_products;
 
-/** Whether all values of a block are finite. */
-ATTEND_OUTLINE bool values_finite(const kv_rows *v, attend_dtype dtype) {
+/** Whether the `count` values from row `row` on are all finite. */
+ATTEND_OUTLINE bool values_finite(const attend_rows *v, int64_t dim, int64_t row, int64_t count) {
   vf bad = vf_zero();
-  for (int64_t i = 0; i < v->count; i++)
-    for (int64_t d = 0; d < v->dim; d += LANES)
-      bad =
-          vf_fma(vf_zero(),
-                 load_as_f32_n(element(v->at + i * v->stride, dtype, d), dtype, (int)min_i64(LANES, v->dim - d)), bad);
+  for (int64_t i = 0, end; i < count; i = end) {
+    const char *at = attend_row(v, row + i);
+    end = i + min_i64(attend_rows_together(v, row + i), count - i);
+    for (int64_t j = i; j < end; j++, at += v->stride)
+      for (int64_t d = 0; d < dim; d += LANES)
+        bad = vf_fma(vf_zero(), load_as_f32_n(element(at, v->dtype, d), v->dtype, (int)min_i64(LANES, dim - d)), bad);
+  }
   return vf_hsum(bad) == 0.0f;
 }
 
@@ -298,10 +300,9 @@ ATTEND_OUTLINE void decode_values_selected(const operand *s, const kv_rows *v, a
 }
 
 /** Whether the boolean mask lets any row of the slice attend any of `count` keys. */
-ATTEND_OUTLINE bool slice_attends(const attend_call *call, const attend_slice *slice, const key_range *ranges,
-                                  int64_t key, int64_t count) {
+ATTEND_OUTLINE bool slice_attends(const attend_slice *slice, const key_range *ranges, int64_t key, int64_t count) {
   for (int64_t r = 0; r < slice->row_end - slice->row_begin; r++)
-    if (mask_allows_any(call, place_of(call, slice, slice->row_begin + r), max_i64(key, ranges[r].begin),
+    if (mask_allows_any(slice->view, place_of(slice->view, slice->row_begin + r), max_i64(key, ranges[r].begin),
                         min_i64(key + count, ranges[r].end)))
       return true;
   return false;
@@ -336,6 +337,48 @@ ATTEND_INLINE kv_rows chunk_of(const kv_rows *block, int64_t first, const char *
   return chunk;
 }
 
+/**
+ * The same of keys or values that lie in pages, `key` being the block's first: a chunk is what lies together, in whole
+ * operands. Where a page ends within an operand, the keys of that operand are a chunk: two rows lie evenly wherever
+ * they are. The rows ahead are of a later page, as many whole pages on as hold rows_ahead().
+ */
+ATTEND_OUTLINE kv_rows paged_chunk(const kv_rows *block, const attend_rows *all, int64_t key, int64_t first) {
+  const int64_t row = key + first, left = block->count - first;
+  int64_t run = min_i64(attend_rows_together(all, row), left);
+  kv_rows chunk = *block;
+  chunk.at = attend_row(all, row);
+  if (run < left && run % PER_OPERAND) run = run > PER_OPERAND ? run / PER_OPERAND * PER_OPERAND : PER_OPERAND;
+  run = min_i64(run, left);
+  if (run > attend_rows_together(all, row)) chunk.stride = attend_row(all, row + 1) - chunk.at;
+  chunk.count = min_i64(DECODE_CHUNK, run);
+  const int64_t later = row + round_up(rows_ahead(block), all->page_rows);
+  chunk.ahead = later < key + block->count ? attend_row(all, later) - chunk.at : 0;
+  return chunk;
+}
+
+/** A block of keys or values: where they lie, and what is asked for when its end comes near (chunk_of()), or NULL. */
+typedef struct kv_block {
+  const attend_rows *all;
+  int64_t key; /**< the first */
+  kv_rows rows;
+  const char *next;
+} kv_block;
+
+ATTEND_INLINE kv_block block_of(const attend_rows *all, int64_t dim, int64_t key, int64_t count) {
+  const kv_rows rows = {.at = all->page_rows ? NULL : attend_row(all, key),
+                        .stride = all->stride,
+                        .dim = dim,
+                        .bytes = dim * element_size(all->dtype),
+                        .count = count};
+  return (kv_block){.all = all, .key = key, .rows = rows};
+}
+
+/** The keys or values of a block from its row `first` on that are worked on together. */
+ATTEND_INLINE kv_rows next_chunk(const kv_block *block, int64_t first) {
+  return block->all->page_rows ? paged_chunk(&block->rows, block->all, block->key, first)
+                               : chunk_of(&block->rows, first, block->next);
+}
+
 /** Scores of all rows with a chunk of keys. The first rows ask for the lines ahead. */
 ATTEND_INLINE void score_chunk(const operand *q, int64_t q_stride, const kv_rows *keys, int64_t rows, float *s,
                                int64_t ld, const decode_products *products) {
@@ -359,26 +402,24 @@ ATTEND_INLINE void value_chunk(const operand *s, int64_t ld, const kv_rows *valu
   }
 }
 
-ATTEND_OUTLINE void decode_run(const attend_call *call, const attend_slice *slice, char *scratch, int ROWS, int BLOCK,
-                               const decode_products *products) {
-  const attend_problem *p = &call->problem->p;
-  const decode_layout at = decode_plan(call->problem, &call->tiling, ROWS, BLOCK);
+ATTEND_OUTLINE void decode_run(const attend_slice *slice, const attend_tiling *tiling, char *scratch, int ROWS,
+                               int BLOCK, const decode_products *of_keys, const decode_products *of_values) {
+  const attend_view *view = slice->view;
+  const attend_problem *p = view->p;
+  const decode_layout at = decode_plan(p, tiling, ROWS, BLOCK);
   operand *q = (operand *)(scratch + at.q);
   float *s = (float *)(scratch + at.s), *o = (float *)(scratch + at.o);
   float *max = (float *)(scratch + at.max), *alpha = (float *)(scratch + at.alpha), *sum = (float *)(scratch + at.sum);
   key_range *ranges = (key_range *)(scratch + at.range);
   const int64_t rows = slice->row_end - slice->row_begin;
   const int64_t q_stride = round_up(operands(p->head_dim), LANES), width = round_up(p->v_head_dim, WIDE);
-  const int64_t size = element_size(p->kv_dtype);
-  kv_rows k = {.stride = p->k_strides.row * size, .dim = p->head_dim, .bytes = p->head_dim * size};
-  kv_rows v = {.stride = p->v_strides.row * size, .dim = p->v_head_dim, .bytes = p->v_head_dim * size};
-  const bool alike = k.stride == v.stride && k.bytes == v.bytes;
+  const bool alike = view->k.stride == view->v.stride && p->head_dim == p->v_head_dim && p->k_dtype == p->v_dtype;
 
-  attended_ranges(call, slice, ranges);
+  attended_ranges(slice, ranges);
   for (int64_t i = 0; i < rows; i++) max[i] = -INFINITY;
   memset(sum, 0, (size_t)(rows * LANES) * sizeof *sum);
   memset(o, 0, (size_t)(rows * width) * sizeof *o);
-  copy_queries(call, slice, q_stride, q);
+  copy_queries(slice, q_stride, q);
 
   const bool work = attend_scores_need_work(p);
   const float unit = score_unit(p);
@@ -388,40 +429,39 @@ ATTEND_OUTLINE void decode_run(const attend_call *call, const attend_slice *slic
     const int64_t begin = max_i64(0, all.begin - block) / SCORE_STEP * SCORE_STEP;
     const int64_t key = block + begin, count = min_i64(block + BLOCK, all.end) - key;
     const int64_t steps = round_up(count, SCORE_STEP);
-    if (p->mask && !slice_attends(call, slice, ranges, key, count)) continue;
-    k.at = key_at(call, slice, key);
-    v.at = value_at(call, slice, key);
-    k.count = v.count = count;
+    if (p->mask && !slice_attends(slice, ranges, key, count)) continue;
+    kv_block k = block_of(&view->k, p->head_dim, key, count), v = block_of(&view->v, p->v_head_dim, key, count);
+    if (alike) k.next = v.rows.at;
     for (int64_t j = 0; j < count;) {
-      const kv_rows chunk = chunk_of(&k, j, alike ? v.at : NULL);
-      score_chunk(q, q_stride, &chunk, rows, s + j, BLOCK, products);
+      const kv_rows chunk = next_chunk(&k, j);
+      score_chunk(q, q_stride, &chunk, rows, s + j, BLOCK, of_keys);
       j += chunk.count;
     }
     const bool edge = work || steps > count || !ranges_cover(ranges, rows, key, key + count);
-    if (edge) finish_scores(call, slice, slice->row_begin, ranges, rows, key, 0, steps, s, BLOCK);
-    const bool selected = edge && !values_finite(&v, p->kv_dtype);
+    if (edge) finish_scores(view, slice->row_begin, ranges, rows, key, 0, steps, s, BLOCK);
+    const bool selected = edge && !values_finite(&view->v, p->v_head_dim, key, count);
     for (int64_t r = 0; r < rows; r += ROWS)
       softmax_step(s + r * BLOCK, BLOCK, (int)min_i64(ROWS, rows - r), 0, steps, unit, selected, max + r,
                    sum + r * LANES, alpha + r);
-    if (p->dropout > 0.0f) drop_tile(call, slice, 0, (int)rows, key, 0, steps, s, BLOCK);
-    if (selected) {
-      for (int64_t r = 0; r < rows; r++)
-        decode_values_selected((const operand *)s + r * operands_in(BLOCK), &v, p->kv_dtype, alpha[r], o + r * width);
-      continue;
-    }
-    const char *next = key + count < all.end       ? k.at + count * k.stride
-                       : slice->next && !p->window ? key_at(call, slice->next, slice->next->key_begin)
-                                                   : NULL;
+    if (p->dropout > 0.0f) drop_tile(slice, 0, (int)rows, key, 0, steps, s, BLOCK);
+    if (alike && key + count < all.end)
+      v.next = k.rows.at ? k.rows.at + count * k.rows.stride : NULL;
+    else if (alike && slice->next && !p->window && !slice->next->view->k.page_rows)
+      v.next = attend_row(&slice->next->view->k, slice->next->key_begin);
     for (int64_t j = 0; j < count;) {
-      const kv_rows chunk = chunk_of(&v, j, alike ? next : NULL);
-      value_chunk((const operand *)s + j / PER_OPERAND, operands_in(BLOCK), &chunk, rows, alpha, o, width, ROWS,
-                  products);
+      const kv_rows chunk = next_chunk(&v, j);
+      const operand *weights = (const operand *)s + j / PER_OPERAND;
+      if (selected)
+        for (int64_t r = 0; r < rows; r++)
+          decode_values_selected(weights + r * operands_in(BLOCK), &chunk, p->v_dtype, alpha[r], o + r * width);
+      else
+        value_chunk(weights, operands_in(BLOCK), &chunk, rows, alpha, o, width, ROWS, of_values);
       for (int64_t r = 0; j == 0 && r < rows; r++) alpha[r] = 1.0f;
       j += chunk.count;
     }
   }
   for (int64_t i = 0; i < rows; i++)
-    finish_row(call, slice, slice->row_begin + i, max[i] * unit, vf_hsum(vf_load(sum + i * LANES)), o + i * width);
+    finish_row(slice, slice->row_begin + i, max[i] * unit, vf_hsum(vf_load(sum + i * LANES)), o + i * width);
 }
 
 #define ATTEND_DECODE_PRODUCTS(suffix, dtype, id, rows, block, vecs)                                                   \
@@ -438,12 +478,13 @@ ATTEND_OUTLINE void decode_run(const attend_call *call, const attend_slice *slic
 
 #define ATTEND_DECODE(id, rows, block, vecs)                                                                           \
   ATTEND_EACH_DTYPE(ATTEND_DECODE_PRODUCTS, id, rows, block, vecs)                                                     \
-  static size_t id##_scratch(const attend_resolved *problem, const attend_tiling *tiling) {                            \
+  static size_t id##_scratch(const attend_problem *problem, const attend_tiling *tiling) {                             \
     return decode_plan(problem, tiling, rows, block).total;                                                            \
   }                                                                                                                    \
-  static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
+  static void id##_run(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                        \
     static const decode_products *const products[] = {ATTEND_EACH_DTYPE(ATTEND_DECODE_PRODUCTS_AT, id)};               \
-    decode_run(call, slice, scratch, rows, block, products[call->problem->p.kv_dtype]);                                \
+    const attend_problem *p = slice->view->p;                                                                          \
+    decode_run(slice, tiling, scratch, rows, block, products[p->k_dtype], products[p->v_dtype]);                       \
   }                                                                                                                    \
   ATTEND_DESCRIBE(id, ATTEND_BODY_DECODE, ATTEND_CAN_SPLIT | (ATTEND_CAN_OPERANDS & ATTEND_CAN_DROPOUT), rows, block)
 

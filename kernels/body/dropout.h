@@ -29,17 +29,16 @@ ATTEND_INLINE uint32_t dropout_threshold(float probability) {
 }
 
 /** Drops weights of a row: see drop_tile(). */
-ATTEND_INLINE void drop_row(const attend_call *call, row_place at, int64_t block, int64_t begin, int64_t end,
+ATTEND_INLINE void drop_row(const attend_view *view, row_place at, int64_t block, int64_t begin, int64_t end,
                             float *s) {
-  const attend_problem *p = &call->problem->p;
-  const attend_tensors *t = call->tensors;
-  const vu threshold = vu_set1(dropout_threshold(p->dropout));
-  const vf scale = vf_set1(p->dropout < 1.0f ? 1.0f / (1.0f - p->dropout) : 0.0f);
+  const float dropout = view->p->dropout;
+  const vu threshold = vu_set1(dropout_threshold(dropout));
+  const vf scale = vf_set1(dropout < 1.0f ? 1.0f / (1.0f - dropout) : 0.0f);
   for (int64_t group = (block + begin) / 64; group * 64 < block + end; group++)
     for (int lane = 0; lane < 16; lane += LANES) {
       vu c[4] = {vu_add(vu_set1((uint32_t)(16 * group + lane)), vu_iota()), vu_set1((uint32_t)at.query),
-                 vu_set1((uint32_t)(at.batch * p->q_heads + at.head)), vu_set1(t->dropout_offset)};
-      philox(c, (uint32_t)t->dropout_seed, (uint32_t)(t->dropout_seed >> 32));
+                 vu_set1(view->dropout_head + (uint32_t)at.head), vu_set1(view->dropout_offset)};
+      philox(c, (uint32_t)view->dropout_seed, (uint32_t)(view->dropout_seed >> 32));
       for (int word = 0; word < 4; word++) {
         const int64_t j = group * 64 + word * 16 + lane - block;
         if (j < begin || j >= end) continue;
@@ -54,10 +53,10 @@ ATTEND_INLINE void drop_row(const attend_call *call, row_place at, int64_t block
  * attended, -0. block, begin and end are multiples of LANES. A counter gives the words of keys 16 apart, so that lanes
  * are neighbours whatever LANES is.
  */
-ATTEND_OUTLINE void drop_tile(const attend_call *call, const attend_slice *slice, int64_t row, int count, int64_t block,
-                              int64_t begin, int64_t end, float *s, int ld) {
+ATTEND_OUTLINE void drop_tile(const attend_slice *slice, int64_t row, int count, int64_t block, int64_t begin,
+                              int64_t end, float *s, int ld) {
   for (int r = 0; r < count; r++)
-    drop_row(call, place_of(call, slice, slice->row_begin + row + r), block, begin, end, s + r * ld);
+    drop_row(slice->view, place_of(slice->view, slice->row_begin + row + r), block, begin, end, s + r * ld);
 }
 
 #endif

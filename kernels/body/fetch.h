@@ -49,13 +49,21 @@ ATTEND_OUTLINE void fetch_some(fetch_list *list) {
 /** Spreads the list over `calls` calls. */
 ATTEND_INLINE void fetch_spread(fetch_list *list, int64_t calls) { list->quota = list->lines / max_i64(calls, 1) + 1; }
 
+/** Adds rows begin to end of keys or values of `dim` elements, page by page. */
+ATTEND_INLINE void fetch_some_rows(fetch_list *list, const attend_rows *rows, int64_t dim, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end && list->count < FETCH_REGIONS;) {
+    const int64_t count = min_i64(attend_rows_together(rows, row), end - row);
+    fetch_rows(list, attend_row(rows, row), rows->stride, dim * element_size(rows->dtype), count);
+    row += count;
+  }
+}
+
 /** Adds the keys and values of `keys`, as far as the slice has them. */
-ATTEND_INLINE void fetch_keys(fetch_list *list, const attend_call *call, const attend_slice *slice, key_range keys) {
-  const attend_problem *p = &call->problem->p;
-  const int64_t size = element_size(p->kv_dtype), rows = min_i64(keys.end, slice->key_end) - keys.begin;
-  if (rows <= 0) return;
-  fetch_rows(list, key_at(call, slice, keys.begin), p->k_strides.row * size, p->head_dim * size, rows);
-  fetch_rows(list, value_at(call, slice, keys.begin), p->v_strides.row * size, p->v_head_dim * size, rows);
+ATTEND_INLINE void fetch_keys(fetch_list *list, const attend_slice *slice, key_range keys) {
+  const attend_view *view = slice->view;
+  const int64_t end = min_i64(keys.end, slice->key_end);
+  fetch_some_rows(list, &view->k, view->p->head_dim, keys.begin, end);
+  fetch_some_rows(list, &view->v, view->p->v_head_dim, keys.begin, end);
 }
 
 /** What `count` of `rows` rows, from row `row` on, are to ask for of some keys. */
@@ -69,9 +77,9 @@ ATTEND_INLINE key_range share_of(key_range keys, int64_t row, int64_t count, int
  * The keys of the first block that a slice will read, by its first and its last row. Under a window it is not the
  * slice's first: asking for that one made 9 queries on 29 of 2143 keys (D = 192) take 159 us instead of 57.
  */
-ATTEND_OUTLINE key_range first_block_keys(const attend_call *call, const attend_slice *slice, int64_t block) {
-  const key_range ends[] = {attended_range(call, slice, place_of(call, slice, slice->row_begin)),
-                            attended_range(call, slice, place_of(call, slice, slice->row_end - 1))};
+ATTEND_OUTLINE key_range first_block_keys(const attend_slice *slice, int64_t block) {
+  const key_range ends[] = {attended_range(slice, place_of(slice->view, slice->row_begin)),
+                            attended_range(slice, place_of(slice->view, slice->row_end - 1))};
   const key_range all = range_union(ends, 2);
   return (key_range){all.begin, (int32_t)min_i64(all.end, all.begin / block * block + block)};
 }
@@ -80,32 +88,29 @@ ATTEND_OUTLINE key_range first_block_keys(const attend_call *call, const attend_
  * Adds the share of `count` rows of a slice, from its row `row` on, of what is packed behind a block: of the next one,
  * as far as the slice attends keys (to `end`), or else of the next slice's first.
  */
-ATTEND_INLINE void fetch_next_block(fetch_list *list, const attend_call *call, const attend_slice *slice, int64_t block,
-                                    int64_t size, int64_t end, int64_t row, int64_t count) {
+ATTEND_INLINE void fetch_next_block(fetch_list *list, const attend_slice *slice, int64_t block, int64_t size,
+                                    int64_t end, int64_t row, int64_t count) {
   const int64_t rows = slice->row_end - slice->row_begin, behind = block + size;
   if (behind < end) {
     const key_range keys = {(int32_t)behind, (int32_t)min_i64(behind + size, end)};
-    fetch_keys(list, call, slice, share_of(keys, row, count, rows));
+    fetch_keys(list, slice, share_of(keys, row, count, rows));
   } else if (slice->next) {
-    fetch_keys(list, call, slice->next, share_of(first_block_keys(call, slice->next, size), row, count, rows));
+    fetch_keys(list, slice->next, share_of(first_block_keys(slice->next, size), row, count, rows));
   }
 }
 
 /** Adds `count` query rows of q, or of out, as far as the slice has them: for each head of the group the same queries.
  */
-ATTEND_INLINE void fetch_queries(fetch_list *list, const attend_call *call, const attend_slice *slice, int64_t row,
-                                 int64_t count, bool out) {
-  const attend_problem *p = &call->problem->p;
-  const int64_t end = min_i64(row + count, slice->row_end), group = call->problem->group;
+ATTEND_INLINE void fetch_queries(fetch_list *list, const attend_slice *slice, int64_t row, int64_t count, bool out) {
+  const attend_view *view = slice->view;
+  const attend_problem *p = view->p;
+  const int64_t end = min_i64(row + count, slice->row_end), group = view->group;
   if (row >= end) return;
-  row_place at = place_of(call, slice, row);
+  row_place at = place_of(view, row);
   const int64_t queries = group == 1 ? end - row : (end - 1) / group - at.query + 1;
-  const int64_t size = element_size(out ? p->out_dtype : p->q_dtype);
-  at.head = slice->kv_head * group;
-  for (int64_t g = 0; g < group; g++, at.head++)
-    fetch_rows(list, out ? output_at(call, at) : query_at(call, at),
-               (out ? p->out_strides.row : p->q_strides.row) * size, (out ? p->v_head_dim : p->head_dim) * size,
-               queries);
+  const int64_t bytes = out ? p->v_head_dim * element_size(p->out_dtype) : p->head_dim * element_size(p->q_dtype);
+  for (at.head = 0; at.head < group; at.head++)
+    fetch_rows(list, out ? output_at(view, at) : query_at(view, at), out ? view->out_row : view->q_row, bytes, queries);
 }
 
 #endif

@@ -30,20 +30,18 @@ ATTEND_INLINE void store_row_as(void *out, attend_dtype dtype, const float *o, i
 }
 
 /** The row's factor (see row_finish()), its LSE written where the problem asks for it. */
-ATTEND_INLINE float finish_row_sum(const attend_call *call, row_place at, float max, float sum) {
-  const attend_problem *p = &call->problem->p;
-  const attend_tensors *t = call->tensors;
-  float *lse = p->lse ? t->lse + (at.batch * p->q_heads + at.head) * p->q_len + at.query : NULL;
-  return row_finish(max, sum, p->sinks, p->sinks ? t->sinks[at.head] : 0.0f, lse);
+ATTEND_INLINE float finish_row_sum(const attend_view *view, row_place at, float max, float sum) {
+  float *lse = view->lse ? view->lse + at.head * view->result_head + at.query : NULL;
+  return row_finish(max, sum, view->sinks, view->sinks ? view->sinks[at.head] : 0.0f, lse);
 }
 
 /**
  * Finishes row `row` of a slice from the maximum, the sum and the weighted values o (a whole number of vectors), and
  * returns the factor that makes weights of exp(score - max).
  */
-ATTEND_OUTLINE float finish_row(const attend_call *call, const attend_slice *slice, int64_t row, float max, float sum,
-                                const float *o) {
-  const attend_problem *p = &call->problem->p;
+ATTEND_OUTLINE float finish_row(const attend_slice *slice, int64_t row, float max, float sum, const float *o) {
+  const attend_view *view = slice->view;
+  const attend_problem *p = view->p;
   if (slice->partial) {
     float *partial = slice->partial + (row - slice->row_begin) * attend_partial_stride(p->v_head_dim);
     partial[0] = max;
@@ -51,9 +49,9 @@ ATTEND_OUTLINE float finish_row(const attend_call *call, const attend_slice *sli
     memcpy(partial + 2, o, (size_t)p->v_head_dim * sizeof *o);
     return 0.0f;
   }
-  const row_place at = place_of(call, slice, row);
-  const float factor = finish_row_sum(call, at, max, sum);
-  void *out = output_at(call, at);
+  const row_place at = place_of(view, row);
+  const float factor = finish_row_sum(view, at, max, sum);
+  void *out = output_at(view, at);
   if (p->out_dtype == ATTEND_F32)
     store_row_as(out, ATTEND_F32, o, p->v_head_dim, factor);
   else if (p->out_dtype == ATTEND_F16)

@@ -56,15 +56,15 @@ ATTEND_INLINE vf keep_weights(float *s, int64_t j, const vf p[SCORE_VECTORS], vf
 /** LANES of the weights that keep_weights() has kept. */
 ATTEND_INLINE vf kept_weights(const float *s, int64_t j) { return vf_load_bf16((const uint16_t *)s + j); }
 
-ATTEND_INLINE void pack_key_operands(const void *k, attend_dtype dtype, int64_t row_stride, int64_t begin,
-                                     int64_t count, int64_t dim, int panel, operand *out) {
+ATTEND_INLINE void pack_key_operands(const void *const *rows, attend_dtype dtype, int64_t begin, int64_t count,
+                                     int64_t dim, int panel, operand *out) {
   (void)dtype;
-  pack_key_pairs((const uint16_t *)k, row_stride, begin, count, dim, (dim + 1) / 2, panel, out);
+  pack_key_pairs(rows, begin, count, dim, (dim + 1) / 2, panel, out);
 }
-ATTEND_INLINE bool pack_value_operands(const void *v, attend_dtype dtype, int64_t row_stride, int64_t begin,
-                                       int64_t count, int64_t dim, int panel, int64_t block, operand *out) {
+ATTEND_INLINE bool pack_value_operands(const void *const *rows, attend_dtype dtype, int64_t begin, int64_t count,
+                                       int64_t dim, int panel, int64_t block, operand *out) {
   (void)dtype;
-  return pack_value_pairs((const uint16_t *)v, row_stride, begin, count, dim, (count + 1) / 2, panel, block / 2, out);
+  return pack_value_pairs(rows, begin, count, dim, (count + 1) / 2, panel, block / 2, out);
 }
 /** Transposes query rows into a tile, with another sign if `negative`. */
 ATTEND_INLINE void pack_query_operands(const void *const rows[LANES], int count, int64_t dim, attend_dtype dtype,
@@ -133,13 +133,13 @@ ATTEND_INLINE vf keep_weights(float *s, int64_t j, const vf p[SCORE_VECTORS], vf
 }
 ATTEND_INLINE vf kept_weights(const float *s, int64_t j) { return vf_load(s + j); }
 
-ATTEND_INLINE void pack_key_operands(const void *k, attend_dtype dtype, int64_t row_stride, int64_t begin,
-                                     int64_t count, int64_t dim, int panel, operand *out) {
-  pack_keys(k, dtype, row_stride, begin, count, dim, panel, out);
+ATTEND_INLINE void pack_key_operands(const void *const *rows, attend_dtype dtype, int64_t begin, int64_t count,
+                                     int64_t dim, int panel, operand *out) {
+  pack_keys(rows, dtype, begin, count, dim, panel, out);
 }
-ATTEND_INLINE bool pack_value_operands(const void *v, attend_dtype dtype, int64_t row_stride, int64_t begin,
-                                       int64_t count, int64_t dim, int panel, int64_t block, operand *out) {
-  return pack_values(v, dtype, row_stride, begin, count, dim, panel, block, out);
+ATTEND_INLINE bool pack_value_operands(const void *const *rows, attend_dtype dtype, int64_t begin, int64_t count,
+                                       int64_t dim, int panel, int64_t block, operand *out) {
+  return pack_values(rows, dtype, begin, count, dim, panel, block, out);
 }
 ATTEND_INLINE void pack_query_operands(const void *const rows[LANES], int count, int64_t dim, attend_dtype dtype,
                                        bool negative, operand *out, int64_t out_stride) {

@@ -6,11 +6,8 @@
 #ifndef ATTEND_KERNELS_BODY_PACK_H
 #define ATTEND_KERNELS_BODY_PACK_H
 
+#include "kernels/integers.h"
 #include "kernels/kernel.h"
-
-ATTEND_INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
-ATTEND_INLINE int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
-ATTEND_INLINE int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 ATTEND_INLINE int64_t element_size(attend_dtype dtype) { return dtype == ATTEND_F32 ? 4 : 2; }
 
@@ -59,36 +56,47 @@ ATTEND_INLINE void transpose_rows(const void *const rows[LANES], int count, int6
 }
 
 /**
- * Packs the keys of a block, `row_stride` elements apart, from key `begin` (a multiple of the panel) to `count`, into
- * panels of `panel` keys (a multiple of LANES): panel by panel [dim][panel], each in its place of the whole block. The
- * last panel is filled up with zeros.
+ * Lists where the rows first + begin to first + end of keys or values lie, in rows[begin] to rows[end]. Packing goes
+ * over them column by column: the table of a block costs an addition a row, and pages no more than that.
  */
-ATTEND_INLINE void pack_keys_as(const void *k, attend_dtype dtype, int64_t row_stride, int64_t begin, int64_t count,
-                                int64_t dim, int panel, float *out) {
-  for (int64_t key = begin; key < round_up(count, panel); key += LANES) {
-    const void *rows[LANES];
-    const int n = (int)max_i64(0, min_i64(LANES, count - key));
-    for (int i = 0; i < n; i++) rows[i] = element(k, dtype, (key + i) * row_stride);
-    transpose_rows(rows, n, dim, dtype, 1.0f, out + key / panel * panel * dim + key % panel, panel);
+ATTEND_INLINE void list_rows(const attend_rows *all, int64_t first, int64_t begin, int64_t end, const void **rows) {
+  for (int64_t i = begin; i < end;) {
+    const char *at = attend_row(all, first + i);
+    const int64_t run = i + min_i64(attend_rows_together(all, first + i), end - i);
+    for (; i < run; i++, at += all->stride) rows[i] = at;
   }
 }
 
-ATTEND_OUTLINE void pack_keys(const void *k, attend_dtype dtype, int64_t row_stride, int64_t begin, int64_t count,
-                              int64_t dim, int panel, float *out) {
+/**
+ * Packs the keys of a block, where `rows` says, from key `begin` (a multiple of the panel) to `count`, into panels of
+ * `panel` keys (a multiple of LANES): panel by panel [dim][panel], each in its place of the whole block. The last panel
+ * is filled up with zeros.
+ */
+ATTEND_INLINE void pack_keys_as(const void *const *rows, attend_dtype dtype, int64_t begin, int64_t count, int64_t dim,
+                                int panel, float *out) {
+  for (int64_t key = begin; key < round_up(count, panel); key += LANES) {
+    const int n = (int)max_i64(0, min_i64(LANES, count - key));
+    transpose_rows(rows + key, n, dim, dtype, 1.0f, out + key / panel * panel * dim + key % panel, panel);
+  }
+}
+
+ATTEND_OUTLINE void pack_keys(const void *const *rows, attend_dtype dtype, int64_t begin, int64_t count, int64_t dim,
+                              int panel, float *out) {
   if (dtype == ATTEND_F32)
-    pack_keys_as(k, ATTEND_F32, row_stride, begin, count, dim, panel, out);
+    pack_keys_as(rows, ATTEND_F32, begin, count, dim, panel, out);
   else if (dtype == ATTEND_F16)
-    pack_keys_as(k, ATTEND_F16, row_stride, begin, count, dim, panel, out);
+    pack_keys_as(rows, ATTEND_F16, begin, count, dim, panel, out);
   else
-    pack_keys_as(k, ATTEND_BF16, row_stride, begin, count, dim, panel, out);
+    pack_keys_as(rows, ATTEND_BF16, begin, count, dim, panel, out);
 }
 
 /**
- * Packs the value rows of a block from row `begin` to `count` into panels of `panel` columns (a multiple of LANES):
- * panel by panel [block][width], width being `panel`, or for the last panel what is left of dim rounded up to LANES and
- * filled up with zeros. Panels lie panel * block floats apart. Returns whether all these values are finite.
+ * Packs the value rows of a block, where `rows` says, from row `begin` to `count` into panels of `panel` columns (a
+ * multiple of LANES): panel by panel [block][width], width being `panel`, or for the last panel what is left of dim
+ * rounded up to LANES and filled up with zeros. Panels lie panel * block floats apart. Returns whether all these values
+ * are finite.
  */
-ATTEND_INLINE bool pack_values_as(const void *v, attend_dtype dtype, int64_t row_stride, int64_t begin, int64_t count,
+ATTEND_INLINE bool pack_values_as(const void *const *rows, attend_dtype dtype, int64_t begin, int64_t count,
                                   int64_t dim, int panel, int64_t block, float *out) {
   vf bad = vf_zero(); /* 0 * x is NaN for NaN and Inf, and stays NaN */
   for (int64_t c = 0; c < dim; c += panel) {
@@ -96,15 +104,15 @@ ATTEND_INLINE bool pack_values_as(const void *v, attend_dtype dtype, int64_t row
     const int64_t width = round_up(columns, LANES);
     float *to = out + c * block + begin * width;
     for (int64_t i = begin; i < count; i++, to += width) {
-      const int64_t from = i * row_stride + c;
+      const void *from = element(rows[i], dtype, c);
       int64_t j = 0;
       for (; j + LANES <= columns; j += LANES) {
-        const vf x = load_as_f32(element(v, dtype, from + j), dtype);
+        const vf x = load_as_f32(element(from, dtype, j), dtype);
         bad = vf_fma(x, vf_zero(), bad);
         vf_store(to + j, x);
       }
       if (j < columns) {
-        const vf x = load_as_f32_n(element(v, dtype, from + j), dtype, (int)(columns - j));
+        const vf x = load_as_f32_n(element(from, dtype, j), dtype, (int)(columns - j));
         bad = vf_fma(x, vf_zero(), bad);
         vf_store(to + j, x);
       }
@@ -113,11 +121,11 @@ ATTEND_INLINE bool pack_values_as(const void *v, attend_dtype dtype, int64_t row
   return vf_hsum(bad) == 0.0f;
 }
 
-ATTEND_OUTLINE bool pack_values(const void *v, attend_dtype dtype, int64_t row_stride, int64_t begin, int64_t count,
-                                int64_t dim, int panel, int64_t block, float *out) {
-  if (dtype == ATTEND_F32) return pack_values_as(v, ATTEND_F32, row_stride, begin, count, dim, panel, block, out);
-  if (dtype == ATTEND_F16) return pack_values_as(v, ATTEND_F16, row_stride, begin, count, dim, panel, block, out);
-  return pack_values_as(v, ATTEND_BF16, row_stride, begin, count, dim, panel, block, out);
+ATTEND_OUTLINE bool pack_values(const void *const *rows, attend_dtype dtype, int64_t begin, int64_t count, int64_t dim,
+                                int panel, int64_t block, float *out) {
+  if (dtype == ATTEND_F32) return pack_values_as(rows, ATTEND_F32, begin, count, dim, panel, block, out);
+  if (dtype == ATTEND_F16) return pack_values_as(rows, ATTEND_F16, begin, count, dim, panel, block, out);
+  return pack_values_as(rows, ATTEND_BF16, begin, count, dim, panel, block, out);
 }
 
 #endif

@@ -34,36 +34,36 @@ ATTEND_INLINE void transpose_row_pairs(const void *const rows[LANES], int count,
 }
 
 /**
- * Packs the keys of a block, `dim` elements each, `row_stride` elements apart, from key `begin` (a multiple of the
- * panel) to `count`, into panels of `panel` keys (a multiple of LANES): panel by panel [depth][panel] pairs, each in
+ * Packs the keys of a block, `dim` elements each, where `rows` says, from key `begin` (a multiple of the panel) to
+ * `count`, into panels of `panel` keys (a multiple of LANES): panel by panel [depth][panel] pairs, each in
  * its place of the whole block, depth being at least dim / 2, rounded up. What is left of the depth and of the last
  * panel is filled up with zeros.
  */
-ATTEND_OUTLINE void pack_key_pairs(const uint16_t *k, int64_t row_stride, int64_t begin, int64_t count, int64_t dim,
-                                   int64_t depth, int panel, uint32_t *out) {
+ATTEND_OUTLINE void pack_key_pairs(const void *const *rows, int64_t begin, int64_t count, int64_t dim, int64_t depth,
+                                   int panel, uint32_t *out) {
   for (int64_t key = begin; key < round_up(count, panel); key += LANES) {
-    const void *rows[LANES];
     const int n = (int)max_i64(0, min_i64(LANES, count - key));
-    for (int i = 0; i < n; i++) rows[i] = k + (key + i) * row_stride;
-    transpose_row_pairs(rows, n, dim, depth, out + key / panel * panel * depth + key % panel, panel);
+    transpose_row_pairs(rows + key, n, dim, depth, out + key / panel * panel * depth + key % panel, panel);
   }
 }
 
 /**
- * Packs the rows of bf16 values of a block from row `begin`, an even one, to `count` into panels of `panel` columns (a
- * multiple of LANES): panel by panel [block_depth][width] pairs of keys, up to pair `depth`, width being `panel`, or
- * for the last panel what is left of dim rounded up to LANES. depth is at least count / 2, rounded up. What is left is
- * filled up with zeros. Panels lie panel * block_depth pairs apart. Returns whether all these values are finite.
+ * Packs the rows of bf16 values of a block, where `rows` says, from row `begin`, an even one, to `count` into panels of
+ * `panel` columns (a multiple of LANES): panel by panel [block_depth][width] pairs of keys, up to pair `depth`, width
+ * being `panel`, or for the last panel what is left of dim rounded up to LANES. depth is at least count / 2, rounded
+ * up. What is left is filled up with zeros. Panels lie panel * block_depth pairs apart. Returns whether all these
+ * values are finite.
  */
-ATTEND_OUTLINE bool pack_value_pairs(const uint16_t *v, int64_t row_stride, int64_t begin, int64_t count, int64_t dim,
-                                     int64_t depth, int panel, int64_t block_depth, uint32_t *out) {
+ATTEND_OUTLINE bool pack_value_pairs(const void *const *rows, int64_t begin, int64_t count, int64_t dim, int64_t depth,
+                                     int panel, int64_t block_depth, uint32_t *out) {
   vf bad = vf_zero(); /* as in pack_values_as() */
   for (int64_t c = 0; c < dim; c += panel) {
     const int64_t columns = min_i64(panel, dim - c), width = round_up(columns, LANES);
     uint32_t *to = out + c * block_depth + begin / 2 * width;
     for (int64_t i = begin / 2; i < depth; i++, to += width) {
-      const uint16_t *even = v + 2 * i * row_stride + c, *odd = even + row_stride;
       const bool has_even = 2 * i < count, has_odd = 2 * i + 1 < count;
+      const uint16_t *even = has_even ? (const uint16_t *)rows[2 * i] + c : NULL;
+      const uint16_t *odd = has_odd ? (const uint16_t *)rows[2 * i + 1] + c : NULL;
       for (int64_t j = 0; j < width; j += LANES) {
         const int n = (int)min_i64(LANES, columns - j);
         vf a = vf_zero(), b = vf_zero();

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** Query rows of a slice: where they lie, which keys they attend, and what is done to their scores before the softmax.
- */
+/** Query rows of a slice: where they lie, which keys they attend, what is done to their scores before the softmax. */
 #ifndef ATTEND_KERNELS_BODY_ROWS_H
 #define ATTEND_KERNELS_BODY_ROWS_H
 
@@ -9,71 +8,34 @@
 
 #include "kernels/body/pack.h"
 
-/** A row of a key/value head (attend_slice says how rows are numbered). */
+/** A row of a view (attend_slice says how rows are numbered). */
 typedef struct row_place {
-  int64_t batch, head, query;
+  int64_t head, query; /**< of the group, of the sequence */
 } row_place;
 
-ATTEND_INLINE row_place place_of(const attend_call *call, const attend_slice *slice, int64_t row) {
-  const int64_t group = call->problem->group;
-  if (group == 1) return (row_place){slice->batch, slice->kv_head, row}; /* two divisions less */
-  const row_place at = {slice->batch, slice->kv_head * group + row % group, row / group};
-  return at;
+ATTEND_INLINE row_place place_of(const attend_view *view, int64_t row) {
+  if (view->group == 1) return (row_place){0, row}; /* two divisions less */
+  return (row_place){row % view->group, row / view->group};
 }
 
-ATTEND_INLINE const void *query_at(const attend_call *call, row_place at) {
-  const attend_problem *p = &call->problem->p;
-  const attend_strides *s = &p->q_strides;
-  return element(call->tensors->q, p->q_dtype, at.batch * s->batch + at.head * s->head + at.query * s->row);
+ATTEND_INLINE const void *query_at(const attend_view *view, row_place at) {
+  return view->q + at.head * view->q_head + at.query * view->q_row;
 }
 
-ATTEND_INLINE void *output_at(const attend_call *call, row_place at) {
-  const attend_problem *p = &call->problem->p;
-  const attend_strides *s = &p->out_strides;
-  return (void *)element(call->tensors->out, p->out_dtype, at.batch * s->batch + at.head * s->head + at.query * s->row);
+ATTEND_INLINE void *output_at(const attend_view *view, row_place at) {
+  return view->out + at.head * view->out_head + at.query * view->out_row;
 }
 
-ATTEND_INLINE const void *key_at(const attend_call *call, const attend_slice *slice, int64_t key) {
-  const attend_problem *p = &call->problem->p;
-  const attend_strides *s = &p->k_strides;
-  return element(call->tensors->k, p->kv_dtype, slice->batch * s->batch + slice->kv_head * s->head + key * s->row);
-}
-
-ATTEND_INLINE const void *value_at(const attend_call *call, const attend_slice *slice, int64_t key) {
-  const attend_problem *p = &call->problem->p;
-  const attend_strides *s = &p->v_strides;
-  return element(call->tensors->v, p->kv_dtype, slice->batch * s->batch + slice->kv_head * s->head + key * s->row);
-}
-
-/** Keys begin <= j < end: what causal, window and lengths together leave of a slice's keys is always of this form. */
-typedef struct key_range {
-  int32_t begin, end;
-} key_range;
-
-ATTEND_OUTLINE key_range attended_range(const attend_call *call, const attend_slice *slice, row_place at) {
-  const attend_problem *p = &call->problem->p;
-  const int64_t position = at.query + call->problem->offset;
-  int64_t begin = slice->key_begin, end = slice->key_end;
-  if (call->problem->causal) end = min_i64(end, position + 1);
-  if (p->window && p->window_left >= 0) begin = max_i64(begin, position - p->window_left);
-  if (p->window && p->window_right >= 0) end = min_i64(end, position + p->window_right + 1);
-  if (p->kv_lengths == ATTEND_LENGTHS_PER_BATCH) end = min_i64(end, call->tensors->kv_lengths[at.batch]);
-  if (p->kv_lengths == ATTEND_LENGTHS_PER_QUERY)
-    end = min_i64(end, call->tensors->kv_lengths[at.batch * p->q_len + at.query]);
-  if (begin >= end) return (key_range){0, 0};
-  return (key_range){(int32_t)begin, (int32_t)end};
-}
-
-/** Whether all rows of a slice attend the same range: nothing that sets it depends on the query. */
-ATTEND_INLINE bool ranges_agree(const attend_resolved *problem) {
-  return !problem->causal && !problem->p.window && problem->p.kv_lengths != ATTEND_LENGTHS_PER_QUERY;
+/** The keys of a slice that one of its rows attends. */
+ATTEND_INLINE key_range attended_range(const attend_slice *slice, row_place at) {
+  return range_of(&slice->view->keys, at.query, slice->key_begin, slice->key_end);
 }
 
 /** The ranges of all rows of a slice. */
-ATTEND_OUTLINE void attended_ranges(const attend_call *call, const attend_slice *slice, key_range *ranges) {
-  const bool agree = ranges_agree(call->problem);
+ATTEND_OUTLINE void attended_ranges(const attend_slice *slice, key_range *ranges) {
+  const bool agree = ranges_agree(&slice->view->keys);
   for (int64_t i = 0; i < slice->row_end - slice->row_begin; i++)
-    ranges[i] = agree && i > 0 ? ranges[0] : attended_range(call, slice, place_of(call, slice, slice->row_begin + i));
+    ranges[i] = agree && i > 0 ? ranges[0] : attended_range(slice, place_of(slice->view, slice->row_begin + i));
 }
 
 /** The least range that holds those of `count` rows. */
@@ -102,15 +64,14 @@ ATTEND_INLINE bool ranges_cover(const key_range *ranges, int64_t count, int64_t 
   return true;
 }
 
-ATTEND_INLINE const uint8_t *mask_at(const attend_call *call, row_place at, int64_t key) {
-  const attend_strides4 *s = &call->problem->p.mask_strides;
-  return call->tensors->mask + at.batch * s->batch + at.head * s->head + at.query * s->query + key * s->key;
+ATTEND_INLINE const uint8_t *mask_at(const attend_view *view, row_place at, int64_t key) {
+  return view->mask + at.head * view->mask_head + at.query * view->mask_query + key * view->p->mask_strides.key;
 }
 
 /** Whether the boolean mask lets a row attend any key of begin to end. */
-ATTEND_OUTLINE bool mask_allows_any(const attend_call *call, row_place at, int64_t begin, int64_t end) {
-  const uint8_t *m = mask_at(call, at, begin);
-  const int64_t stride = call->problem->p.mask_strides.key;
+ATTEND_OUTLINE bool mask_allows_any(const attend_view *view, row_place at, int64_t begin, int64_t end) {
+  const uint8_t *m = mask_at(view, at, begin);
+  const int64_t stride = view->p->mask_strides.key;
   if (begin >= end) return false;
   if (stride == 0) return *m != 0;
   if (stride != 1) {
@@ -150,23 +111,23 @@ ATTEND_INLINE vf vf_tanh(vf x) {
 }
 
 /** `count` (at most LANES) bias elements of a row that begin at key `key`. */
-ATTEND_INLINE vf load_bias(const attend_call *call, row_place at, int64_t key, int count) {
-  const attend_problem *p = &call->problem->p;
-  const attend_strides4 *b = &p->bias_strides;
-  const int64_t first = at.batch * b->batch + at.head * b->head + at.query * b->query + key * b->key;
-  if (b->key == 1) return load_as_f32_n(element(call->tensors->bias, p->bias_dtype, first), p->bias_dtype, count);
+ATTEND_INLINE vf load_bias(const attend_view *view, row_place at, int64_t key, int count) {
+  const attend_dtype dtype = view->p->bias_dtype;
+  const int64_t stride = view->p->bias_strides.key;
+  const int64_t first = at.head * view->bias_head + at.query * view->bias_query + key * stride;
+  if (stride == 1) return load_as_f32_n(element(view->bias, dtype, first), dtype, count);
   float t[LANES] = {0};
   for (int i = 0; i < count; i++) {
     float one[LANES];
-    vf_store(one, load_as_f32_n(element(call->tensors->bias, p->bias_dtype, first + i * b->key), p->bias_dtype, 1));
+    vf_store(one, load_as_f32_n(element(view->bias, dtype, first + i * stride), dtype, 1));
     t[i] = one[0];
   }
   return vf_load(t);
 }
 
-ATTEND_INLINE vm mask_lanes(const attend_call *call, row_place at, int64_t key, int count) {
-  const uint8_t *m = mask_at(call, at, key);
-  const int64_t stride = call->problem->p.mask_strides.key;
+ATTEND_INLINE vm mask_lanes(const attend_view *view, row_place at, int64_t key, int count) {
+  const uint8_t *m = mask_at(view, at, key);
+  const int64_t stride = view->p->mask_strides.key;
   if (stride == 1) return vm_bytes_n(m, count);
   uint8_t t[LANES] = {0};
   for (int i = 0; i < count; i++) t[i] = m[i * stride];
@@ -185,40 +146,40 @@ ATTEND_INLINE void exclude_outside(key_range range, int64_t block, int64_t begin
 }
 
 /** Softcap, bias, ALiBi and mask for s[begin..end) of a row: what attend_scores_need_work() speaks of. */
-ATTEND_INLINE void adjust_scores(const attend_call *call, row_place at, int64_t block, int64_t begin, int64_t end,
+ATTEND_INLINE void adjust_scores(const attend_view *view, row_place at, int64_t block, int64_t begin, int64_t end,
                                  float *s) {
-  const attend_problem *p = &call->problem->p;
+  const attend_problem *p = view->p;
   for (int64_t j = begin; j < end; j += LANES) {
     const int64_t key = block + j;
-    const int count = (int)max_i64(0, min_i64(LANES, p->kv_len - key));
+    const int count = (int)max_i64(0, min_i64(LANES, view->keys.count - key));
     vf x = vf_mul(vf_load(s + j), vf_set1(fabsf(p->scale)));
     if (p->softcap > 0.0f) x = vf_mul(vf_set1(p->softcap), vf_tanh(vf_div(x, vf_set1(p->softcap))));
-    if (p->bias_dtype != ATTEND_DTYPE_DEFAULT) {
+    if (view->bias) {
       /* -inf selects: added to the NaN of a key that nobody may see, it would give NaN. */
-      const vf bias = load_bias(call, at, key, count);
-      x = vf_select(vm_gt(vf_set1(-FLT_MAX), bias), vf_set1(-INFINITY), vf_add(x, bias));
+      const vf bias = load_bias(view, at, key, count);
+      const vf scale = vf_set1(view->bias_head_scale ? view->bias_head_scale[at.head] : 1.0f);
+      x = vf_select(vm_gt(vf_set1(-FLT_MAX), bias), vf_set1(-INFINITY), vf_fma(scale, bias, x));
     }
-    if (p->alibi) {
-      const vf ahead = vf_set1((float)(at.query + call->problem->offset - key));
-      const vf slope = vf_set1(-call->tensors->alibi_slopes[at.head]);
+    if (view->alibi_slopes) {
+      const vf ahead = vf_set1((float)(at.query + view->keys.offset - key));
+      const vf slope = vf_set1(-view->alibi_slopes[at.head]);
       x = vf_fma(slope, vf_abs(vf_sub(ahead, vf_iota())), x);
     }
-    if (p->mask) x = vf_select(mask_lanes(call, at, key, count), x, vf_set1(-INFINITY));
+    if (view->mask) x = vf_select(mask_lanes(view, at, key, count), x, vf_set1(-INFINITY));
     vf_store(s + j, x);
   }
 }
 
 /**
- * Turns raw products s[begin..end) of `count` rows from `row` on, ld apart, those of keys block + begin and on, into
- * what the softmax takes: softcap, bias, ALiBi, and -inf for every key that is not attended. begin and end are
- * multiples of LANES. Only keys that exist are looked up in mask and bias.
+ * Turns raw products s[begin..end) of `count` rows of a view, `row` the first, rows ld apart, those of keys block +
+ * begin and on, into what the softmax takes: softcap, bias, ALiBi, and -inf for every key that is not attended. begin
+ * and end are multiples of LANES. Only keys that exist are looked up in mask and bias.
  */
-ATTEND_OUTLINE void finish_scores(const attend_call *call, const attend_slice *slice, int64_t row,
-                                  const key_range *ranges, int64_t count, int64_t block, int64_t begin, int64_t end,
-                                  float *s, int64_t ld) {
-  const bool work = attend_scores_need_work(&call->problem->p);
+ATTEND_OUTLINE void finish_scores(const attend_view *view, int64_t row, const key_range *ranges, int64_t count,
+                                  int64_t block, int64_t begin, int64_t end, float *s, int64_t ld) {
+  const bool work = attend_scores_need_work(view->p);
   for (int64_t r = 0; r < count; r++, s += ld) {
-    if (work) adjust_scores(call, place_of(call, slice, row + r), block, begin, end, s);
+    if (work) adjust_scores(view, place_of(view, row + r), block, begin, end, s);
     exclude_outside(ranges[r], block, begin, end, s);
   }
 }

@@ -15,33 +15,32 @@ ATTEND_INLINE int64_t packed_query(const attend_problem *p) {
  * Packs a tile of `tile` query rows from row `row` on, and with additive scores their heads' weights behind it. What
  * the score is proportional to, queries or weights, is negated for a negative scale (score_unit()).
  */
-ATTEND_OUTLINE void pack_tile_queries(const attend_call *call, const attend_slice *slice, int64_t row, int tile,
-                                      operand *q) {
-  const attend_problem *p = &call->problem->p;
+ATTEND_OUTLINE void pack_tile_queries(const attend_slice *slice, int64_t row, int tile, operand *q) {
+  const attend_view *view = slice->view;
+  const attend_problem *p = view->p;
   const bool additive = p->score == ATTEND_SCORE_ADDITIVE, negative = p->scale < 0.0f;
   /* From the last LANES rows to the first: whole vectors are stored, and what they spill is overwritten by the next. */
   for (int first = (tile - 1) / LANES * LANES; first >= 0; first -= LANES) {
     const void *rows[LANES] = {NULL};
     const int n = (int)max_i64(0, min_i64(min_i64(LANES, tile - first), slice->row_end - row - first));
-    for (int i = 0; i < n; i++) rows[i] = query_at(call, place_of(call, slice, row + first + i));
+    for (int i = 0; i < n; i++) rows[i] = query_at(view, place_of(view, row + first + i));
     pack_query_operands(rows, n, p->head_dim, p->q_dtype, negative && !additive, q + first, tile);
   }
   for (int first = (tile - 1) / LANES * LANES; additive && first >= 0; first -= LANES) {
     const void *rows[LANES] = {NULL};
     const int n = (int)max_i64(0, min_i64(min_i64(LANES, tile - first), slice->row_end - row - first));
-    for (int i = 0; i < n; i++)
-      rows[i] = call->tensors->score_weights + place_of(call, slice, row + first + i).head * p->head_dim;
+    for (int i = 0; i < n; i++) rows[i] = view->score_weights + place_of(view, row + first + i).head * p->head_dim;
     pack_query_operands(rows, n, p->head_dim, ATTEND_F32, negative, q + p->head_dim * tile + first, tile);
   }
 }
 
 /** Whether a tile of rows attends anything among the keys begin to end: by ranges, and by the boolean mask if any. */
-ATTEND_OUTLINE bool tile_attends(const attend_call *call, const attend_slice *slice, int64_t row,
-                                 const key_range *ranges, int64_t count, int64_t begin, int64_t end) {
+ATTEND_OUTLINE bool tile_attends(const attend_view *view, int64_t row, const key_range *ranges, int64_t count,
+                                 int64_t begin, int64_t end) {
   for (int64_t i = 0; i < count; i++) {
     const int64_t from = max_i64(begin, ranges[i].begin), to = min_i64(end, ranges[i].end);
     if (from >= to) continue;
-    if (!call->problem->p.mask || mask_allows_any(call, place_of(call, slice, row + i), from, to)) return true;
+    if (!view->mask || mask_allows_any(view, place_of(view, row + i), from, to)) return true;
   }
   return false;
 }

@@ -19,16 +19,16 @@
 
 /** Where things lie in the scratch, in bytes. */
 typedef struct streaming_layout {
-  size_t q, k, v, s, o, max, sum, range, total;
+  size_t q, k, v, s, o, max, sum, range, rows, total;
 } streaming_layout;
 
-ATTEND_INLINE streaming_layout streaming_plan(const attend_resolved *problem, const attend_tiling *tiling,
+ATTEND_INLINE streaming_layout streaming_plan(const attend_problem *p, const attend_tiling *tiling,
                                               const tile_products *row) {
-  const size_t rows = (size_t)round_up(min_i64(tiling->slice_rows, problem->rows), row->rows);
-  const size_t depth = (size_t)operands(problem->p.head_dim), keys = (size_t)operands(row->block);
-  const size_t width = (size_t)round_up(problem->p.v_head_dim, LANES);
+  const size_t rows = (size_t)round_up(tiling->slice_rows, row->rows);
+  const size_t depth = (size_t)operands(p->head_dim), keys = (size_t)operands(row->block);
+  const size_t width = (size_t)round_up(p->v_head_dim, LANES);
   streaming_layout at = {0};
-  at.q = size_take(&at.total, size_add(size_mul(rows, (size_t)packed_query(&problem->p)), LANES), sizeof(operand));
+  at.q = size_take(&at.total, size_add(size_mul(rows, (size_t)packed_query(p)), LANES), sizeof(operand));
   at.k = size_take(&at.total, size_mul(depth, (size_t)row->block), sizeof(operand));
   at.v = size_take(&at.total, size_mul(width, keys), sizeof(operand));
   at.s = size_take(&at.total, (size_t)row->rows * (size_t)row->block, sizeof(float));
@@ -36,6 +36,7 @@ ATTEND_INLINE streaming_layout streaming_plan(const attend_resolved *problem, co
   at.max = size_take(&at.total, rows, sizeof(float));
   at.sum = size_take(&at.total, size_mul(rows, LANES), sizeof(float));
   at.range = size_take(&at.total, rows, sizeof(key_range));
+  at.rows = size_take(&at.total, (size_t)row->block, sizeof(void *));
   return at;
 }
 
@@ -44,33 +45,35 @@ ATTEND_INLINE streaming_layout streaming_plan(const attend_resolved *problem, co
  * rows, the tile's share of the next block, or of the next slice's first block, and the output rows on the last pass.
  * `keys` are those that the slice attends.
  */
-ATTEND_OUTLINE void fetch_ahead(fetch_list *list, const attend_call *call, const attend_slice *slice, int64_t row,
-                                int tile, int count, int64_t block, key_range keys, int BLOCK) {
+ATTEND_OUTLINE void fetch_ahead(fetch_list *list, const attend_slice *slice, int64_t row, int tile, int count,
+                                int64_t block, key_range keys, int BLOCK) {
   const bool last = block + BLOCK >= keys.end;
   list->count = list->at = 0;
   list->offset = list->lines = 0;
-  if (block <= keys.begin) fetch_queries(list, call, slice, slice->row_begin + row + tile, tile, false);
-  if (last && !slice->partial) fetch_queries(list, call, slice, slice->row_begin + row, count, true);
-  fetch_next_block(list, call, slice, block, BLOCK, keys.end, row, tile);
+  if (block <= keys.begin) fetch_queries(list, slice, slice->row_begin + row + tile, tile, false);
+  if (last && !slice->partial) fetch_queries(list, slice, slice->row_begin + row, count, true);
+  fetch_next_block(list, slice, block, BLOCK, keys.end, row, tile);
   if (last && slice->next && slice->row_begin + row + tile >= slice->row_end)
-    fetch_queries(list, call, slice->next, slice->next->row_begin, tile, false);
+    fetch_queries(list, slice->next, slice->next->row_begin, tile, false);
 }
 
-ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *slice, char *scratch,
+ATTEND_OUTLINE void streaming_run(const attend_slice *slice, const attend_tiling *tiling, char *scratch,
                                   const tile_products *products) {
-  const attend_problem *p = &call->problem->p;
+  const attend_view *view = slice->view;
+  const attend_problem *p = view->p;
   const int BLOCK = products->block, PANEL = products->vecs * LANES;
-  const streaming_layout at = streaming_plan(call->problem, &call->tiling, products);
+  const streaming_layout at = streaming_plan(p, tiling, products);
   operand *q = (operand *)(scratch + at.q), *k = (operand *)(scratch + at.k), *v = (operand *)(scratch + at.v);
   float *s = (float *)(scratch + at.s), *o = (float *)(scratch + at.o);
   float *max = (float *)(scratch + at.max), *sum = (float *)(scratch + at.sum);
   key_range *ranges = (key_range *)(scratch + at.range);
+  const void **listed = (const void **)(scratch + at.rows);
   const int64_t rows = slice->row_end - slice->row_begin;
   const int64_t q_stride = packed_query(p), width = round_up(p->v_head_dim, LANES);
 
-  attended_ranges(call, slice, ranges);
+  attended_ranges(slice, ranges);
   for (int64_t i = 0; i < rows; i++) max[i] = -INFINITY;
-  const bool work = attend_scores_need_work(p), agree = ranges_agree(call->problem);
+  const bool work = attend_scores_need_work(p), agree = ranges_agree(&view->keys);
   const float unit = score_unit(p);
   const key_range all = range_union(ranges, rows);
   const int64_t first = all.begin / BLOCK * BLOCK;
@@ -87,17 +90,17 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
       const key_range part = range_in_block(span, block, BLOCK, PANEL);
       const int64_t begin = part.begin, end = part.end;
       if (block == first) {
-        pack_tile_queries(call, slice, slice->row_begin + row, tile, q + row * q_stride);
+        pack_tile_queries(slice, slice->row_begin + row, tile, q + row * q_stride);
         memset(sum + row * LANES, 0, (size_t)(count * LANES) * sizeof *sum);
         memset(o + row * width, 0, (size_t)(tile * width) * sizeof *o);
       }
-      if (begin < end && tile_attends(call, slice, slice->row_begin + row, ranges + row, p->mask ? count : looked_at,
-                                      block, block + keys.end)) {
+      if (begin < end && tile_attends(view, slice->row_begin + row, ranges + row, p->mask ? count : looked_at, block,
+                                      block + keys.end)) {
         if (!packed) {
-          pack_key_operands(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, keys.begin, keys.end,
-                            p->head_dim, PANEL, k);
-          finite = pack_value_operands(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, keys.begin,
-                                       keys.end, p->v_head_dim, PANEL, BLOCK, v);
+          list_rows(&view->k, block, keys.begin, keys.end, listed);
+          pack_key_operands(listed, p->k_dtype, keys.begin, keys.end, p->head_dim, PANEL, k);
+          list_rows(&view->v, block, keys.begin, keys.end, listed);
+          finite = pack_value_operands(listed, p->v_dtype, keys.begin, keys.end, p->v_head_dim, PANEL, BLOCK, v);
           packed = true;
         }
         const int64_t steps_end = round_up(end, SCORE_STEP);
@@ -105,13 +108,12 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
         const bool selected = edge && !finite;
         float alpha[16];
         fetch_list fetch;
-        fetch_ahead(&fetch, call, slice, row, tile, count, block, all, BLOCK);
+        fetch_ahead(&fetch, slice, row, tile, count, block, all, BLOCK);
         fetch_spread(&fetch, (end - begin + PANEL - 1) / PANEL + width / PANEL);
         compute_scores(p, products, tile, q + row * q_stride, k, begin, end, s, &fetch);
-        if (edge)
-          finish_scores(call, slice, slice->row_begin + row, ranges + row, count, block, begin, steps_end, s, BLOCK);
+        if (edge) finish_scores(view, slice->row_begin + row, ranges + row, count, block, begin, steps_end, s, BLOCK);
         softmax_step(s, BLOCK, count, begin, steps_end, unit, selected, max + row, sum + row * LANES, alpha);
-        if (p->dropout > 0.0f) drop_tile(call, slice, row, count, block, begin, steps_end, s, BLOCK);
+        if (p->dropout > 0.0f) drop_tile(slice, row, count, block, begin, steps_end, s, BLOCK);
         if (selected)
           value_selected((const operand *)s, BLOCK, v, BLOCK, begin, end, width, PANEL, alpha, o + row * width, count);
         else
@@ -119,8 +121,7 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
       }
       if (last)
         for (int64_t i = row; i < row + count; i++)
-          finish_row(call, slice, slice->row_begin + i, max[i] * unit, vf_hsum(vf_load(sum + i * LANES)),
-                     o + i * width);
+          finish_row(slice, slice->row_begin + i, max[i] * unit, vf_hsum(vf_load(sum + i * LANES)), o + i * width);
       row += tile;
     }
   }
@@ -128,11 +129,11 @@ ATTEND_OUTLINE void streaming_run(const attend_call *call, const attend_slice *s
 
 #define ATTEND_STREAMING(id, rows, block, vecs)                                                                        \
   ATTEND_TILE_PRODUCTS(id, rows, block, vecs)                                                                          \
-  static size_t id##_scratch(const attend_resolved *problem, const attend_tiling *tiling) {                            \
+  static size_t id##_scratch(const attend_problem *problem, const attend_tiling *tiling) {                             \
     return streaming_plan(problem, tiling, &id##_products).total;                                                      \
   }                                                                                                                    \
-  static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
-    streaming_run(call, slice, scratch, &id##_products);                                                               \
+  static void id##_run(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                        \
+    streaming_run(slice, tiling, scratch, &id##_products);                                                             \
   }                                                                                                                    \
   ATTEND_DESCRIBE(id, ATTEND_BODY_STREAMING, ATTEND_CAN_SPLIT | ATTEND_CAN_OPERANDS, rows, block)
 #include "kernels/body/expand.h"

@@ -20,19 +20,19 @@
 
 /** Where things lie in the scratch, in bytes. */
 typedef struct three_pass_layout {
-  size_t q, k, v, s, o, max, sum, range, finite, total;
+  size_t q, k, v, s, o, max, sum, range, finite, rows, total;
 } three_pass_layout;
 
-ATTEND_INLINE three_pass_layout three_pass_plan(const attend_resolved *problem, const attend_tiling *tiling,
+ATTEND_INLINE three_pass_layout three_pass_plan(const attend_problem *p, const attend_tiling *tiling,
                                                 int64_t strip_rows, const tile_products *row) {
   const int ROWS = row->rows, BLOCK = row->block;
-  const size_t rows = (size_t)round_up(min_i64(tiling->slice_rows, problem->rows), ROWS);
+  const size_t rows = (size_t)round_up(tiling->slice_rows, ROWS);
   const size_t strip = (size_t)round_up(min_i64(strip_rows, (int64_t)rows), ROWS);
-  const size_t keys = (size_t)round_up(min_i64(tiling->split_keys, problem->p.kv_len), BLOCK);
-  const size_t depth = (size_t)operands(problem->p.head_dim);
-  const size_t width = (size_t)round_up(problem->p.v_head_dim, LANES);
+  const size_t keys = (size_t)round_up(min_i64(tiling->split_keys, p->kv_len), BLOCK);
+  const size_t depth = (size_t)operands(p->head_dim);
+  const size_t width = (size_t)round_up(p->v_head_dim, LANES);
   three_pass_layout at = {0};
-  at.q = size_take(&at.total, size_add(size_mul(rows, (size_t)packed_query(&problem->p)), LANES), sizeof(operand));
+  at.q = size_take(&at.total, size_add(size_mul(rows, (size_t)packed_query(p)), LANES), sizeof(operand));
   at.k = size_take(&at.total, size_mul(depth, keys), sizeof(operand));
   at.v = size_take(&at.total, size_mul(width, keys / PER_OPERAND), sizeof(operand));
   at.s = size_take(&at.total, size_mul(strip, keys), sizeof(float));
@@ -41,6 +41,7 @@ ATTEND_INLINE three_pass_layout three_pass_plan(const attend_resolved *problem, 
   at.sum = size_take(&at.total, size_mul(strip, LANES), sizeof(float));
   at.range = size_take(&at.total, rows, sizeof(key_range));
   at.finite = size_take(&at.total, keys / (size_t)BLOCK, 1);
+  at.rows = size_take(&at.total, (size_t)BLOCK, sizeof(void *));
   return at;
 }
 
@@ -48,8 +49,8 @@ ATTEND_INLINE three_pass_layout three_pass_plan(const attend_resolved *problem, 
  *  those of s, o, max and sum from the strip's. */
 typedef struct three_pass {
   const tile_products *products;
-  const attend_call *call;
   const attend_slice *slice;
+  const attend_view *view;
   operand *q, *k, *v;
   float *s, *o, *max, *sum;
   key_range *range;
@@ -74,8 +75,8 @@ ATTEND_INLINE key_range tile_keys(const three_pass *w, key_range span, int64_t b
 ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t row0, int count, int tile,
                                        key_range span) {
   const int BLOCK = w->products->block;
-  const bool work = attend_scores_need_work(&w->call->problem->p);
-  const float unit = score_unit(&w->call->problem->p);
+  const bool work = attend_scores_need_work(w->view->p);
+  const float unit = score_unit(w->view->p);
   bool selected = false;
   for (int64_t b = 0; b < w->blocks; b++) {
     const key_range keys = tile_keys(w, span, b);
@@ -85,7 +86,7 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
         work || steps_end > keys.end || !ranges_cover(w->range + row, count, block + keys.begin, block + keys.end);
     if (!edge) continue;
     if (!w->finite[b]) selected = true;
-    finish_scores(w->call, w->slice, w->slice->row_begin + row, w->range + row, count, block, keys.begin, steps_end,
+    finish_scores(w->view, w->slice->row_begin + row, w->range + row, count, block, keys.begin, steps_end,
                   tile_scores(w, row0, b, tile), BLOCK);
   }
   for (int r = 0; r < count; r++) {
@@ -99,7 +100,7 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
     for (int64_t b = 0; b < w->blocks; b++) {
       const key_range keys = tile_keys(w, span, b);
       float *s = tile_scores(w, row0, b, tile) + r * BLOCK;
-      if (selected || w->call->problem->p.weights)
+      if (selected || w->view->p->weights)
         row_exp_selected(s, keys.begin, round_up(keys.end, SCORE_STEP), exp_base(max), unit, &sum);
       else
         row_exp(s, keys.begin, round_up(keys.end, SCORE_STEP), exp_base(max), unit, &sum);
@@ -116,7 +117,7 @@ ATTEND_OUTLINE void three_pass_drop(const three_pass *w, int64_t row, int64_t ro
   const int BLOCK = w->products->block;
   for (int64_t b = 0; b < w->blocks; b++) {
     const key_range keys = tile_keys(w, span, b);
-    drop_tile(w->call, w->slice, row, count, w->first + b * BLOCK, keys.begin, round_up(keys.end, LANES),
+    drop_tile(w->slice, row, count, w->first + b * BLOCK, keys.begin, round_up(keys.end, LANES),
               tile_scores(w, row0, b, tile), BLOCK);
   }
 }
@@ -128,11 +129,10 @@ ATTEND_OUTLINE void three_pass_drop(const three_pass *w, int64_t row, int64_t ro
 ATTEND_OUTLINE void store_weights(const three_pass *w, int64_t row, int64_t row0, int r, int tile, key_range span,
                                   float factor) {
   const int BLOCK = w->products->block;
-  const attend_problem *problem = &w->call->problem->p;
-  const row_place at = place_of(w->call, w->slice, w->slice->row_begin + row + r);
-  float *out = w->call->tensors->weights +
-               ((at.batch * problem->q_heads + at.head) * problem->q_len + at.query) * problem->kv_len;
-  if (problem->kv_len) memset(out, 0, (size_t)problem->kv_len * sizeof *out);
+  const int64_t kv_len = w->view->p->kv_len;
+  const row_place at = place_of(w->view, w->slice->row_begin + row + r);
+  float *out = w->view->weights + (at.head * w->view->result_head + at.query) * kv_len;
+  if (kv_len) memset(out, 0, (size_t)kv_len * sizeof *out);
   for (int64_t b = 0; b < w->blocks; b++) {
     const key_range keys = tile_keys(w, span, b);
     const float *s = tile_scores(w, row0, b, tile) + r * BLOCK;
@@ -154,8 +154,8 @@ ATTEND_OUTLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t
       const key_range span = range_union(w->range + row, min_i64(tile, strip_end - row));
       const key_range keys = tile_keys(w, span, b);
       float *s = tile_scores(w, row - strip, b, tile);
-      compute_scores(&w->call->problem->p, w->products, tile, w->q + row * w->q_stride, w->k + b * BLOCK * w->depth,
-                     keys.begin, keys.end, s, NULL);
+      compute_scores(w->view->p, w->products, tile, w->q + row * w->q_stride, w->k + b * BLOCK * w->depth, keys.begin,
+                     keys.end, s, NULL);
       row += tile;
     }
   }
@@ -165,7 +165,7 @@ ATTEND_OUTLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t
     const int count = (int)min_i64(tile, strip_end - row);
     const key_range span = range_union(w->range + row, count);
     const bool selected = three_pass_softmax(w, row, row - strip, count, tile, span);
-    if (w->call->problem->p.dropout > 0.0f) three_pass_drop(w, row, row - strip, count, tile, span);
+    if (w->view->p->dropout > 0.0f) three_pass_drop(w, row, row - strip, count, tile, span);
     float *o = w->o + (row - strip) * w->width;
     for (int64_t b = 0; b < w->blocks; b++) {
       const key_range keys = tile_keys(w, span, b);
@@ -180,22 +180,23 @@ ATTEND_OUTLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t
     }
     for (int r = 0; r < count; r++) {
       const int64_t row0 = row - strip + r;
-      const float factor = finish_row(w->call, w->slice, w->slice->row_begin + row + r, w->max[row0],
+      const float factor = finish_row(w->slice, w->slice->row_begin + row + r, w->max[row0],
                                       vf_hsum(vf_load(w->sum + row0 * LANES)), w->o + row0 * w->width);
-      if (w->call->problem->p.weights) store_weights(w, row, row - strip, r, tile, span, factor);
+      if (w->view->p->weights) store_weights(w, row, row - strip, r, tile, span, factor);
     }
     row += tile;
   }
 }
 
-ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *slice, char *scratch,
+ATTEND_OUTLINE void three_pass_run(const attend_slice *slice, const attend_tiling *tiling, char *scratch,
                                    int64_t strip_rows, const tile_products *products) {
-  const attend_problem *p = &call->problem->p;
-  const three_pass_layout at = three_pass_plan(call->problem, &call->tiling, strip_rows, products);
+  const attend_view *view = slice->view;
+  const attend_problem *p = view->p;
+  const three_pass_layout at = three_pass_plan(p, tiling, strip_rows, products);
   const int ROWS = products->rows, BLOCK = products->block, PANEL = products->vecs * LANES;
   three_pass w = {.products = products,
-                  .call = call,
                   .slice = slice,
+                  .view = view,
                   .q = (operand *)(scratch + at.q),
                   .k = (operand *)(scratch + at.k),
                   .v = (operand *)(scratch + at.v),
@@ -209,10 +210,11 @@ ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *
                   .q_stride = packed_query(p),
                   .width = round_up(p->v_head_dim, LANES)};
   const int64_t rows = slice->row_end - slice->row_begin;
-  attended_ranges(call, slice, w.range);
+  const void **listed = (const void **)(scratch + at.rows);
+  attended_ranges(slice, w.range);
   for (int64_t row = 0; row < rows;) {
     const int tile = tile_rows(rows - row, ROWS);
-    pack_tile_queries(call, slice, slice->row_begin + row, tile, w.q + row * w.q_stride);
+    pack_tile_queries(slice, slice->row_begin + row, tile, w.q + row * w.q_stride);
     row += tile;
   }
 
@@ -222,10 +224,11 @@ ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *
   for (int64_t b = 0; b < w.blocks; b++) {
     const int64_t block = w.first + b * BLOCK;
     const key_range keys = tile_keys(&w, all, b);
-    pack_key_operands(key_at(call, slice, block), p->kv_dtype, p->k_strides.row, keys.begin, keys.end, p->head_dim,
-                      PANEL, w.k + b * BLOCK * w.depth);
-    w.finite[b] = pack_value_operands(value_at(call, slice, block), p->kv_dtype, p->v_strides.row, keys.begin, keys.end,
-                                      p->v_head_dim, PANEL, BLOCK, w.v + b * operands(BLOCK) * w.width);
+    list_rows(&view->k, block, keys.begin, keys.end, listed);
+    pack_key_operands(listed, p->k_dtype, keys.begin, keys.end, p->head_dim, PANEL, w.k + b * BLOCK * w.depth);
+    list_rows(&view->v, block, keys.begin, keys.end, listed);
+    w.finite[b] = pack_value_operands(listed, p->v_dtype, keys.begin, keys.end, p->v_head_dim, PANEL, BLOCK,
+                                      w.v + b * operands(BLOCK) * w.width);
   }
   strip_rows = round_up(min_i64(strip_rows, rows), ROWS);
   for (int64_t row = 0; row < rows; row += strip_rows) three_pass_strip(&w, row, min_i64(rows, row + strip_rows));
@@ -233,21 +236,21 @@ ATTEND_OUTLINE void three_pass_run(const attend_call *call, const attend_slice *
 
 #define ATTEND_BLOCKED(id, rows, block, vecs)                                                                          \
   ATTEND_TILE_PRODUCTS(id, rows, block, vecs)                                                                          \
-  static size_t id##_scratch(const attend_resolved *problem, const attend_tiling *tiling) {                            \
+  static size_t id##_scratch(const attend_problem *problem, const attend_tiling *tiling) {                             \
     return three_pass_plan(problem, tiling, tiling->slice_rows, &id##_products).total;                                 \
   }                                                                                                                    \
-  static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
-    three_pass_run(call, slice, scratch, call->tiling.slice_rows, &id##_products);                                     \
+  static void id##_run(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                        \
+    three_pass_run(slice, tiling, scratch, tiling->slice_rows, &id##_products);                                        \
   }                                                                                                                    \
   ATTEND_DESCRIBE(id, ATTEND_BODY_BLOCKED, ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_OPERANDS, rows, block)
 
 #define ATTEND_TILED(id, rows, block, vecs)                                                                            \
   ATTEND_TILE_PRODUCTS(id, rows, block, vecs)                                                                          \
-  static size_t id##_scratch(const attend_resolved *problem, const attend_tiling *tiling) {                            \
+  static size_t id##_scratch(const attend_problem *problem, const attend_tiling *tiling) {                             \
     return three_pass_plan(problem, tiling, tiling->strip_rows, &id##_products).total;                                 \
   }                                                                                                                    \
-  static void id##_run(const attend_call *call, const attend_slice *slice, void *scratch) {                            \
-    three_pass_run(call, slice, scratch, call->tiling.strip_rows, &id##_products);                                     \
+  static void id##_run(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                        \
+    three_pass_run(slice, tiling, scratch, tiling->strip_rows, &id##_products);                                        \
   }                                                                                                                    \
   ATTEND_DESCRIBE(id, ATTEND_BODY_TILED, ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_OPERANDS, rows, block)
 

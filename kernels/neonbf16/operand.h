@@ -75,12 +75,12 @@ ATTEND_INLINE void pack_two_rows(const uint16_t *a, const uint16_t *b, int64_t d
   }
 }
 
-ATTEND_OUTLINE void pack_key_operands(const void *k, attend_dtype dtype, int64_t row_stride, int64_t begin,
-                                      int64_t count, int64_t dim, int panel, operand *out) {
+ATTEND_OUTLINE void pack_key_operands(const void *const *rows, attend_dtype dtype, int64_t begin, int64_t count,
+                                      int64_t dim, int panel, operand *out) {
   (void)dtype;
   for (int64_t key = begin; key < round_up(count, panel); key += 2) {
-    const uint16_t *a = key < count ? (const uint16_t *)k + key * row_stride : NULL;
-    const uint16_t *b = key + 1 < count ? a + row_stride : NULL;
+    const uint16_t *a = key < count ? rows[key] : NULL;
+    const uint16_t *b = key + 1 < count ? rows[key + 1] : NULL;
     pack_two_rows(a, b, dim, 0, out + key / panel * panel * ((dim + 3) / 4) + key % panel, panel);
   }
 }
@@ -106,8 +106,8 @@ ATTEND_INLINE void store_value_quads(const v2q r[4], int64_t columns, operand *o
 }
 
 /** As pack_values(), in quads along the keys. */
-ATTEND_OUTLINE bool pack_value_operands(const void *v, attend_dtype dtype, int64_t row_stride, int64_t begin,
-                                        int64_t count, int64_t dim, int panel, int64_t block, operand *out) {
+ATTEND_OUTLINE bool pack_value_operands(const void *const *rows, attend_dtype dtype, int64_t begin, int64_t count,
+                                        int64_t dim, int panel, int64_t block, operand *out) {
   (void)dtype;
   const v2q exponent = vdupq_n_u16(0x7f80);
   v2q bad = vdupq_n_u16(0);
@@ -115,12 +115,11 @@ ATTEND_OUTLINE bool pack_value_operands(const void *v, attend_dtype dtype, int64
     const int64_t columns = min_i64(panel, dim - c), width = round_up(columns, LANES);
     operand *to = out + c * (block / 4) + begin / 4 * width;
     for (int64_t key = begin; key < count; key += 4, to += width) {
-      const uint16_t *from = (const uint16_t *)v + key * row_stride + c;
       for (int64_t j = 0; j < columns; j += 8) {
         v2q r[4];
         ATTEND_UNROLL
         for (int i = 0; i < 4; i++) {
-          r[i] = key + i < count ? quads_load_n(from + i * row_stride + j, columns - j) : vdupq_n_u16(0);
+          r[i] = key + i < count ? quads_load_n((const uint16_t *)rows[key + i] + c + j, columns - j) : vdupq_n_u16(0);
           bad = vorrq_u16(bad, vceqq_u16(vandq_u16(r[i], exponent), exponent));
         }
         store_value_quads(r, columns - j, to + j);

@@ -82,10 +82,10 @@ typedef struct attend_vec_pairs {
   void (*mix)(const uint32_t *a, const uint32_t *b, bool upper, uint32_t *to);
   void (*pin)(const uint32_t *a, uint32_t *to);
 
-  void (*pack_keys)(const uint16_t *k, int64_t row_stride, int64_t begin, int64_t count, int64_t dim, int64_t depth,
-                    int panel, uint32_t *out);
-  bool (*pack_values)(const uint16_t *v, int64_t row_stride, int64_t begin, int64_t count, int64_t dim, int64_t depth,
-                      int panel, int64_t block_depth, uint32_t *out);
+  void (*pack_keys)(const void *const *rows, int64_t begin, int64_t count, int64_t dim, int64_t depth, int panel,
+                    uint32_t *out);
+  bool (*pack_values)(const void *const *rows, int64_t begin, int64_t count, int64_t dim, int64_t depth, int panel,
+                      int64_t block_depth, uint32_t *out);
 } attend_vec_pairs;
 
 #endif

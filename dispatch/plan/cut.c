@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * Cuts a run's work up, by the lengths that its sequences have: O(B), as it stands before every ragged run. What is
+ * computed must not depend on the number of threads, so that only where rows are cut may follow it.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "dispatch/plan/plan.h"
+#include "kernels/integers.h"
+#include "kernels/size.h"
+
+/**
+ * Waking a team and waiting for it costs 0.65 us for two threads on Zen 5 while OpenMP's threads wait busily and share
+ * a cache, 2 to 4 us where they do not, and more with every thread. Between the two: two threads from 2.8 us on.
+ */
+static double team_us(double threads) { return 1 + 0.2 * threads; }
+
+/** The number of threads, `most` at most, with which work of so many microseconds ends first. */
+static int useful_threads(double us, double most) {
+  const double wanted = sqrt(us / (team_us(1) - team_us(0))), threads = fmin(wanted < 2 ? 2 : wanted, most);
+  return us / threads + team_us(threads) < us ? (int)threads : 1;
+}
+
+static int64_t splits_of(int64_t keys, int64_t split_keys) {
+  return keys > split_keys ? divide_up(keys, split_keys) : 1;
+}
+
+static void deal(const attend_plan *plan, attend_cut *cut, int64_t together) {
+  attend_deal(cut->items, together, plan->cores, plan->groups, cut->begin);
+}
+
+void attend_cut_capacity(attend_plan *plan) {
+  const attend_resolved *r = &plan->problem;
+  const attend_tiling *tiling = &plan->choice.tiling;
+  attend_cut *cut = &plan->cut;
+  plan->share = (attend_share){.chunks = (int32_t)divide_up(r->rows, tiling->slice_rows),
+                               .splits = (int32_t)splits_of(r->p.kv_len, tiling->split_keys)};
+  cut->shares = 1;
+  cut->split_keys[ATTEND_MANY] = tiling->split_keys;
+  cut->split_keys[ATTEND_FEW] = plan->few.tiling.split_keys;
+  const int64_t heads = r->p.batch * r->p.kv_heads, chunks = heads * plan->share.chunks;
+  cut->split_chunks = plan->share.splits > 1 ? chunks : 0;
+  cut->items = heads * attend_head_items(plan, &plan->share);
+  const double most = fmin((double)plan->threads, (double)cut->items);
+  if (plan->choice.team)
+    cut->useful = (int)fmin((double)plan->choice.team, most);
+  else
+    cut->useful = useful_threads(attend_cost_us(r, plan->choice.kernel, tiling), most);
+}
+
+/* ------------------------------------------------------------------------------------------------------ ragged runs */
+
+/** What there is to do for one head of a sequence. */
+typedef struct work {
+  int way;
+  int64_t rows, chunks;
+  int64_t keys; /**< that exist: splits count from key 0 */
+  int64_t span; /**< that some query may attend, roughly */
+} work;
+
+static work work_of(const attend_plan *plan, const attend_tensors *t, int64_t b) {
+  const attend_resolved *r = &plan->problem;
+  const attend_sequence s = attend_sequence_of(r, t, b);
+  work w = {
+      .way = s.queries > plan->few_queries ? ATTEND_MANY : ATTEND_FEW, .rows = s.queries * r->group, .keys = s.keys};
+  const int64_t slice_rows = (w.way == ATTEND_FEW ? &plan->few : &plan->choice)->tiling.slice_rows;
+  w.chunks = w.rows <= slice_rows ? w.rows > 0 : divide_up(w.rows, slice_rows);
+  w.span = max_i64(0, s.keys - s.first_key);
+  return w;
+}
+
+enum { BUCKETS = 128 };
+
+/** Work in 128 steps of a factor of 1.5 or 1.33, the greatest first: sorting as exactly as balance needs. */
+static int bucket_of(const work *w) {
+  const float amount = 1.0f + (float)w->span * (float)w->rows / (float)max_i64(w->chunks, 1);
+  uint32_t bits;
+  memcpy(&bits, &amount, sizeof bits);
+  const int step = (int)(bits >> 22) - (127 << 1); /* exponent and one bit of the fraction, from 0 for 1 */
+  return BUCKETS - 1 - (step < BUCKETS ? step : BUCKETS - 1);
+}
+
+/** All that is added up over the sequences before keys are split. */
+typedef struct totals {
+  int64_t longest[ATTEND_WAYS]; /**< keys */
+  double units[ATTEND_WAYS];    /**< units of rows that a slice has at least, times keys */
+  double us;
+  int count[BUCKETS];
+} totals;
+
+static void add_up(const attend_plan *plan, const attend_tensors *t, totals *all) {
+  const attend_problem *p = &plan->problem.p;
+  memset(all, 0, sizeof *all);
+  for (int64_t b = 0; b < p->batch; b++) {
+    const work w = work_of(plan, t, b);
+    if (w.chunks == 0) continue;
+    const attend_choice *choice = w.way == ATTEND_FEW ? &plan->few : &plan->choice;
+    const int64_t least = choice->least_rows, units = w.rows <= least ? 1 : divide_up(w.rows, least);
+    all->longest[w.way] = max_i64(all->longest[w.way], w.span);
+    all->units[w.way] += (double)p->kv_heads * (double)units * (double)w.span;
+    all->us += (double)p->kv_heads * (double)w.rows * (double)w.span * plan->key_us[w.way];
+    all->count[bucket_of(&w)]++;
+  }
+}
+
+/** Lays the shares out in order, the greatest chunks first. Returns the rows of partial results they need. */
+static size_t lay_shares(const attend_plan *plan, const attend_tensors *t, const int first[BUCKETS], attend_cut *cut,
+                         attend_share *shares) {
+  const attend_problem *p = &plan->problem.p;
+  int place[BUCKETS];
+  size_t rows = 0;
+  memcpy(place, first, sizeof place);
+  for (int64_t b = 0; b < p->batch; b++) {
+    const work w = work_of(plan, t, b);
+    if (w.chunks == 0) continue;
+    const int64_t splits = splits_of(w.keys, cut->split_keys[w.way]);
+    if (splits > 1) rows = size_add(rows, size_mul((size_t)(p->kv_heads * w.rows), (size_t)splits));
+    shares[place[bucket_of(&w)]++] = (attend_share){.sequence = (int32_t)b,
+                                                    .way = w.way,
+                                                    .chunks = (int32_t)w.chunks,
+                                                    .splits = (int32_t)splits,
+                                                    .partials_at = w.rows};
+  }
+  return rows;
+}
+
+/** Keys of a slice, of each way. */
+static void choose_splits(const attend_plan *plan, const totals *all, int64_t split_keys[ATTEND_WAYS]) {
+  const attend_choice *choices[ATTEND_WAYS] = {&plan->choice, &plan->few};
+  for (int way = 0; way < ATTEND_WAYS; way++) {
+    split_keys[way] = plan->cut.split_keys[way];
+    if (plan->adapts && choices[way]->kernel)
+      split_keys[way] = attend_split_keys(&plan->problem, choices[way]->kernel, choices[way]->variant,
+                                          all->longest[way], all->units[way]);
+  }
+}
+
+int attend_cut_useful(const attend_plan *plan, const attend_tensors *t) {
+  totals all;
+  int64_t split_keys[ATTEND_WAYS];
+  double items = 0;
+  add_up(plan, t, &all);
+  choose_splits(plan, &all, split_keys);
+  for (int64_t b = 0; b < plan->problem.p.batch; b++) {
+    const work w = work_of(plan, t, b);
+    const int64_t splits = plan->slices_as_items ? splits_of(w.keys, split_keys[w.way]) : 1;
+    items += (double)plan->problem.p.kv_heads * (double)w.chunks * (double)splits;
+  }
+  return items == 0 ? 0 : useful_threads(all.us, fmin((double)plan->threads, items));
+}
+
+void attend_cut_run(const attend_plan *plan, const attend_tensors *t, attend_cut *cut, attend_share *shares) {
+  const attend_problem *p = &plan->problem.p;
+  totals all;
+  int first[BUCKETS], count = 0;
+  add_up(plan, t, &all);
+  for (int i = 0; i < BUCKETS; i++) first[i] = count, count += all.count[i];
+  choose_splits(plan, &all, cut->split_keys);
+  cut->shares = count;
+  while (lay_shares(plan, t, first, cut, shares) > (size_t)plan->partial_rows && plan->adapts)
+    for (int way = 0; way < ATTEND_WAYS; way++) cut->split_keys[way] *= 2;
+
+  int64_t items = 0, rows = 0, chunks = 0;
+  for (attend_share *share = shares; share < shares + count; share++) {
+    const int64_t head_rows = share->partials_at;
+    share->first_item = items, share->partials_at = rows, share->first_chunk = chunks;
+    items += p->kv_heads * attend_head_items(plan, share);
+    if (share->splits == 1) continue;
+    rows += p->kv_heads * head_rows * share->splits;
+    chunks += p->kv_heads * share->chunks;
+  }
+  cut->items = items, cut->split_chunks = chunks;
+  const double most = fmin((double)plan->threads, (double)items);
+  cut->useful = items == 0 ? 0 : useful_threads(all.us, most);
+  deal(plan, cut, 1);
+}

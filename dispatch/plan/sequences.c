@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dispatch/plan/sequences.h"
+
+#include <inttypes.h>
+
+/* --------------------------------------------------------------------------------------------------------- lengths */
+
+attend_sequence attend_sequence_of(const attend_resolved *problem, const attend_tensors *t, int64_t b) {
+  const attend_problem *p = &problem->p;
+  attend_sequence s = {.queries = p->q_len, .keys = p->kv_len};
+  if (p->q_starts) s.q_start = t->q_starts[b], s.queries = t->q_starts[b + 1] - s.q_start;
+  if (p->kv_starts) s.k_start = t->kv_starts[b], s.keys = t->kv_starts[b + 1] - s.k_start;
+  if (p->kv_lengths == ATTEND_LENGTHS_PER_BATCH) s.keys = t->kv_lengths[b];
+  if (p->kv_begins) s.first_key = t->kv_begins[b];
+  return s;
+}
+
+/** The position of the first query where no tensor says it. */
+static int64_t offset_of(const attend_problem *p, int64_t queries, int64_t keys) {
+  if (p->causal == ATTEND_CAUSAL_TOP_LEFT) return 0;
+  if (p->causal == ATTEND_CAUSAL_OFFSET) return p->causal_offset;
+  return keys - queries;
+}
+
+/** What does not depend on a tensor. */
+static key_limits plain_limits(const attend_problem *p, int64_t queries, int64_t keys) {
+  key_limits l = {.count = keys, .offset = offset_of(p, queries, keys), .left = KEYS_OPEN, .right = KEYS_OPEN};
+  if (p->window && p->window_left >= 0) l.left = p->window_left;
+  if (p->window && p->window_right >= 0) l.right = p->window_right;
+  if (p->causal != ATTEND_CAUSAL_NONE) l.right = 0;
+  return l;
+}
+
+key_limits attend_capacity_limits(const attend_resolved *problem) {
+  return plain_limits(&problem->p, problem->p.q_len, problem->p.kv_len);
+}
+
+key_limits attend_limits_of(const attend_resolved *problem, const attend_tensors *t, int64_t b,
+                            const attend_sequence *s) {
+  const attend_problem *p = &problem->p;
+  const int64_t first_query = p->q_starts ? s->q_start : b * p->q_len;
+  key_limits l = plain_limits(p, s->queries, s->keys);
+  l.begin = s->first_key;
+  if (p->positions) l.offset = t->positions[b];
+  if (p->kv_lengths == ATTEND_LENGTHS_PER_QUERY) l.lengths = t->kv_lengths + first_query;
+  if (p->key_ranges) l.ranges = t->key_ranges + 2 * first_query;
+  return l;
+}
+
+/* ----------------------------------------------------------------------------------------------------------- views */
+
+static int64_t bytes_of(attend_dtype dtype, int64_t elements) { return elements * (int64_t)attend_dtype_size(dtype); }
+
+static attend_rows rows_of(const attend_problem *p, const attend_tensors *t, const void *base, attend_dtype dtype,
+                           const attend_strides *s, int64_t b, int64_t kv_head, int64_t start) {
+  int64_t at = kv_head * s->head;
+  if (p->kv_starts) at += start * s->row;
+  if (!p->kv_starts && !p->page_rows) at += b * s->batch;
+  attend_rows rows = {
+      .at = (const char *)base + bytes_of(dtype, at), .stride = bytes_of(dtype, s->row), .dtype = dtype};
+  if (p->page_rows) {
+    rows.page_rows = (int32_t)p->page_rows;
+    rows.page_stride = bytes_of(dtype, s->batch);
+    if (t->block_table) rows.pages = t->block_table + b * p->block_table_stride;
+  }
+  return rows;
+}
+
+void attend_view_of(const attend_resolved *problem, const attend_tensors *t, int64_t b, int64_t kv_head,
+                    attend_view *view) {
+  const attend_problem *p = &problem->p;
+  const attend_sequence s = attend_sequence_of(problem, t, b);
+  const int64_t head = kv_head * problem->group;
+  /* Packed queries have no batch dimension: a sequence begins some rows further on. */
+  const int64_t batch = p->q_starts ? 0 : b, rows = p->q_starts ? p->q_total : p->q_len, first = s.q_start;
+  const attend_strides *q = &p->q_strides, *out = &p->out_strides;
+  const attend_strides4 *mask = &p->mask_strides, *bias = &p->bias_strides;
+  const int64_t result = (batch * p->q_heads + head) * rows + first;
+  *view = (attend_view){
+      .p = p,
+      .group = problem->group,
+      .queries = s.queries,
+      .keys = attend_limits_of(problem, t, b, &s),
+      .q = (const char *)t->q + bytes_of(p->q_dtype, batch * q->batch + head * q->head + first * q->row),
+      .out = (char *)t->out + bytes_of(p->out_dtype, batch * out->batch + head * out->head + first * out->row),
+      .q_head = bytes_of(p->q_dtype, q->head),
+      .q_row = bytes_of(p->q_dtype, q->row),
+      .out_head = bytes_of(p->out_dtype, out->head),
+      .out_row = bytes_of(p->out_dtype, out->row),
+      .k = rows_of(p, t, t->k, p->k_dtype, &p->k_strides, b, kv_head, s.k_start),
+      .v = rows_of(p, t, t->v, p->v_dtype, &p->v_strides, b, kv_head, s.k_start),
+      .mask_head = mask->head,
+      .mask_query = mask->query,
+      .bias_head = bias->head,
+      .bias_query = bias->query,
+      .result_head = rows,
+      .dropout_seed = t->dropout_seed,
+      .dropout_offset = (uint32_t)t->dropout_offset,
+      .dropout_head = (uint32_t)(b * p->q_heads + head),
+  };
+  if (t->mask) view->mask = t->mask + b * mask->batch + head * mask->head + first * mask->query;
+  if (t->bias)
+    view->bias =
+        (const char *)t->bias + bytes_of(p->bias_dtype, b * bias->batch + head * bias->head + first * bias->query);
+  if (t->bias_head_scale) view->bias_head_scale = t->bias_head_scale + head;
+  if (t->alibi_slopes) view->alibi_slopes = t->alibi_slopes + head;
+  if (t->sinks) view->sinks = t->sinks + head;
+  if (t->score_weights) view->score_weights = t->score_weights + head * p->head_dim;
+  if (t->lse) view->lse = t->lse + result;
+  if (t->weights) view->weights = t->weights + result * p->kv_len;
+  if (t->scores) view->scores = t->scores + result * p->kv_len;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- checks */
+
+/** ATTEND_ERROR_INVALID_ARGUMENT where starts do not rise from 0 in steps of at most `most` to at most `total`. */
+static attend_status check_starts(const char *name, const int32_t *starts, int64_t batch, const char *most_field,
+                                  int64_t most, const char *total_field, int64_t total) {
+  if (starts[0] != 0)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "%s[0] is %" PRId32 ", expected 0", name, starts[0]);
+  int bad = 0;
+  for (int64_t b = 0; b < batch; b++) {
+    const int64_t step = (int64_t)starts[b + 1] - starts[b];
+    bad |= (step < 0) | (step > most);
+  }
+  for (int64_t b = 0; bad && b < batch; b++) {
+    const int64_t step = (int64_t)starts[b + 1] - starts[b];
+    if (step < 0 || step > most)
+      return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
+                         "%s[%" PRId64 "] is %" PRId32 ", expected %" PRId32 " to %" PRId64
+                         ": no less than the one before, and at most %s %" PRId64 " more",
+                         name, b + 1, starts[b + 1], starts[b], starts[b] + most, most_field, most);
+  }
+  if (starts[batch] > total)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "%s[%" PRId64 "] is %" PRId32 ", expected at most %s %" PRId64,
+                       name, batch, starts[batch], total_field, total);
+  return ATTEND_OK;
+}
+
+/** Every page that is read must be one of those that there are. */
+static attend_status check_pages(const attend_resolved *problem, const attend_tensors *t) {
+  const attend_problem *p = &problem->p;
+  for (int64_t b = 0; t->block_table && b < p->batch; b++) {
+    const int32_t *table = t->block_table + b * p->block_table_stride;
+    const int64_t keys = attend_sequence_of(problem, t, b).keys, used = (keys + p->page_rows - 1) / p->page_rows;
+    uint32_t greatest = 0; /* a negative number is the greatest of all */
+    for (int64_t n = 0; n < used; n++) greatest = (uint32_t)table[n] > greatest ? (uint32_t)table[n] : greatest;
+    if (used == 0 || greatest < p->pages) continue;
+    for (int64_t n = 0; n < used; n++)
+      if (table[n] < 0 || table[n] >= p->pages)
+        return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
+                           "block_table[%" PRId64 ", %" PRId64 "] is %" PRId32 ", expected 0 to pages - 1, which is "
+                           "%" PRId64 ": sequence %" PRId64 " has %" PRId64 " keys",
+                           b, n, table[n], p->pages - 1, b, keys);
+  }
+  return ATTEND_OK;
+}
+
+attend_status attend_check_sequences(const attend_resolved *problem, const attend_tensors *t) {
+  const attend_problem *p = &problem->p;
+  attend_status s = ATTEND_OK;
+  if (p->q_starts) s = check_starts("q_starts", t->q_starts, p->batch, "q_len", p->q_len, "q_total", p->q_total);
+  if (s == ATTEND_OK && p->kv_starts)
+    s = check_starts("kv_starts", t->kv_starts, p->batch, "kv_len", p->kv_len, "kv_total", p->kv_total);
+  if (s == ATTEND_OK && t->kv_lengths) {
+    const int64_t queries = p->q_starts ? t->q_starts[p->batch] : p->batch * p->q_len;
+    s = attend_check_lengths("kv_lengths", t->kv_lengths,
+                             p->kv_lengths == ATTEND_LENGTHS_PER_BATCH ? p->batch : queries, "kv_len", p->kv_len);
+  }
+  for (int64_t b = 0; s == ATTEND_OK && p->kv_starts && p->kv_lengths == ATTEND_LENGTHS_PER_BATCH && b < p->batch;
+       b++) {
+    const int64_t room = t->kv_starts[b + 1] - t->kv_starts[b];
+    if (t->kv_lengths[b] > room)
+      s = attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
+                      "kv_lengths[%" PRId64 "] is %" PRId32 ", expected 0 to %" PRId64
+                      ": that many rows kv_starts gives",
+                      b, t->kv_lengths[b], room);
+  }
+  for (int64_t b = 0; s == ATTEND_OK && p->kv_begins && b < p->batch; b++)
+    if (t->kv_begins[b] < 0)
+      s = attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "kv_begins[%" PRId64 "] is %" PRId32 ", expected 0 or more", b,
+                      t->kv_begins[b]);
+  return s == ATTEND_OK && p->page_rows ? check_pages(problem, t) : s;
+}

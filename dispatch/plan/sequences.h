@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Sequences of a batch: their lengths, positions and memory. The one place that knows batches, starts and pages. */
+#ifndef ATTEND_DISPATCH_SEQUENCES_H
+#define ATTEND_DISPATCH_SEQUENCES_H
+
+#include "dispatch/dispatch.h"
+
+/** What a sequence of a run has. */
+typedef struct attend_sequence {
+  int64_t queries, keys;
+  int64_t first_key;        /**< keys before it are not attended */
+  int64_t q_start, k_start; /**< its first rows in packed tensors; 0 where they are not packed */
+} attend_sequence;
+
+attend_sequence attend_sequence_of(const attend_resolved *problem, const attend_tensors *tensors, int64_t b);
+
+/** Which keys its queries attend. */
+key_limits attend_limits_of(const attend_resolved *problem, const attend_tensors *tensors, int64_t b,
+                            const attend_sequence *sequence);
+
+/** Shows one of its key/value heads. */
+void attend_view_of(const attend_resolved *problem, const attend_tensors *tensors, int64_t b, int64_t kv_head,
+                    attend_view *view);
+
+/** Whether sequences may differ in what there is to compute, so that work is to be cut up anew in each run. */
+static inline bool attend_is_ragged(const attend_problem *p) {
+  return p->kv_lengths == ATTEND_LENGTHS_PER_BATCH || p->q_starts || p->kv_starts || p->kv_begins;
+}
+
+/** The limits of a sequence as long as the problem allows: for costs, before any tensor is known. */
+key_limits attend_capacity_limits(const attend_resolved *problem);
+
+/** Checks what of a run says how long sequences are and where they lie: nothing then reads beyond a tensor. */
+attend_status attend_check_sequences(const attend_resolved *problem, const attend_tensors *tensors);
+
+#endif
