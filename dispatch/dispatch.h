@@ -204,6 +204,9 @@ int64_t attend_least_rows(const attend_resolved *problem, const attend_kernel *k
 int64_t attend_split_keys(const attend_resolved *problem, const attend_kernel *kernel, attend_variant variant,
                           int64_t longest, double units);
 
+/** Into how many slices that cuts the keys of a sequence at most; 1 = never. */
+int64_t attend_most_splits(const attend_resolved *problem);
+
 /** Whether the rules split the keys of a problem for a kernel. */
 bool attend_rules_split(const attend_resolved *problem, const attend_kernel *kernel);
 

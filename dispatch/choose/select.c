@@ -51,6 +51,10 @@ int64_t attend_split_keys(const attend_resolved *r, const attend_kernel *kernel,
   return attend_reach(r) <= keys ? all : min_i64(keys, all);
 }
 
+int64_t attend_most_splits(const attend_resolved *r) {
+  return r->p.weights || r->p.scores ? 1 : max_i64(1, divide_up(r->p.kv_len, LEAST_SPLIT_KEYS));
+}
+
 /** Keys of a slice: all, unless there are too few rows to keep many threads busy. */
 static int64_t choose_split_keys(const attend_resolved *r, const attend_kernel *kernel, attend_variant variant) {
   const double units = (double)(r->p.batch * r->p.kv_heads) * (double)divide_up(r->rows, attend_least_rows(r, kernel));

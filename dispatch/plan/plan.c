@@ -51,8 +51,8 @@ static int64_t plan_partials(attend_plan *plan) {
   plan->adapts = plan->choice.by != ATTEND_BY_TILING && !r->p.batch_invariant;
   if (plan->adapts) {
     /* Splits of all sequences together are about as many as make work for a machine, however long they are. */
-    plan->slices_as_items = (plan->choice.kernel->can & ATTEND_CAN_SPLIT) && !r->p.weights && !r->p.scores;
-    return plan->slices_as_items ? min_i64(MOST_PARTIAL_ROWS, rows * divide_up(r->p.kv_len, 512)) : 0;
+    plan->slices_as_items = (plan->choice.kernel->can & ATTEND_CAN_SPLIT) && attend_most_splits(r) > 1;
+    return plan->slices_as_items ? min_i64(MOST_PARTIAL_ROWS, rows * attend_most_splits(r)) : 0;
   }
   plan->slices_as_items = splits > 1 && rows <= MOST_PARTIAL_ROWS / splits;
   return plan->slices_as_items ? rows * splits : 0;

@@ -84,13 +84,20 @@ ATTEND_INLINE void prefetch_row(uintptr_t p, int64_t bytes) {
 }
 
 /** Keys or values that follow one another and lie evenly in memory. */
-typedef struct kv_rows {
+typedef struct kv_run {
   const char *at;
   int64_t stride; /**< bytes from row to row */
-  int64_t dim;    /**< elements of a row */
-  int64_t bytes;  /**< of a row */
   int64_t count;
   int64_t ahead; /**< bytes from a row to the one to ask for meanwhile; 0 = none */
+} kv_run;
+
+/** Keys or values that follow one another: one run, or several where they lie in pages. */
+typedef struct kv_rows {
+  kv_run run[DECODE_CHUNK];
+  int runs;
+  int64_t dim;   /**< elements of a row */
+  int64_t bytes; /**< of a row */
+  int64_t count; /**< of all runs */
 } kv_rows;
 
 /**
@@ -170,55 +177,58 @@ typedef struct score_functions {
   DEFINE_SCORE_GROUP(score_group_one_##suffix, 1, dtype)
 ATTEND_EACH_DTYPE(DEFINE_SCORE_GROUPS, )
 
-/** Scores of `rows` rows, as many as `group` takes, with all keys of a block, to s, rows ld apart. */
-ATTEND_OUTLINE void score_rows(const operand *q, const kv_rows *k, float *s, int64_t ld, int rows,
+/** Scores of `rows` rows, as many as `group` takes, with all keys of a run, to s, rows ld apart. */
+ATTEND_OUTLINE void score_rows(const operand *q, const kv_run *k, int64_t dim, float *s, int64_t ld, int rows,
                                const score_functions *group) {
   const int keys = LANES / rows;
   if (k->count < keys) { /* scores are stored by whole groups */
     float few[LANES];
-    group->few(q, k->at, k->stride, k->count, k->dim, few, keys);
+    group->few(q, k->at, k->stride, k->count, dim, few, keys);
     for (int r = 0; r < rows; r++)
       for (int64_t j = 0; j < k->count; j++) s[r * ld + j] = few[r * keys + j];
     return;
   }
   for (int64_t j = 0; j < k->count; j += keys) {
     const int64_t first = min_i64(j, k->count - keys); /* the last group may overlap the one before: same bits again */
-    group->whole(q, k->at + first * k->stride, k->stride, k->dim, k->ahead, s + first, ld);
+    group->whole(q, k->at + first * k->stride, k->stride, dim, k->ahead, s + first, ld);
   }
 }
 
 /**
- * o = alpha * o + s v for ROWS rows and VECS vectors of columns, the last of which has `tail` elements if that is not
- * 0. With `ahead` the whole rows of values further on are asked for.
+ * o = alpha * o + s v for ROWS rows and VECS vectors of columns from column `first` on, the last of which has `tail`
+ * elements if that is not 0. With `fetch` the whole rows of values further on are asked for.
  */
-ATTEND_INLINE void decode_value_tile(const operand *s, const char *at, const kv_rows *v, const float *alpha, float *o,
-                                     int64_t width, int tail, int64_t ahead, const int ROWS, const int VECS,
-                                     const int LD, const attend_dtype DTYPE) {
-  const int64_t stride = v->stride, count = v->count;
+ATTEND_INLINE void decode_value_tile(const operand *s, const kv_rows *v, int64_t first, const float *alpha, float *o,
+                                     int64_t width, int tail, bool fetch, const int ROWS, const int VECS, const int LD,
+                                     const attend_dtype DTYPE) {
   vf acc[4][8];
   ATTEND_UNROLL
   for (int r = 0; r < ROWS; r++) {
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++) acc[r][c] = vf_mul(vf_set1(alpha[r]), vf_load(o + r * width + c * LANES));
   }
-  for (int64_t j = 0; j < count; j += PER_OPERAND, at += PER_OPERAND * stride) {
-    vo column[8];
-    /* Keys that an operand lacks at the end of all have weights of 0: any finite values do. */
-    const int64_t next = j + PER_OPERAND <= count ? stride : 0;
-    ATTEND_UNROLL
-    for (int i = 0; i < PER_OPERAND; i++)
-      if (ahead) prefetch_row(address_ahead(at, i * stride + ahead), v->bytes);
-    ATTEND_UNROLL
-    for (int c = 0; c < VECS; c += PER_OPERAND)
-      if (tail)
-        read_value_operands_n(element(at, DTYPE, c * LANES), next, DTYPE, tail, column + c);
-      else
-        read_value_operands(element(at, DTYPE, c * LANES), next, DTYPE, column + c);
-    ATTEND_UNROLL
-    for (int r = 0; r < ROWS; r++) {
-      const vo weight = vo_set1(s[r * LD + j / PER_OPERAND]);
+  for (const kv_run *run = v->run; run < v->run + v->runs; s += run->count / PER_OPERAND, run++) {
+    const int64_t stride = run->stride, count = run->count, ahead = fetch ? run->ahead : 0;
+    const char *at = element(run->at, DTYPE, first);
+    for (int64_t j = 0; j < count; j += PER_OPERAND, at += PER_OPERAND * stride) {
+      vo column[8];
+      /* Keys that an operand lacks at the end of all have weights of 0: any finite values do. */
+      const int64_t next = j + PER_OPERAND <= count ? stride : 0;
       ATTEND_UNROLL
-      for (int c = 0; c < VECS; c++) acc[r][c] = vo_dot(weight, column[c], acc[r][c]);
+      for (int i = 0; i < PER_OPERAND; i++)
+        if (ahead) prefetch_row(address_ahead(at, i * stride + ahead), v->bytes);
+      ATTEND_UNROLL
+      for (int c = 0; c < VECS; c += PER_OPERAND)
+        if (tail)
+          read_value_operands_n(element(at, DTYPE, c * LANES), next, DTYPE, tail, column + c);
+        else
+          read_value_operands(element(at, DTYPE, c * LANES), next, DTYPE, column + c);
+      ATTEND_UNROLL
+      for (int r = 0; r < ROWS; r++) {
+        const vo weight = vo_set1(s[r * LD + j / PER_OPERAND]);
+        ATTEND_UNROLL
+        for (int c = 0; c < VECS; c++) acc[r][c] = vo_dot(weight, column[c], acc[r][c]);
+      }
     }
   }
   ATTEND_UNROLL
@@ -232,8 +242,7 @@ ATTEND_INLINE void decode_value_tile(const operand *s, const char *at, const kv_
 ATTEND_INLINE int64_t decode_value_tiles(const operand *s, const kv_rows *v, const float *alpha, float *o, int64_t c,
                                          const int ROWS, const int VECS, const int LD, const attend_dtype DTYPE) {
   for (; c + VECS * LANES <= v->dim; c += VECS * LANES)
-    decode_value_tile(s, element(v->at, DTYPE, c), v, alpha, o + c, round_up(v->dim, WIDE), 0, c ? 0 : v->ahead, ROWS,
-                      VECS, LD, DTYPE);
+    decode_value_tile(s, v, c, alpha, o + c, round_up(v->dim, WIDE), 0, c == 0, ROWS, VECS, LD, DTYPE);
   return c;
 }
 
@@ -248,8 +257,8 @@ ATTEND_INLINE void decode_values(const operand *s, const kv_rows *v, const float
   if (VECS / 4 > PER_OPERAND) c = decode_value_tiles(s, v, alpha, o, c, ROWS, VECS / 4, LD, DTYPE);
   c = decode_value_tiles(s, v, alpha, o, c, ROWS, PER_OPERAND, LD, DTYPE);
   if (c < v->dim)
-    decode_value_tile(s, element(v->at, DTYPE, c), v, alpha, o + c, round_up(v->dim, WIDE), (int)(v->dim - c),
-                      c ? 0 : v->ahead, ROWS, PER_OPERAND, LD, DTYPE);
+    decode_value_tile(s, v, c, alpha, o + c, round_up(v->dim, WIDE), (int)(v->dim - c), c == 0, ROWS, PER_OPERAND, LD,
+                      DTYPE);
 }
 
 /**
@@ -283,18 +292,20 @@ ATTEND_OUTLINE void decode_values_selected(const operand *s, const kv_rows *v, a
                                            float *o) {
   for (int64_t d = 0; d < v->dim; d += WIDE) {
     const int n = (int)min_i64(WIDE, v->dim - d);
+    const operand *weight = s;
     vf acc[PER_OPERAND];
     for (int c = 0; c < PER_OPERAND; c++) acc[c] = vf_mul(vf_set1(alpha), vf_load(o + d + c * LANES));
-    for (int64_t j = 0; j < v->count; j += PER_OPERAND) {
-      vo column[PER_OPERAND];
-      operand values[LANES];
-      read_value_operands_n(element(v->at + j * v->stride, dtype, d), j + PER_OPERAND <= v->count ? v->stride : 0,
-                            dtype, n, column);
-      for (int c = 0; c < PER_OPERAND; c++) {
-        vo_store(values, column[c]);
-        acc[c] = vo_dot_selected(s[j / PER_OPERAND], values, acc[c]);
+    for (const kv_run *run = v->run; run < v->run + v->runs; run++)
+      for (int64_t j = 0; j < run->count; j += PER_OPERAND, weight++) {
+        vo column[PER_OPERAND];
+        operand values[LANES];
+        read_value_operands_n(element(run->at + j * run->stride, dtype, d),
+                              j + PER_OPERAND <= run->count ? run->stride : 0, dtype, n, column);
+        for (int c = 0; c < PER_OPERAND; c++) {
+          vo_store(values, column[c]);
+          acc[c] = vo_dot_selected(*weight, values, acc[c]);
+        }
       }
-    }
     for (int c = 0; c < PER_OPERAND; c++) vf_store(o + d + c * LANES, acc[c]);
   }
 }
@@ -308,96 +319,118 @@ ATTEND_OUTLINE bool slice_attends(const attend_slice *slice, const key_range *ra
   return false;
 }
 
+/** A block of keys or values, and what is read after it. */
+typedef struct kv_block {
+  const attend_rows *all;
+  int64_t key, count;      /**< the first of its rows, and their number */
+  int64_t dim, bytes;      /**< of a row */
+  int64_t ahead;           /**< rows from the one at hand to the one to ask for */
+  const attend_rows *next; /**< read after it, from row next_key on; NULL = nothing, or it lies otherwise */
+  int64_t next_key;
+} kv_block;
+
 /**
- * Rows of keys or values that are asked for ahead of the one at hand: about 8 KiB in f32, 12 in 16 bits, which are used
- * up faster (from 8 to 12: 9 to 12 % faster from L3, no change from memory). Zen 5 drops prefetches that find all miss
- * buffers taken, so they must come evenly, and in the order of addresses: half rows of values, asked for in two passes,
- * reached 31 GB/s where whole rows reach 43.
+ * Rows are asked for ahead of the one at hand: about 8 KiB in f32, 12 in 16 bits, which are used up faster (from 8 to
+ * 12: 9 to 12 % faster from L3, no change from memory). Zen 5 drops prefetches that find all miss buffers taken, so
+ * they must come evenly, and in the order of addresses: half rows of values, asked for in two passes, reached 31 GB/s
+ * where whole rows reach 43.
  */
-ATTEND_INLINE int64_t rows_ahead(const kv_rows *rows) {
-  return max_i64(1, (rows->bytes == rows->dim * 4 ? 8192 : 12288) / rows->bytes);
+ATTEND_INLINE kv_block block_of(const attend_rows *all, int64_t dim, int64_t key, int64_t count) {
+  const int64_t bytes = dim * element_size(all->dtype);
+  return (kv_block){.all = all,
+                    .key = key,
+                    .count = count,
+                    .dim = dim,
+                    .bytes = bytes,
+                    .ahead = max_i64(1, (all->dtype == ATTEND_F32 ? 8192 : 12288) / max_i64(1, bytes))};
+}
+
+/** What is read after the block, if rows lie there as they do in it: to be asked for when its end comes near. */
+ATTEND_INLINE void expect(kv_block *block, const attend_rows *next, int64_t dim, int64_t key) {
+  if (next->stride != block->all->stride || dim * element_size(next->dtype) != block->bytes) return;
+  block->next = next, block->next_key = key;
 }
 
 /**
- * The chunk of keys or values that begins at row `first` of a block of them. Where the rows ahead would be behind the
- * block, those at `next` are asked for, which lie alike and are read after it: values after their keys, keys of the
- * next block or slice after values (5 to 9 % faster from memory in 16 bits). NULL = none, or they lie otherwise.
+ * The chunk of keys or values that begins at row `first` of a block whose rows lie together. Where the rows ahead would
+ * be behind the block, those that are read next are asked for: values after their keys, keys of the next block or slice
+ * after values (5 to 9 % faster from memory in 16 bits).
  */
-ATTEND_INLINE kv_rows chunk_of(const kv_rows *block, int64_t first, const char *next) {
-  int64_t ahead = rows_ahead(block), turn = block->count;
-  if (next && ahead >= LANES && ahead <= block->count) {
+ATTEND_INLINE void flat_chunk(const kv_block *block, int64_t first, kv_rows *chunk) {
+  int64_t ahead = block->ahead, turn = block->count;
+  if (block->next && ahead >= LANES && ahead <= block->count) {
     turn = (block->count - ahead) / LANES * LANES; /* chunks begin with whole vectors of scores */
     ahead = block->count - turn;
   }
-  kv_rows chunk = *block;
-  chunk.at += first * block->stride;
-  chunk.ahead = ahead * block->stride;
-  chunk.count = min_i64(DECODE_CHUNK, (first < turn ? turn : block->count) - first);
-  if (first >= turn) chunk.ahead = (int64_t)((uintptr_t)next - (uintptr_t)(block->at + turn * block->stride));
-  return chunk;
+  const int64_t stride = block->all->stride;
+  const char *begin = attend_row(block->all, block->key);
+  chunk->runs = 1;
+  chunk->count = min_i64(DECODE_CHUNK, (first < turn ? turn : block->count) - first);
+  chunk->run[0] =
+      (kv_run){.at = begin + first * stride, .stride = stride, .count = chunk->count, .ahead = ahead * stride};
+  if (first >= turn)
+    chunk->run[0].ahead =
+        (int64_t)((uintptr_t)attend_row(block->next, block->next_key) - (uintptr_t)(begin + turn * stride));
 }
 
 /**
- * The same of keys or values that lie in pages, `key` being the block's first: a chunk is what lies together, in whole
- * operands. Where a page ends within an operand, the keys of that operand are a chunk: two rows lie evenly wherever
- * they are. The rows ahead are of a later page, as many whole pages on as hold rows_ahead().
+ * The same of rows that lie in pages: a run is what lies together, in whole operands, and so do the rows that are asked
+ * for meanwhile. Where a page ends within an operand, the rows of that operand are a run: two rows lie evenly wherever
+ * they are.
  */
-ATTEND_OUTLINE kv_rows paged_chunk(const kv_rows *block, const attend_rows *all, int64_t key, int64_t first) {
-  const int64_t row = key + first, left = block->count - first;
-  int64_t run = min_i64(attend_rows_together(all, row), left);
-  kv_rows chunk = *block;
-  chunk.at = attend_row(all, row);
-  if (run < left && run % PER_OPERAND) run = run > PER_OPERAND ? run / PER_OPERAND * PER_OPERAND : PER_OPERAND;
-  run = min_i64(run, left);
-  if (run > attend_rows_together(all, row)) chunk.stride = attend_row(all, row + 1) - chunk.at;
-  chunk.count = min_i64(DECODE_CHUNK, run);
-  const int64_t later = row + round_up(rows_ahead(block), all->page_rows);
-  chunk.ahead = later < key + block->count ? attend_row(all, later) - chunk.at : 0;
-  return chunk;
+ATTEND_OUTLINE void paged_chunk(const kv_block *block, int64_t first, kv_rows *chunk) {
+  const attend_rows *all = block->all;
+  const int64_t end = min_i64(block->count, first + DECODE_CHUNK);
+  chunk->runs = 0;
+  chunk->count = end - first;
+  for (int64_t j = first; j < end;) {
+    const int64_t row = block->key + j, together = attend_rows_together(all, row), later = j + block->ahead;
+    kv_run *run = &chunk->run[chunk->runs++];
+    *run = (kv_run){.at = attend_row(all, row), .stride = all->stride, .count = min_i64(together, end - j)};
+    const attend_rows *fetched = later < block->count ? all : block->next;
+    const int64_t fetch = later < block->count ? block->key + later : block->next_key + later - block->count;
+    if (fetched) {
+      run->count = min_i64(run->count, attend_rows_together(fetched, fetch));
+      run->ahead = (int64_t)((uintptr_t)attend_row(fetched, fetch) - (uintptr_t)run->at);
+    }
+    if (run->count < end - j && run->count % PER_OPERAND)
+      run->count = run->count > PER_OPERAND ? run->count / PER_OPERAND * PER_OPERAND : PER_OPERAND;
+    if (run->count > together) run->stride = (int64_t)((uintptr_t)attend_row(all, row + 1) - (uintptr_t)run->at);
+    j += run->count;
+  }
 }
 
-/** A block of keys or values: where they lie, and what is asked for when its end comes near (chunk_of()), or NULL. */
-typedef struct kv_block {
-  const attend_rows *all;
-  int64_t key; /**< the first */
-  kv_rows rows;
-  const char *next;
-} kv_block;
-
-ATTEND_INLINE kv_block block_of(const attend_rows *all, int64_t dim, int64_t key, int64_t count) {
-  const kv_rows rows = {.at = all->page_rows ? NULL : attend_row(all, key),
-                        .stride = all->stride,
-                        .dim = dim,
-                        .bytes = dim * element_size(all->dtype),
-                        .count = count};
-  return (kv_block){.all = all, .key = key, .rows = rows};
-}
-
-/** The keys or values of a block from its row `first` on that are worked on together. */
-ATTEND_INLINE kv_rows next_chunk(const kv_block *block, int64_t first) {
-  return block->all->page_rows ? paged_chunk(&block->rows, block->all, block->key, first)
-                               : chunk_of(&block->rows, first, block->next);
+/** The rows of a block from its row `first` on that are worked on together. */
+ATTEND_INLINE void next_chunk(const kv_block *block, int64_t first, kv_rows *chunk) {
+  chunk->dim = block->dim, chunk->bytes = block->bytes;
+  if (block->all->page_rows)
+    paged_chunk(block, first, chunk);
+  else
+    flat_chunk(block, first, chunk);
 }
 
 /** Scores of all rows with a chunk of keys. The first rows ask for the lines ahead. */
 ATTEND_INLINE void score_chunk(const operand *q, int64_t q_stride, const kv_rows *keys, int64_t rows, float *s,
                                int64_t ld, const decode_products *products) {
-  kv_rows k = *keys;
-  for (int64_t r = 0; r < rows; k.ahead = 0) {
-    const bool full = r + SCORE_ROWS <= rows;
-    const int n = full ? SCORE_ROWS : 1;
-    score_rows(q + r * q_stride, &k, s + r * ld, ld, n, full ? products->scores : products->scores_one);
-    r += n;
+  for (int i = 0; i < keys->runs; i++) {
+    kv_run k = keys->run[i];
+    for (int64_t r = 0; r < rows; k.ahead = 0) {
+      const bool full = r + SCORE_ROWS <= rows;
+      const int n = full ? SCORE_ROWS : 1;
+      score_rows(q + r * q_stride, &k, keys->dim, s + r * ld, ld, n, full ? products->scores : products->scores_one);
+      r += n;
+    }
+    s += k.count;
   }
 }
 
 /** Adds a chunk of values to all rows, `tile` at a time. The first rows ask for the lines ahead. */
-ATTEND_INLINE void value_chunk(const operand *s, int64_t ld, const kv_rows *values, int64_t rows, const float *alpha,
-                               float *o, int64_t width, int tile, const decode_products *products) {
-  kv_rows v = *values;
-  for (int64_t r = 0; r < rows; v.ahead = 0) {
+ATTEND_INLINE void value_chunk(const operand *s, int64_t ld, kv_rows *v, int64_t rows, const float *alpha, float *o,
+                               int64_t width, int tile, const decode_products *products) {
+  for (int64_t r = 0; r < rows;) {
     const bool full = r + tile <= rows;
-    (full ? products->values : products->values_one)(s + r * ld, &v, alpha + r, o + r * width);
+    (full ? products->values : products->values_one)(s + r * ld, v, alpha + r, o + r * width);
+    for (int i = 0; r == 0 && i < v->runs; i++) v->run[i].ahead = 0;
     r += full ? tile : 1;
   }
 }
@@ -413,7 +446,6 @@ ATTEND_OUTLINE void decode_run(const attend_slice *slice, const attend_tiling *t
   key_range *ranges = (key_range *)(scratch + at.range);
   const int64_t rows = slice->row_end - slice->row_begin;
   const int64_t q_stride = round_up(operands(p->head_dim), LANES), width = round_up(p->v_head_dim, WIDE);
-  const bool alike = view->k.stride == view->v.stride && p->head_dim == p->v_head_dim && p->k_dtype == p->v_dtype;
 
   attended_ranges(slice, ranges);
   for (int64_t i = 0; i < rows; i++) max[i] = -INFINITY;
@@ -431,11 +463,11 @@ ATTEND_OUTLINE void decode_run(const attend_slice *slice, const attend_tiling *t
     const int64_t steps = round_up(count, SCORE_STEP);
     if (p->mask && !slice_attends(slice, ranges, key, count)) continue;
     kv_block k = block_of(&view->k, p->head_dim, key, count), v = block_of(&view->v, p->v_head_dim, key, count);
-    if (alike) k.next = v.rows.at;
-    for (int64_t j = 0; j < count;) {
-      const kv_rows chunk = next_chunk(&k, j);
+    kv_rows chunk;
+    expect(&k, &view->v, p->v_head_dim, key);
+    for (int64_t j = 0; j < count; j += chunk.count) {
+      next_chunk(&k, j, &chunk);
       score_chunk(q, q_stride, &chunk, rows, s + j, BLOCK, of_keys);
-      j += chunk.count;
     }
     const bool edge = work || steps > count || !ranges_cover(ranges, rows, key, key + count);
     if (edge) finish_scores(view, slice->row_begin, ranges, rows, key, 0, steps, s, BLOCK);
@@ -444,12 +476,13 @@ ATTEND_OUTLINE void decode_run(const attend_slice *slice, const attend_tiling *t
       softmax_step(s + r * BLOCK, BLOCK, (int)min_i64(ROWS, rows - r), 0, steps, unit, selected, max + r,
                    sum + r * LANES, alpha + r);
     if (p->dropout > 0.0f) drop_tile(slice, 0, (int)rows, key, 0, steps, s, BLOCK);
-    if (alike && key + count < all.end)
-      v.next = k.rows.at ? k.rows.at + count * k.rows.stride : NULL;
-    else if (alike && slice->next && !p->window && !slice->next->view->k.page_rows)
-      v.next = attend_row(&slice->next->view->k, slice->next->key_begin);
-    for (int64_t j = 0; j < count;) {
-      const kv_rows chunk = next_chunk(&v, j);
+    const attend_slice *then = slice->next && !p->window ? slice->next : NULL;
+    if (key + count + v.ahead <= all.end)
+      expect(&v, &view->k, p->head_dim, key + count);
+    else if (key + count >= all.end && then && then->key_begin + v.ahead <= then->key_end)
+      expect(&v, &then->view->k, p->head_dim, then->key_begin);
+    for (int64_t j = 0; j < count; j += chunk.count) {
+      next_chunk(&v, j, &chunk);
       const operand *weights = (const operand *)s + j / PER_OPERAND;
       if (selected)
         for (int64_t r = 0; r < rows; r++)
@@ -457,7 +490,6 @@ ATTEND_OUTLINE void decode_run(const attend_slice *slice, const attend_tiling *t
       else
         value_chunk(weights, operands_in(BLOCK), &chunk, rows, alpha, o, width, ROWS, of_values);
       for (int64_t r = 0; j == 0 && r < rows; r++) alpha[r] = 1.0f;
-      j += chunk.count;
     }
   }
   for (int64_t i = 0; i < rows; i++)
