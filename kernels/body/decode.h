@@ -464,7 +464,7 @@ ATTEND_OUTLINE void decode_run(const attend_slice *slice, const attend_tiling *t
     if (p->mask && !slice_attends(slice, ranges, key, count)) continue;
     kv_block k = block_of(&view->k, p->head_dim, key, count), v = block_of(&view->v, p->v_head_dim, key, count);
     kv_rows chunk;
-    expect(&k, &view->v, p->v_head_dim, key);
+    if (k.ahead <= count) expect(&k, &view->v, p->v_head_dim, key);
     for (int64_t j = 0; j < count; j += chunk.count) {
       next_chunk(&k, j, &chunk);
       score_chunk(q, q_stride, &chunk, rows, s + j, BLOCK, of_keys);
