@@ -41,8 +41,6 @@ static inline const attend_vec *usable(const attend_vec *v) {
   const uint64_t missing = v->cpu & ~attend_cpu_get()->usable;
   if (missing) {
     const char *feature = attend_cpu_feature_name((attend_cpu_feature)__builtin_ctzll(missing));
-    /* cr_skip_test() says nothing of itself, and cr_log_warn() makes the program fail. */
-    fprintf(stderr, "%s is not tested: this processor has no usable %s\n", attend_isa_name(v->isa), feature);
     cr_skip_test("%s: no usable %s", attend_isa_name(v->isa), feature);
   }
   cr_assert_leq(v->lanes, MOST);
