@@ -29,7 +29,7 @@ def text(*path):
 
 def sources():
     """Every file of the tree, generated and ignored ones left out."""
-    files = [path for path in ROOT.iterdir() if path.is_file()]
+    files = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]  # a file in a worktree
     for folder in FOLDERS:
         files += [path for path in ROOT.joinpath(folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     return sorted(files)
