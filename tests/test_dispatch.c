@@ -32,12 +32,13 @@ Test(cpu, features_are_consistent) {
 }
 
 #ifdef __x86_64__
-/* The compiler's run-time asks CPUID and the operating system as well. */
+/* The compiler's run-time asks CPUID and the operating system as well. It does not know what a build hides. */
 Test(cpu, agrees_with_the_compiler) {
   const uint64_t usable = attend_cpu_get()->usable;
   __builtin_cpu_init();
 #define EXPECT_SAME(feature, name)                                                                                     \
-  cr_expect_eq(!!(usable & ATTEND_CPU_BIT(feature)), !!__builtin_cpu_supports(name), name)
+  cr_expect_eq(!!(usable & ATTEND_CPU_BIT(feature)),                                                                   \
+               __builtin_cpu_supports(name) && !(attend_cpu_hidden & ATTEND_CPU_BIT(feature)), name)
   EXPECT_SAME(AVX2, "avx2");
   EXPECT_SAME(FMA, "fma");
   EXPECT_SAME(AVX512F, "avx512f");
@@ -47,6 +48,21 @@ Test(cpu, agrees_with_the_compiler) {
   EXPECT_SAME(AVX512_BF16, "avx512bf16");
 #undef EXPECT_SAME
   cr_expect_eq(usable & (ATTEND_CPU_BIT(NEON) | ATTEND_CPU_BIT(SVE)), 0);
+}
+
+/* A build with ATTEND_HIDE: that instruction set and the wider ones cannot be used, and nothing else changes. */
+Test(cpu, hides_what_the_build_hides) {
+  static const attend_isa isas[] = {ATTEND_ISA_AVX2, ATTEND_ISA_AVX512, ATTEND_ISA_AVX512BF16, ATTEND_ISA_AMX};
+  bool hidden = false;
+  for (size_t i = 0; i < COUNT(isas); i++) {
+    const uint64_t features = attend_isa_features(isas[i]) & attend_cpu_hidden;
+    hidden = hidden || strcmp(attend_isa_name(isas[i]), ATTEND_TEST_HIDDEN) == 0;
+    cr_expect_eq(features != 0, hidden, "%s", attend_isa_name(isas[i]));
+    cr_expect_eq(attend_cpu_get()->present & features, 0, "%s", attend_isa_name(isas[i]));
+    if (features)
+      cr_expect_not_null(strstr(attend_cpu_unusable_reason((attend_cpu_feature)__builtin_ctzll(features)), "hides"));
+  }
+  cr_expect_eq(hidden, *ATTEND_TEST_HIDDEN != 0, "no instruction set is called %s", ATTEND_TEST_HIDDEN);
 }
 #endif
 
@@ -244,6 +260,7 @@ static attend_cpuid play_cpuid(uint32_t leaf, uint32_t subleaf) {
     memcpy(&r.ecx, played_vendor + 8, 4);
   }
   if (leaf == 1) r.eax = (r.eax & ~0x0ff00f00u) | 15u << 8 | (played_family - 15) << 20;
+  if (leaf == 7 && subleaf == 0) r.edx &= ~(1u << 22 | 1u << 24 | 1u << 25); /* AMX would be chosen before them */
   return r;
 }
 
@@ -254,7 +271,8 @@ static void expect_chosen(const char *vendor, uint32_t family, bool fast) {
   x86.cpuid = play_cpuid;
   played_vendor = vendor, played_family = family;
   attend_cpu_set_test_x86(&x86);
-  if (!(attend_cpu_get()->usable & ATTEND_CPU_BIT(AVX512_BF16))) cr_skip_test("no usable avx512_bf16");
+  if (!(attend_cpu_get()->usable & ATTEND_CPU_BIT(AVX512_BF16)))
+    cr_skip_test("no usable avx512_bf16: %s", attend_cpu_unusable_reason(ATTEND_CPU_AVX512_BF16));
   for (attend_dtype dtype = ATTEND_F32; dtype <= ATTEND_BF16; dtype++)
     for (int64_t queries = 1; queries <= 200; queries += 199) {
       attend_problem problem = attend_test_problem(1, 4, 4, queries, 300, 64);

@@ -67,8 +67,8 @@ const char *attend_cpu_unusable_reason(attend_cpu_feature feature) {
   const uint64_t bit = UINT64_C(1) << feature;
   attend_once(&once, detect);
   if (cpu.usable & bit) return NULL;
-  if (!(cpu.present & bit)) return "the processor does not have it";
-  return reasons[feature] ? reasons[feature] : "taken away for a test";
+  if (reasons[feature]) return reasons[feature];
+  return cpu.present & bit ? "taken away for a test" : "the processor does not have it";
 }
 
 const char *attend_isa_name(attend_isa isa) { return isas[isa].name; }

@@ -12,10 +12,53 @@
 
 #include "dispatch/machine/os.h"
 
+/** Which word of which leaf shows a feature. */
+static const struct {
+  attend_cpu_feature feature;
+  enum { LEAF_1_ECX, LEAF_7_EBX, LEAF_7_EDX, LEAF_7_1_EAX } word;
+  int bit;
+} feature_bits[] = {
+    {ATTEND_CPU_FMA, LEAF_1_ECX, 12},          {ATTEND_CPU_F16C, LEAF_1_ECX, 29},
+    {ATTEND_CPU_AVX2, LEAF_7_EBX, 5},          {ATTEND_CPU_AVX512F, LEAF_7_EBX, 16},
+    {ATTEND_CPU_AVX512DQ, LEAF_7_EBX, 17},     {ATTEND_CPU_AVX512BW, LEAF_7_EBX, 30},
+    {ATTEND_CPU_AVX512VL, LEAF_7_EBX, 31},     {ATTEND_CPU_AVX512_FP16, LEAF_7_EDX, 23},
+    {ATTEND_CPU_AVX512_BF16, LEAF_7_1_EAX, 5}, {ATTEND_CPU_AMX_BF16, LEAF_7_EDX, 22},
+    {ATTEND_CPU_AMX_TILE, LEAF_7_EDX, 24},     {ATTEND_CPU_AMX_INT8, LEAF_7_EDX, 25},
+};
+
+#define AVX_FEATURES (ATTEND_CPU_BIT(AVX2) | ATTEND_CPU_BIT(FMA) | ATTEND_CPU_BIT(F16C))
+#define AVX512_FEATURES                                                                                                \
+  (ATTEND_CPU_BIT(AVX512F) | ATTEND_CPU_BIT(AVX512BW) | ATTEND_CPU_BIT(AVX512DQ) | ATTEND_CPU_BIT(AVX512VL) |          \
+   ATTEND_CPU_BIT(AVX512_BF16) | ATTEND_CPU_BIT(AVX512_FP16))
+#define AMX_FEATURES (ATTEND_CPU_BIT(AMX_TILE) | ATTEND_CPU_BIT(AMX_BF16) | ATTEND_CPU_BIT(AMX_INT8))
+
+/** What ATTEND_HIDE may be: what a processor lacks that does not have an instruction set. */
+#define HIDE_AVX512BF16 ATTEND_CPU_BIT(AVX512_BF16)
+#define HIDE_AVX512 (AVX512_FEATURES | AMX_FEATURES)
+#define HIDE_AVX2 (AVX_FEATURES | HIDE_AVX512)
+#ifndef ATTEND_HIDE
+#define ATTEND_HIDE 0
+#endif
+const uint64_t attend_cpu_hidden = ATTEND_HIDE;
+
+/** A leaf without the features that are hidden. */
+static attend_cpuid hide(uint32_t leaf, uint32_t subleaf, attend_cpuid r) {
+  uint32_t *const words[] = {
+      [LEAF_1_ECX] = leaf == 1 ? &r.ecx : NULL,
+      [LEAF_7_EBX] = leaf == 7 && subleaf == 0 ? &r.ebx : NULL,
+      [LEAF_7_EDX] = leaf == 7 && subleaf == 0 ? &r.edx : NULL,
+      [LEAF_7_1_EAX] = leaf == 7 && subleaf == 1 ? &r.eax : NULL,
+  };
+  for (size_t i = 0; i < sizeof feature_bits / sizeof *feature_bits; i++)
+    if (attend_cpu_hidden >> feature_bits[i].feature & 1 && words[feature_bits[i].word])
+      *words[feature_bits[i].word] &= ~(UINT32_C(1) << feature_bits[i].bit);
+  return r;
+}
+
 static attend_cpuid execute_cpuid(uint32_t leaf, uint32_t subleaf) {
   attend_cpuid r;
   __asm__ volatile("cpuid" : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx) : "a"(leaf), "c"(subleaf));
-  return r;
+  return hide(leaf, subleaf, r);
 }
 
 static uint64_t execute_xgetbv(uint32_t index) {
@@ -42,26 +85,6 @@ enum {
   LEAF1_OSXSAVE = 1 << 27 /* ecx: XGETBV may be executed */
 };
 
-/** Which word of which leaf shows a feature. */
-static const struct {
-  attend_cpu_feature feature;
-  enum { LEAF_1_ECX, LEAF_7_EBX, LEAF_7_EDX, LEAF_7_1_EAX } word;
-  int bit;
-} feature_bits[] = {
-    {ATTEND_CPU_FMA, LEAF_1_ECX, 12},          {ATTEND_CPU_F16C, LEAF_1_ECX, 29},
-    {ATTEND_CPU_AVX2, LEAF_7_EBX, 5},          {ATTEND_CPU_AVX512F, LEAF_7_EBX, 16},
-    {ATTEND_CPU_AVX512DQ, LEAF_7_EBX, 17},     {ATTEND_CPU_AVX512BW, LEAF_7_EBX, 30},
-    {ATTEND_CPU_AVX512VL, LEAF_7_EBX, 31},     {ATTEND_CPU_AVX512_FP16, LEAF_7_EDX, 23},
-    {ATTEND_CPU_AVX512_BF16, LEAF_7_1_EAX, 5}, {ATTEND_CPU_AMX_BF16, LEAF_7_EDX, 22},
-    {ATTEND_CPU_AMX_TILE, LEAF_7_EDX, 24},     {ATTEND_CPU_AMX_INT8, LEAF_7_EDX, 25},
-};
-
-#define AVX_FEATURES (ATTEND_CPU_BIT(AVX2) | ATTEND_CPU_BIT(FMA) | ATTEND_CPU_BIT(F16C))
-#define AVX512_FEATURES                                                                                                \
-  (ATTEND_CPU_BIT(AVX512F) | ATTEND_CPU_BIT(AVX512BW) | ATTEND_CPU_BIT(AVX512DQ) | ATTEND_CPU_BIT(AVX512VL) |          \
-   ATTEND_CPU_BIT(AVX512_BF16) | ATTEND_CPU_BIT(AVX512_FP16))
-#define AMX_FEATURES (ATTEND_CPU_BIT(AMX_TILE) | ATTEND_CPU_BIT(AMX_BF16) | ATTEND_CPU_BIT(AMX_INT8))
-
 /** Palette 1 as kernels configure it: 8 tiles of 16 rows of 64 bytes. */
 static bool has_tile_palette(void) {
   if (cpuid(0x1d, 0).eax == 0) return false;
@@ -79,7 +102,7 @@ static void take_away(attend_cpu *cpu, const char **reasons, uint64_t features, 
   if (!reason) return;
   cpu->usable &= ~features;
   for (int f = 0; f < ATTEND_CPU_FEATURE_COUNT; f++)
-    if (features >> f & 1) reasons[f] = reason;
+    if (features & cpu->present & UINT64_C(1) << f) reasons[f] = reason;
 }
 
 /**
@@ -129,6 +152,8 @@ void attend_cpu_detect(attend_cpu *cpu, const char *reasons[ATTEND_CPU_FEATURE_C
   if ((xcr0 & XCR0_AVX512) != XCR0_AVX512)
     take_away(cpu, reasons, AVX512_FEATURES, "the operating system does not save AVX-512 registers");
   if (cpu->present & AMX_FEATURES) take_away(cpu, reasons, AMX_FEATURES, amx_unusable_reason(xcr0));
+  for (int f = 0; f < ATTEND_CPU_FEATURE_COUNT; f++)
+    if (attend_cpu_hidden & ~cpu->present & UINT64_C(1) << f) reasons[f] = "this build hides it (ATTEND_HIDE)";
   read_identity(cpu);
 }
 
