@@ -116,22 +116,26 @@ install_peers() {
 # --------------------------------------------------------------------------------------------------------- building
 
 # build <preset> [<cmake option>...]: configures, and builds everything or the targets named in the array `targets`. The
-# log is shown when that fails.
+# log is shown when that fails. `hide` is an instruction set for ATTEND_HIDE: such a build has a folder of its own, so that
+# nobody takes its programs for those of the preset.
 targets=(all)
+hide=
 build() {
   local preset=$1 log result=0
   shift
   log=$(mktemp)
-  { (cd "$ROOT" && "$CMAKE" --preset "$preset" "$@") &&
+  { (cd "$ROOT" && "$CMAKE" --preset "$preset" -B "$(build_dir "$preset")" -DATTEND_HIDE="$hide" "$@") &&
     "$CMAKE" --build "$(build_dir "$preset")" --target "${targets[@]}" -j "$JOBS"; } >"$log" 2>&1 || result=$?
   if [ "$result" -ne 0 ] || grep -q 'warning:' "$log"; then cat "$log" >&2; fi
   rm -f "$log"
   return "$result"
 }
 
-# build_dir <preset>: where CMakePresets.json puts it.
+# build_dir <preset>: where CMakePresets.json puts it, or beside that when something is hidden.
 build_dir() {
-  if [ "$1" = release ]; then echo "$ROOT/build"; else echo "$ROOT/build-$1"; fi
+  local folder=$ROOT/build
+  if [ "$1" != release ]; then folder+=-$1; fi
+  echo "$folder${hide:+-hidden}"
 }
 
 # --------------------------------------------------------------------------------------------------- counting checks
@@ -156,22 +160,34 @@ skip() {
   skipped=$((skipped + 1))
 }
 
-# run_tests <preset> [<ctest option>...]: runs the tests of a build and counts each of them.
+# run_tests <preset> [<ctest option>...]: runs the tests of a build and counts each of them. What was skipped within
+# programs that passed is said, and counted nowhere.
 run_tests() {
-  local preset=$1 log result=0 line
+  local folder log details result=0 line name=$1${hide:+ without $hide}
+  folder=$(build_dir "$1")
+  details=$folder/Testing/Temporary/LastTest.log
   shift
   log=$(mktemp)
-  say "tests of $preset"
-  (cd "$ROOT" && "$(dirname "$CMAKE")/ctest" --preset "$preset" --no-tests=error "$@") | tee "$log" || result=$?
+  say "tests of $name"
+  rm -f "$details"
+  "$(dirname "$CMAKE")/ctest" --test-dir "$folder" --output-on-failure --no-tests=error "$@" | tee "$log" || result=$?
+  if [ -e "$details" ]; then skips "$details"; fi
   passed=$((passed + $(grep -c '^ *[0-9]*/[0-9]* Test .*[ .]Passed ' "$log" || true)))
   skipped=$((skipped + $(grep -c '^ *[0-9]*/[0-9]* Test .*\*\*\*Skipped ' "$log" || true)))
   while read -r line; do
-    failed=$((failed + 1)) failures+=("$preset: $line")
+    failed=$((failed + 1)) failures+=("$name: $line")
   done < <(sed -n '/^The following tests FAILED/,$s/^\t *[0-9]* - \([^ ]*\) .*/\1/p' "$log")
   if [ "$result" -ne 0 ] && ! grep -q '^The following tests FAILED' "$log"; then
-    failed=$((failed + 1)) failures+=("$preset: ctest itself")
+    failed=$((failed + 1)) failures+=("$name: ctest itself")
   fi
   rm -f "$log"
+}
+
+# skips <log of ctest>: the lines SKIPPED of all tests, and of a program's only one for each reason.
+skips() {
+  awk '/^[0-9]+\/[0-9]+ Test: / { name = $3 }
+    /^SKIPPED: / { sub(/^SKIPPED: ([a-z_0-9]+::[a-z_0-9]+: )?/, ""); count[name ": " $0]++ }
+    END { for (reason in count) print "SKIPPED in " reason " (" count[reason] "x)" }' "$1" | sort
 }
 
 # summary: names what failed, prints the line that machines read, and returns whether all went well.
