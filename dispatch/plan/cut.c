@@ -144,6 +144,7 @@ int attend_cut_useful(const attend_plan *plan, const attend_tensors *t) {
   choose_splits(plan, &all, split_keys);
   for (int64_t b = 0; b < plan->problem.p.batch; b++) {
     const work w = work_of(plan, t, b);
+    if (w.chunks == 0) continue; /* no queries: of a way that may have no kernel */
     const int64_t splits = plan->slices_as_items ? splits_of(w.keys, split_keys[w.way]) : 1;
     items += (double)plan->problem.p.kv_heads * (double)w.chunks * (double)splits;
   }
