@@ -70,7 +70,7 @@ static int64_t cached_rows(const attend_resolved *r, const attend_kernel *kernel
   const int64_t d = r->p.head_dim, dv = r->p.v_head_dim;
   int64_t block = kernel->k_block * (d + dv) * element;
   int64_t row = d * element + dv * (int64_t)sizeof(float);
-  return max_i64(cache / 2 - block, cache / 4) / row;
+  return max_i64(cache / 2 - block, cache / 4) / max_i64(row, 1);
 }
 
 /** Rows whose scores of all keys fit `bytes`. */
