@@ -26,9 +26,12 @@ typedef struct streaming_layout {
   size_t q, k, v, s, p, o, base, sum, range, rows, total;
 } streaming_layout;
 
+/** Elements of a packed query: with a D of 0 a step of zeros, for tiles of scores are written by the last step. */
+static int64_t packed_depth(const attend_problem *p) { return round_up(max_i64(p->head_dim, 1), TILE_DEPTH); }
+
 static streaming_layout lay_out(const attend_problem *problem, const attend_tiling *tiling, int block) {
   const size_t rows = (size_t)round_up(tiling->slice_rows, GROUP);
-  const size_t depth = (size_t)round_up(problem->head_dim, TILE_DEPTH);
+  const size_t depth = (size_t)packed_depth(problem);
   const size_t width = (size_t)round_up(problem->v_head_dim, LANES), keys = (size_t)block;
   streaming_layout at = {0};
   at.q = size_take(&at.total, size_mul(rows, depth), sizeof(uint16_t));
@@ -291,7 +294,7 @@ static void run(const attend_slice *slice, const attend_tiling *tiling, char *sc
   streaming st = {.slice = slice,
                   .view = slice->view,
                   .rows = slice->row_end - slice->row_begin,
-                  .depth = round_up(p->head_dim, TILE_DEPTH),
+                  .depth = packed_depth(p),
                   .width = round_up(p->v_head_dim, LANES),
                   .BLOCK = block,
                   .factor = exp2_factor(score_unit(p)),
