@@ -117,8 +117,8 @@ static int prove(attend_verify *v, const attend_verify_case *c) {
     attend_verify_run(v, attend_kernel_at(i), result);
     cr_expect_neq(result->status, ATTEND_VERIFY_FAILED, "%s", result->message);
     const attend_problem *p = &c->problem;
-    if (!p->weights && p->score == ATTEND_SCORE_DOT && p->dropout <= 0 && p->q_dtype == ATTEND_BF16 &&
-        (!p->k_dtype || p->k_dtype == ATTEND_BF16))
+    if (!p->weights && !p->scores && p->score == ATTEND_SCORE_DOT && p->dropout <= 0 && p->q_dtype == ATTEND_BF16 &&
+        (!p->k_dtype || p->k_dtype == ATTEND_BF16) && (!p->v_dtype || p->v_dtype == ATTEND_BF16))
       cr_expect_eq(result->status, ATTEND_VERIFY_PASSED, "%s skips %s: %s", attend_kernel_at(i)->name, c->name,
                    result->message);
     passed += result->status == ATTEND_VERIFY_PASSED;

@@ -9,6 +9,7 @@
 
 #include "tests/support.h"
 #include "verify/internal.h"
+#include "verify/reference.h"
 
 static const attend_kernel f32_kernel = {.name = "test", .compute = ATTEND_F32};
 static const attend_kernel bf16_kernel = {.name = "test", .compute = ATTEND_BF16};
@@ -16,6 +17,19 @@ static const attend_kernel bf16_kernel = {.name = "test", .compute = ATTEND_BF16
 static attend_verify_data data;
 static attend_verify_expected expected;
 static attend_verify_result result;
+
+/* Writes a row of the outputs. */
+static void write_row(int64_t b, int64_t h, int64_t q) {
+  const attend_problem *p = &data.problem;
+  const int64_t row = attend_reference_row(p, &data.tensors, b, h, q);
+  float *out = (float *)data.tensors.out + attend_reference_query_at(p, &data.tensors, &p->out_strides, b, h, q);
+  for (int64_t d = 0; d < p->v_head_dim; d++) out[d] = (float)expected.out[row * p->v_head_dim + d];
+  if (p->lse) data.tensors.lse[row] = (float)expected.lse[row];
+  for (int64_t at = row * p->kv_len; at < (row + 1) * p->kv_len; at++) {
+    if (p->weights) data.tensors.weights[at] = (float)expected.weights[at];
+    if (p->scores) data.tensors.scores[at] = (float)expected.scores[at];
+  }
+}
 
 /* Makes a case and fills its outputs with what the reference says. */
 static void make(const char *name) {
@@ -26,16 +40,9 @@ static void make(const char *name) {
     cr_assert(attend_verify_fill(&data, &c) && attend_verify_expect(&expected, &data));
     attend_verify_clear_outputs(&data);
     const attend_problem *p = &data.problem;
-    const int64_t rows = p->batch * p->q_heads * p->q_len;
-    for (int64_t row = 0; row < rows; row++) {
-      const attend_strides *s = &p->out_strides;
-      const int64_t b = row / p->q_len / p->q_heads, h = row / p->q_len % p->q_heads, i_q = row % p->q_len;
-      float *out = (float *)data.tensors.out + b * s->batch + h * s->head + i_q * s->row;
-      for (int64_t d = 0; d < p->v_head_dim; d++) out[d] = (float)expected.out[row * p->v_head_dim + d];
-      if (p->lse) data.tensors.lse[row] = (float)expected.lse[row];
-      for (int64_t j = 0; p->weights && j < p->kv_len; j++)
-        data.tensors.weights[row * p->kv_len + j] = (float)expected.weights[row * p->kv_len + j];
-    }
+    for (int64_t b = 0; b < p->batch; b++)
+      for (int64_t h = 0; h < p->q_heads; h++)
+        for (int64_t q = 0; q < attend_reference_queries(p, &data.tensors, b); q++) write_row(b, h, q);
     return;
   }
   cr_assert_fail("no case %s", name);
@@ -118,6 +125,41 @@ Test(compare, around_buffers) {
   }
 }
 
+/* The first row of results that belongs to no sequence. */
+static int64_t unowned_row(void) {
+  for (int64_t row = 0; row < attend_verify_rows(&data.problem); row++)
+    if (!data.row_owned[row]) return row;
+  cr_assert_fail("all rows belong to a sequence: choose another case");
+  return -1;
+}
+
+Test(compare, rows_of_no_sequence) {
+  make("ragged-q-weights");
+  const attend_problem *p = &data.problem;
+  const int64_t row = unowned_row(), last = data.tensors.q_starts[p->batch];
+  cr_assert_lt(last, p->q_total);
+  expect_noticed((float *)data.tensors.out + last * p->out_strides.row, 0, "out");
+  expect_noticed(data.tensors.lse + row, 0, "lse");
+  expect_noticed(data.tensors.weights + row * p->kv_len, 0, "weights");
+}
+
+Test(compare, wrong_scores) {
+  make("scores-attended");
+  const int64_t pairs = attend_verify_rows(&data.problem) * data.problem.kv_len;
+  int64_t masked = 0, finite = 0;
+  while (data.tensors.scores[masked] > -INFINITY) masked++;
+  while (!isfinite(data.tensors.scores[finite])) finite++;
+  cr_assert(masked < pairs && finite < pairs);
+  expect_noticed(data.tensors.scores + masked, -1e30f, "a score that is masked");
+  expect_noticed(data.tensors.scores + finite, -INFINITY, "a score that is not");
+  expect_noticed(data.tensors.scores + finite, data.tensors.scores[finite] + 1e-3f, "a score");
+  make("scores-raw"); /* of keys that are not attended, too: the values of those stay NaN */
+  for (int64_t at = 0; at < pairs; at++) cr_assert(isfinite(data.tensors.scores[at]));
+  expect_noticed(data.tensors.scores + pairs - 1, -INFINITY, "a raw score");
+  make("scores-ragged");
+  expect_noticed(data.tensors.scores + unowned_row() * data.problem.kv_len, 0, "a row of no sequence");
+}
+
 Test(compare, allows_what_the_types_cost) {
   make("plain");
   float *out = data.tensors.out;
@@ -149,6 +191,96 @@ Test(data, is_poisoned) {
     }
   cr_expect(live > 0 && poisoned > 0);
   release();
+}
+
+/* Rows of pages that no sequence has, and what is behind the last key of a page, are poison; so is the rest of a table.
+ */
+Test(data, is_poisoned_page_by_page) {
+  make("paged-table-stride");
+  const attend_problem *p = &data.problem;
+  const attend_tensors *t = &data.tensors;
+  bool *used = calloc((size_t)(p->pages * p->page_rows), sizeof *used);
+  int64_t live = 0, poisoned = 0, beyond = 0;
+  for (int64_t b = 0; b < p->batch; b++)
+    for (int64_t n = 0; n < p->block_table_stride; n++) {
+      const int32_t page = t->block_table[b * p->block_table_stride + n];
+      const int64_t left = t->kv_lengths[b] - n * p->page_rows;
+      if (left <= 0) {
+        cr_expect(page < 0 || page >= p->pages);
+        beyond++;
+        continue;
+      }
+      cr_assert(page >= 0 && page < p->pages);
+      for (int64_t r = 0; r < p->page_rows && r < left; r++) {
+        cr_expect_not(used[page * p->page_rows + r], "pages are shared");
+        used[page * p->page_rows + r] = true;
+      }
+    }
+  for (int64_t row = 0; row < p->pages * p->page_rows; row++)
+    for (int64_t h = 0; h < p->kv_heads; h++) {
+      const int64_t at =
+          row / p->page_rows * p->k_strides.batch + h * p->k_strides.head + row % p->page_rows * p->k_strides.row;
+      for (int64_t d = 0; d < p->head_dim; d++) cr_expect_eq(isfinite(((const float *)t->k)[at + d]), used[row]);
+      *(used[row] ? &live : &poisoned) += 1;
+    }
+  cr_expect(live > 0 && poisoned > 0 && beyond > 0);
+  free(used);
+  release();
+}
+
+/* Whether what a case has is a thing that random cases have as often as they must. */
+static int share_of_random_cases(bool (*has)(const attend_verify_data *)) {
+  int count = 0;
+  for (uint64_t seed = 0; seed < 400; seed++) {
+    attend_verify_case c;
+    attend_verify_random_case(seed, ATTEND_F32, &c);
+    cr_assert(attend_verify_fill(&data, &c));
+    count += has(&data);
+  }
+  release();
+  return count / 4;
+}
+
+static bool is_ragged(const attend_verify_data *d) { return d->problem.q_starts || d->problem.kv_starts; }
+static bool is_paged(const attend_verify_data *d) { return d->problem.page_rows > 0; }
+static bool is_ranged(const attend_verify_data *d) { return d->problem.key_ranges; }
+
+static bool has_unused_rows(const attend_verify_data *d) {
+  return d->problem.q_starts && d->tensors.q_starts[d->problem.batch] < d->problem.q_total;
+}
+
+static bool has_empty_sequence(const attend_verify_data *d) {
+  for (int64_t b = 0; d->problem.q_starts && b < d->problem.batch; b++)
+    if (attend_reference_queries(&d->problem, &d->tensors, b) == 0) return true;
+  return false;
+}
+
+static bool has_longest_sequence(const attend_verify_data *d) {
+  for (int64_t b = 0; d->problem.q_starts && b < d->problem.batch; b++)
+    if (attend_reference_queries(&d->problem, &d->tensors, b) == d->problem.q_len) return true;
+  return false;
+}
+
+/* Pages that a table names are not in the order of their keys. */
+static bool is_shuffled(const attend_verify_data *d) {
+  const attend_problem *p = &d->problem;
+  for (int64_t b = 0; p->page_rows && b < p->batch; b++) {
+    const int64_t used = (attend_reference_keys(p, &d->tensors, b) + p->page_rows - 1) / p->page_rows;
+    const int32_t *table = d->tensors.block_table + b * p->block_table_stride;
+    for (int64_t n = 1; n < used; n++)
+      if (table[n] < table[n - 1]) return true;
+  }
+  return false;
+}
+
+Test(data, random_cases_have_sequences_of_all_kinds) {
+  cr_expect_geq(share_of_random_cases(is_ragged), 50);
+  cr_expect_geq(share_of_random_cases(is_paged), 33);
+  cr_expect_geq(share_of_random_cases(is_ranged), 30);
+  cr_expect_geq(share_of_random_cases(is_shuffled), 15);
+  cr_expect_geq(share_of_random_cases(has_unused_rows), 10);
+  cr_expect_geq(share_of_random_cases(has_empty_sequence), 15);
+  cr_expect_geq(share_of_random_cases(has_longest_sequence), 15);
 }
 
 Test(data, follows_from_the_seed) {

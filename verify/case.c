@@ -15,7 +15,7 @@ uint64_t attend_verify_key(const attend_verify_case *c) {
 /* --------------------------------------------------------------------------------------------------------- layouts */
 
 static attend_strides lay_out(attend_verify_layout layout, int64_t heads, int64_t rows, int64_t dim, uint64_t key) {
-  if (layout == ATTEND_VERIFY_BHSD) return (attend_strides){0, 0, 0};
+  if (layout == ATTEND_VERIFY_BHSD || layout == ATTEND_VERIFY_EXPANDED) return (attend_strides){0, 0, 0};
   if (layout == ATTEND_VERIFY_BSHD) return (attend_strides){rows * heads * dim, dim, heads * dim};
   attend_strides s = attend_verify_contiguous(heads, rows, dim);
   if (layout == ATTEND_VERIFY_PADDED || layout == ATTEND_VERIFY_REVERSED) {
@@ -32,7 +32,7 @@ static attend_strides lay_out(attend_verify_layout layout, int64_t heads, int64_
 
 static attend_strides4 lay_out4(attend_verify_layout4 layout, unsigned over, const attend_problem *p) {
   const int64_t heads = over & ATTEND_VERIFY_OVER_HEADS ? 1 : p->q_heads;
-  const int64_t queries = over & ATTEND_VERIFY_OVER_QUERIES ? 1 : p->q_len;
+  const int64_t queries = over & ATTEND_VERIFY_OVER_QUERIES ? 1 : p->q_starts ? p->q_total : p->q_len;
   const int64_t keys = over & ATTEND_VERIFY_OVER_KEYS ? 1 : p->kv_len;
   attend_strides4 s = {heads * queries * keys, queries * keys, keys, 1};
   if (layout == ATTEND_VERIFY_SPREAD)
@@ -46,18 +46,32 @@ static attend_strides4 lay_out4(attend_verify_layout4 layout, unsigned over, con
   return s;
 }
 
+/* Strides of 0 that the layout does not mean, written out, where zeros are taken as they stand. */
+static void write_out(attend_verify_layout layout, int64_t heads, int64_t rows, int64_t dim, attend_strides *s) {
+  if (layout == ATTEND_VERIFY_BHSD) *s = attend_verify_contiguous(heads, rows, dim);
+}
+
 void attend_verify_lay_out(attend_verify_case *c) {
   attend_problem *p = &c->problem;
   const uint64_t key = attend_verify_key(c);
   const int64_t kv_heads = p->kv_heads ? p->kv_heads : p->q_heads;
-  const int64_t v_dim = p->v_head_dim ? p->v_head_dim : p->head_dim;
-  p->q_strides = lay_out(c->q, p->q_heads, p->q_len, p->head_dim, hash(key, 1));
-  p->k_strides = lay_out(c->k, kv_heads, p->kv_len, p->head_dim, hash(key, 2));
-  p->v_strides = lay_out(c->v, kv_heads, p->kv_len, v_dim, hash(key, 3));
-  p->out_strides = lay_out(c->out, p->q_heads, p->q_len, v_dim, hash(key, 4));
+  const int64_t v_dim = p->v_head_dim || (p->as_given & ATTEND_AS_GIVEN_V_HEAD_DIM) ? p->v_head_dim : p->head_dim;
+  const int64_t queries = p->q_starts ? p->q_total : p->q_len;
+  const int64_t keys = p->page_rows ? p->page_rows : p->kv_starts ? p->kv_total : p->kv_len;
+  p->q_strides = lay_out(c->q, p->q_heads, queries, p->head_dim, hash(key, 1));
+  p->k_strides = lay_out(c->k, kv_heads, keys, p->head_dim, hash(key, 2));
+  p->v_strides = lay_out(c->v, kv_heads, keys, v_dim, hash(key, 3));
+  p->out_strides = lay_out(c->out, p->q_heads, queries, v_dim, hash(key, 4));
   if (c->packed) {
     const int64_t row = (p->q_heads + 2 * kv_heads) * p->head_dim;
-    p->q_strides = p->k_strides = p->v_strides = (attend_strides){p->q_len * row, p->head_dim, row};
+    p->q_strides = p->k_strides = p->v_strides = (attend_strides){queries * row, p->head_dim, row};
+  }
+  if (c->q == ATTEND_VERIFY_EXPANDED || c->k == ATTEND_VERIFY_EXPANDED || c->v == ATTEND_VERIFY_EXPANDED) {
+    p->as_given |= ATTEND_AS_GIVEN_STRIDES;
+    write_out(c->q, p->q_heads, queries, p->head_dim, &p->q_strides);
+    write_out(c->k, kv_heads, keys, p->head_dim, &p->k_strides);
+    write_out(c->v, kv_heads, keys, v_dim, &p->v_strides);
+    write_out(c->out, p->q_heads, queries, v_dim, &p->out_strides);
   }
   if (p->mask) p->mask_strides = lay_out4(c->mask, c->mask_over, p);
   if (p->bias_dtype) p->bias_strides = lay_out4(c->bias, c->bias_over, p);
@@ -65,8 +79,8 @@ void attend_verify_lay_out(attend_verify_case *c) {
 
 /* ----------------------------------------------------------------------------------------------------- description */
 
-static const char *const layouts[ATTEND_VERIFY_LAYOUT_COUNT] = {"bhsd",      "bshd",     "padded", "reversed",
-                                                                "one-batch", "one-head", "one-row"};
+static const char *const layouts[ATTEND_VERIFY_LAYOUT_COUNT] = {"bhsd",      "bshd",     "padded",  "reversed",
+                                                                "one-batch", "one-head", "one-row", "expanded"};
 static const char *const layouts4[ATTEND_VERIFY_LAYOUT4_COUNT] = {"dense", "spread", "backward", "queries-first"};
 static const char *const patterns[ATTEND_VERIFY_PATTERN_COUNT] = {"some", "nothing", "all", "most", "rows", "blocks"};
 static const char *const values[ATTEND_VERIFY_VALUES_COUNT] = {"normal", "large",    "dominant",   "rising", "falling",
@@ -75,6 +89,7 @@ static const char *const nonfinite[ATTEND_VERIFY_NONFINITE_COUNT] = {"none", "na
                                                                      "inf-in-v"};
 static const char *const causal[] = {"none", "top-left", "bottom-right", "offset"};
 static const char *const lengths[] = {"none", "per-batch", "per-query"};
+static const char *const scores[] = {"none", "raw", "softcap", "attended"};
 
 typedef struct text {
   char *buffer;
@@ -101,14 +116,30 @@ static void add_strides4(text *t, const char *name, attend_verify_layout4 layout
       s->head, s->query, s->key, patterns[pattern]);
 }
 
+static void add_sequences(text *t, const attend_verify_case *c) {
+  const attend_problem *p = &c->problem;
+  if (p->q_starts) add(t, " q_starts of %" PRId64 " rows", p->q_total);
+  if (p->kv_starts) add(t, " kv_starts of %" PRId64 " rows", p->kv_total);
+  if (p->page_rows)
+    add(t, " pages=%" PRId64 " of %" PRId64 " rows, table stride %" PRId64, p->pages, p->page_rows,
+        p->block_table_stride);
+  add(t, " kv_lengths=%s", lengths[p->kv_lengths]);
+  for (int64_t b = 0; c->lengths_given && b < p->batch; b++) add(t, "%s%d", b ? "," : " ", (int)c->lengths[b]);
+  add(t, " positions=%d kv_begins=%d key_ranges=%d", p->positions, p->kv_begins, p->key_ranges);
+}
+
 size_t attend_verify_describe(const attend_verify_case *c, char *buffer, size_t size) {
   const attend_problem *p = &c->problem;
   text t = {buffer, size, 0};
   add(&t, "%s, seed %" PRIu64 ":", c->name, c->seed);
   add(&t, " B=%" PRId64 " Hq=%" PRId64 " Hkv=%" PRId64 " Lq=%" PRId64 " Lk=%" PRId64 " D=%" PRId64 " Dv=%" PRId64,
       p->batch, p->q_heads, p->kv_heads, p->q_len, p->kv_len, p->head_dim, p->v_head_dim);
-  add(&t, " types=%s/%s/%s", attend_dtype_name(p->q_dtype), attend_dtype_name(p->k_dtype ? p->k_dtype : p->q_dtype),
+  const attend_dtype k_dtype = p->k_dtype ? p->k_dtype : p->q_dtype;
+  add(&t, " types=%s/%s/%s/%s", attend_dtype_name(p->q_dtype), attend_dtype_name(k_dtype),
+      attend_dtype_name(p->v_dtype ? p->v_dtype : k_dtype),
       attend_dtype_name(p->out_dtype ? p->out_dtype : p->q_dtype));
+  add_sequences(&t, c);
+  if (p->as_given) add(&t, " as_given=%u", p->as_given);
   if (p->score == ATTEND_SCORE_ADDITIVE) add(&t, " additive");
   add(&t, " scale=%.9g softcap=%.9g causal=%s", (double)p->scale, (double)p->softcap, causal[p->causal]);
   if (p->causal == ATTEND_CAUSAL_OFFSET) add(&t, " %" PRId64, p->causal_offset);
@@ -116,19 +147,19 @@ size_t attend_verify_describe(const attend_verify_case *c, char *buffer, size_t 
     add(&t, " window=%" PRId64 ",%" PRId64, p->window_left, p->window_right);
   else
     add(&t, " window=none");
-  add(&t, " kv_lengths=%s", lengths[p->kv_lengths]);
   if (p->mask)
     add_strides4(&t, "mask", c->mask, c->mask_pattern, &p->mask_strides);
   else
     add(&t, " mask=none");
   if (p->bias_dtype) {
     add_strides4(&t, "bias", c->bias, c->bias_pattern, &p->bias_strides);
-    add(&t, " of %s", attend_dtype_name(p->bias_dtype));
+    add(&t, " of %s%s", attend_dtype_name(p->bias_dtype), p->bias_head_scale ? " times bias_head_scale" : "");
   } else {
     add(&t, " bias=none");
   }
   add(&t, " alibi=%d sinks=%d lse=%d weights=%d batch_invariant=%d", p->alibi, p->sinks, p->lse, p->weights,
       p->batch_invariant);
+  if (p->scores) add(&t, " scores=%s", scores[p->scores]);
   if (p->dropout > 0) add(&t, " dropout=%.9g", (double)p->dropout);
   if (c->packed) add(&t, " packed");
   add_strides(&t, "q", c->q, &p->q_strides);

@@ -62,6 +62,11 @@ static double lse_unit(const attend_verify_data *data, double lse) {
   return 1 + log1p((double)data->problem.kv_len) + (isfinite(lse) ? fabs(lse) : 0);
 }
 
+/* What errors of scores are measured by: their own size, and that of what is added up to make them. */
+static double score_unit(const attend_verify_data *data, double score) {
+  return 1 + data->score_size + (isfinite(score) ? fabs(score) : 0);
+}
+
 /* The error of a number: infinite where one of the two is finite and the other is not. */
 static double error_of(double value, double expected) {
   if (!isfinite(value) || !isfinite(expected)) return isfinite(value) == isfinite(expected) ? 0 : INFINITY;
@@ -74,6 +79,7 @@ void attend_verify_expected_free(attend_verify_expected *e) {
   free(e->out);
   free(e->lse);
   free(e->weights);
+  free(e->scores);
   *e = (attend_verify_expected){0};
 }
 
@@ -83,29 +89,34 @@ static double worst_error(const float *value, const double *expected, size_t cou
   return worst;
 }
 
-static double worst_lse_error(const attend_verify_data *data, const float *value, const double *expected,
-                              size_t count) {
+/* The same as a share of a unit that follows from the number. */
+static double worst_share(const attend_verify_data *data, double (*unit)(const attend_verify_data *, double),
+                          const float *value, const double *expected, size_t count) {
   double worst = 0;
   for (size_t i = 0; i < count; i++)
-    worst = fmax(worst, error_of((double)value[i], expected[i]) / lse_unit(data, expected[i]));
+    worst = fmax(worst, error_of((double)value[i], expected[i]) / unit(data, expected[i]));
   return worst;
 }
 
 bool attend_verify_expect(attend_verify_expected *e, const attend_verify_data *data) {
   const attend_problem *p = &data->problem;
-  const size_t rows = (size_t)(p->batch * p->q_heads * p->q_len);
+  const size_t rows = (size_t)attend_verify_rows(p);
   const size_t outs = rows * (size_t)p->v_head_dim, pairs = rows * (size_t)p->kv_len;
   attend_verify_expected_free(e);
   e->out = calloc(outs + 1, sizeof(double));
   e->lse = calloc(rows + 1, sizeof(double));
   e->weights = calloc(pairs + 1, sizeof(double));
-  float *plain = malloc((outs + rows + pairs + 1) * sizeof(float));
-  bool ok = e->out && e->lse && e->weights && plain;
-  ok = ok && attend_reference(p, &data->tensors, e->out, e->lse, e->weights, NULL);
-  ok = ok && attend_reference_f32(p, &data->tensors, plain, plain + outs, plain + outs + rows, NULL);
+  if (p->scores) e->scores = calloc(pairs + 1, sizeof(double));
+  /* Rows of no sequence are 0 in both. */
+  float *plain = calloc(outs + rows + 2 * pairs + 1, sizeof(float)), *scores = NULL;
+  bool ok = e->out && e->lse && e->weights && plain && (e->scores || !p->scores);
+  if (ok && p->scores) scores = plain + outs + rows + pairs;
+  ok = ok && attend_reference(p, &data->tensors, e->out, e->lse, e->weights, e->scores);
+  ok = ok && attend_reference_f32(p, &data->tensors, plain, plain + outs, plain + outs + rows, scores);
   if (ok) {
     e->plain_out = worst_error(plain, e->out, outs) / out_unit(data);
-    e->plain_lse = worst_lse_error(data, plain + outs, e->lse, rows);
+    e->plain_lse = worst_share(data, lse_unit, plain + outs, e->lse, rows);
+    e->plain_scores = p->scores ? worst_share(data, score_unit, scores, e->scores, pairs) : 0;
     e->plain_weights = worst_error(plain + outs + rows, e->weights, pairs) / weight_unit(p);
     e->score_error = ulp_at(ATTEND_F32, data->score_size) * sqrt((double)p->head_dim);
     for (size_t i = 0; i < rows; i++)
@@ -135,7 +146,7 @@ static void judge(attend_verify_result *result, bool *ok, double error, double l
 static bool compare_out(const attend_verify_data *data, const attend_verify_expected *e, const attend_kernel *kernel,
                         const int64_t at[4], int64_t row, attend_verify_result *result) {
   const attend_problem *p = &data->problem;
-  const int64_t first = at[0] * p->out_strides.batch + at[1] * p->out_strides.head + at[2] * p->out_strides.row;
+  const int64_t first = attend_reference_query_at(p, &data->tensors, &p->out_strides, at[0], at[1], at[2]);
   const double unit = out_unit(data), rounding = fmax(4 * ulp_of_one(ATTEND_F32), e->score_error) * unit;
   bool ok = true;
   for (int64_t d = 0; d < p->v_head_dim; d++) {
@@ -177,6 +188,35 @@ static bool compare_weights(const attend_verify_data *data, const attend_verify_
   return ok;
 }
 
+/* A score is -inf where, and only where, the reference says so: a key that does not exist, or is not attended. */
+static bool compare_scores(const attend_verify_data *data, const attend_verify_expected *e, const attend_kernel *kernel,
+                           const int64_t at[4], int64_t row, attend_verify_result *result) {
+  const attend_problem *p = &data->problem;
+  bool ok = true;
+  for (int64_t j = 0; j < p->kv_len; j++) {
+    const double value = (double)data->tensors.scores[row * p->kv_len + j], expected = e->scores[row * p->kv_len + j];
+    const double unit = score_unit(data, expected);
+    const double rounding = fmax(4 * ulp_of_one(ATTEND_F32) * unit, e->score_error);
+    const double error = (value == -INFINITY) != (expected == -INFINITY) ? INFINITY : error_of(value, expected);
+    judge(result, &ok, error, allowed(kernel, e->plain_scores * unit, rounding, unit), "scores",
+          (int64_t[]){at[0], at[1], at[2], j}, 4, value, expected);
+  }
+  return ok;
+}
+
+/* Whether the rows of an output of so many floats a row that belong to no sequence are as they were. */
+static bool check_rows(const attend_verify_data *data, int which, int64_t floats, attend_verify_result *result) {
+  const attend_guarded *buffer = &data->buffer[which];
+  const size_t size = (size_t)floats * sizeof(float);
+  for (size_t i = 0; i < buffer->size; i++)
+    if (!data->row_owned[i / size] && buffer->data[i] != ATTEND_VERIFY_FILL) {
+      snprintf(result->message, sizeof result->message, "row %zu of %s belongs to no sequence and was written to",
+               i / size, attend_verify_buffer_names[which]);
+      return false;
+    }
+  return true;
+}
+
 /* Whether nothing but the outputs was written. */
 static bool check_gaps(const attend_verify_data *data, attend_verify_result *result) {
   const size_t size = attend_verify_dtype_size(data->problem.out_dtype);
@@ -186,6 +226,10 @@ static bool check_gaps(const attend_verify_data *data, attend_verify_result *res
       snprintf(result->message, sizeof result->message, "a gap of out was written to, at byte %zu of the buffer", i);
       return false;
     }
+  if (!check_rows(data, ATTEND_VERIFY_LSE, 1, result) ||
+      !check_rows(data, ATTEND_VERIFY_WEIGHTS, data->problem.kv_len, result) ||
+      !check_rows(data, ATTEND_VERIFY_SCORES, data->problem.kv_len, result))
+    return false;
   for (int i = ATTEND_VERIFY_OUT; i < ATTEND_VERIFY_BUFFER_COUNT; i++)
     if (!attend_guarded_intact(&data->buffer[i], ATTEND_VERIFY_FILL)) {
       snprintf(result->message, sizeof result->message, "memory around %s was written to",
@@ -199,18 +243,20 @@ bool attend_verify_compare(const attend_verify_data *data, const attend_verify_e
                            attend_verify_result *result) {
   const attend_problem *p = &data->problem;
   if (!check_gaps(data, result)) return false;
-  if (!isfinite(e->plain_out) || !isfinite(e->plain_lse) || !isfinite(e->plain_weights)) {
-    snprintf(result->message, sizeof result->message, "plain f32 arithmetic overflows: the case proves nothing");
+  if (!isfinite(e->plain_out) || !isfinite(e->plain_lse) || !isfinite(e->plain_weights) || !isfinite(e->plain_scores)) {
+    snprintf(result->message, sizeof result->message, "plain f32 arithmetic overflows: the case checks nothing");
     return false;
   }
   result->plain_error = e->plain_out;
-  int64_t row = 0, at[4] = {0};
+  int64_t at[4] = {0};
   for (at[0] = 0; at[0] < p->batch; at[0]++)
     for (at[1] = 0; at[1] < p->q_heads; at[1]++)
-      for (at[2] = 0; at[2] < p->q_len; at[2]++, row++) {
+      for (at[2] = 0; at[2] < attend_reference_queries(p, &data->tensors, at[0]); at[2]++) {
+        const int64_t row = attend_reference_row(p, &data->tensors, at[0], at[1], at[2]);
         if (!compare_out(data, e, kernel, at, row, result)) return false;
         if (p->lse && !compare_lse(data, e, kernel, at, row, result)) return false;
         if (p->weights && !compare_weights(data, e, kernel, at, row, result)) return false;
+        if (p->scores && !compare_scores(data, e, kernel, at, row, result)) return false;
       }
   return true;
 }

@@ -66,16 +66,25 @@ enum {
   ATTEND_VERIFY_K,
   ATTEND_VERIFY_V,
   ATTEND_VERIFY_LENGTHS,
+  ATTEND_VERIFY_POSITIONS,
+  ATTEND_VERIFY_Q_STARTS,
+  ATTEND_VERIFY_KV_STARTS,
+  ATTEND_VERIFY_KV_BEGINS,
+  ATTEND_VERIFY_KEY_RANGES,
+  ATTEND_VERIFY_BLOCK_TABLE,
   ATTEND_VERIFY_MASK,
   ATTEND_VERIFY_BIAS,
+  ATTEND_VERIFY_BIAS_HEAD_SCALE,
   ATTEND_VERIFY_ALIBI,
   ATTEND_VERIFY_SINKS,
   ATTEND_VERIFY_SCORE_WEIGHTS,
-  ATTEND_VERIFY_OUT,
+  ATTEND_VERIFY_OUT, /* this and the next ones are outputs */
   ATTEND_VERIFY_LSE,
   ATTEND_VERIFY_WEIGHTS,
+  ATTEND_VERIFY_SCORES,
   ATTEND_VERIFY_WORKSPACE,
-  ATTEND_VERIFY_BUFFER_COUNT
+  ATTEND_VERIFY_BUFFER_COUNT,
+  ATTEND_VERIFY_OUTPUTS = ATTEND_VERIFY_WORKSPACE - ATTEND_VERIFY_OUT
 };
 
 /** What outputs are filled with before a run: a finite number in every element type, and no likely result. */
@@ -86,7 +95,8 @@ typedef struct attend_verify_data {
   attend_problem problem; /**< of the case, with every default filled in */
   attend_tensors tensors;
   attend_guarded buffer[ATTEND_VERIFY_BUFFER_COUNT];
-  uint8_t *attended;  /**< (B, Hq, Lq, Lk) */
+  uint8_t *attended;  /**< Lk for each row of results, as attend_reference_row() counts them */
+  uint8_t *row_owned; /**< for every row of results, whether it belongs to a sequence */
   uint8_t *out_owned; /**< for every element of the out buffer, whether it belongs to out */
   double v_max;       /**< the largest magnitude of the finite values that are attended */
   double score_size;  /**< size of the scores: |scale| times the largest norms of q and k, by sqrt(D); or of w */
@@ -106,6 +116,11 @@ static inline void attend_verify_store(void *tensor, attend_dtype dtype, int64_t
   if (dtype == ATTEND_BF16) ((uint16_t *)tensor)[index] = f32_to_bf16(value);
 }
 
+/** Rows that results have room for. */
+static inline int64_t attend_verify_rows(const attend_problem *p) {
+  return p->q_heads * (p->q_starts ? p->q_total : p->batch * p->q_len);
+}
+
 static inline size_t attend_verify_dtype_size(attend_dtype dtype) { return dtype == ATTEND_F32 ? 4 : 2; }
 
 /** The strides of a (B, H, L, D) tensor that come out of 0, 0, 0. */
@@ -117,8 +132,9 @@ static inline attend_strides attend_verify_contiguous(int64_t heads, int64_t row
 
 /** What the reference, and plain f32 arithmetic, make of a case. */
 typedef struct attend_verify_expected {
-  double *out, *lse, *weights;                /**< of the reference */
+  double *out, *lse, *weights, *scores;       /**< of the reference; scores only if the problem asks for them */
   double plain_out, plain_lse, plain_weights; /**< worst errors of plain f32, in units of what they are measured by */
+  double plain_scores;                        /**< likewise */
   double score_error;                         /**< what a score may well lose in f32 */
 } attend_verify_expected;
 

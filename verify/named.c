@@ -1,43 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The named cases: every semantic alone, in combination, and at the edges of blocks, tiles and types. */
-#include "verify/internal.h"
-
-#define SHAPE(B, HQ, HKV, LQ, LK, DQK, DV)                                                                             \
-  .problem.batch = B, .problem.q_heads = HQ, .problem.kv_heads = HKV, .problem.q_len = LQ, .problem.kv_len = LK,       \
-  .problem.head_dim = DQK, .problem.v_head_dim = DV
-#define TOP_LEFT .problem.causal = ATTEND_CAUSAL_TOP_LEFT
-#define BOTTOM_RIGHT .problem.causal = ATTEND_CAUSAL_BOTTOM_RIGHT
-#define OFFSET(N) .problem.causal = ATTEND_CAUSAL_OFFSET, .problem.causal_offset = N
-#define WINDOW(LEFT, RIGHT) .problem.window = 1, .problem.window_left = LEFT, .problem.window_right = RIGHT
-#define PER_BATCH .problem.kv_lengths = ATTEND_LENGTHS_PER_BATCH
-#define PER_QUERY .problem.kv_lengths = ATTEND_LENGTHS_PER_QUERY
-#define MASK(PATTERN, OVER) .problem.mask = 1, .mask_pattern = ATTEND_VERIFY_##PATTERN, .mask_over = OVER
-#define BIAS(DTYPE, PATTERN, OVER)                                                                                     \
-  .problem.bias_dtype = ATTEND_##DTYPE, .bias_pattern = ATTEND_VERIFY_##PATTERN, .bias_over = OVER
-#define ALIBI .problem.alibi = 1
-#define SINKS .problem.sinks = 1
-#define ADDITIVE .problem.score = ATTEND_SCORE_ADDITIVE
-#define DROPOUT(P) .problem.dropout = P
-#define SOFTCAP(X) .problem.softcap = X
-#define SCALE(X) .problem.scale = X
-#define LSE .problem.lse = 1
-#define WEIGHTS .problem.weights = 1
-#define INVARIANT .problem.batch_invariant = 1
-#define TYPES(Q, KV, OUT)                                                                                              \
-  .problem.q_dtype = ATTEND_##Q, .problem.k_dtype = ATTEND_##KV, .problem.out_dtype = ATTEND_##OUT
-#define VALUES(V) .values = ATTEND_VERIFY_##V
-#define NONFINITE(N) .nonfinite = ATTEND_VERIFY_##N
-#define LAYOUTS(Q, K, V, OUT)                                                                                          \
-  .q = ATTEND_VERIFY_##Q, .k = ATTEND_VERIFY_##K, .v = ATTEND_VERIFY_##V, .out = ATTEND_VERIFY_##OUT
-#define EVERYTHING                                                                                                     \
-  WINDOW(20, 9), PER_QUERY, MASK(SOME, B_ | H_), BIAS(F32, SOME, B_), ALIBI, SINKS, SOFTCAP(8.0f), SCALE(0.7f), LSE
-
-enum {
-  B_ = ATTEND_VERIFY_OVER_BATCH,
-  H_ = ATTEND_VERIFY_OVER_HEADS,
-  Q_ = ATTEND_VERIFY_OVER_QUERIES,
-  K_ = ATTEND_VERIFY_OVER_KEYS
-};
+#include "verify/named.h"
 
 static const attend_verify_case cases[] = {
     /* Shapes. */
@@ -316,12 +279,18 @@ static const attend_verify_case cases[] = {
     {"f32-f32-f16", SHAPE(2, 4, 2, 17, 65, 16, 16), TYPES(F32, F32, F16), LAYOUTS(PADDED, PADDED, PADDED, PADDED)},
 };
 
-size_t attend_verify_named_count(void) { return sizeof cases / sizeof *cases; }
+enum { CASES = sizeof cases / sizeof *cases };
 
-bool attend_verify_named_is_typed(size_t index) { return cases[index].problem.q_dtype != ATTEND_DTYPE_DEFAULT; }
+static const attend_verify_case *case_at(size_t index) {
+  return index < CASES ? &cases[index] : &attend_verify_sequence_cases[index - CASES];
+}
+
+size_t attend_verify_named_count(void) { return CASES + attend_verify_sequence_count; }
+
+bool attend_verify_named_is_typed(size_t index) { return case_at(index)->problem.q_dtype != ATTEND_DTYPE_DEFAULT; }
 
 void attend_verify_named_case(size_t index, uint64_t seed, attend_dtype dtype, attend_verify_case *c) {
-  *c = cases[index];
+  *c = *case_at(index);
   c->seed = seed;
   c->problem.struct_size = sizeof c->problem;
   if (!attend_verify_named_is_typed(index)) c->problem.q_dtype = c->dtype = dtype ? dtype : ATTEND_F32;

@@ -19,16 +19,27 @@ static const int16_t lengths[] = {1, 2, 3, 15, 16, 17, 31, 33, 63, 65, 127};
 static const int16_t long_lengths[] = {129, 191, 200, 257, 320, 511, 700, 1025};
 static const int16_t dims[] = {1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 80, 96, 127, 128};
 static const int16_t long_dims[] = {129, 160, 192, 256, 257, 576};
+static const int16_t page_rows[] = {1, 7, 16, 128, 1, 7, 16, 128, 2, 5, 32, 33, 64, 100, 256};
 
-/* As many multiplications as the reference does in a few milliseconds. */
-enum { WORK = 400000 };
+/* As many multiplications as the reference does in a few milliseconds; and elements in pages that poison is put in. */
+enum { WORK = 400000, MOST_PAGED = 300000 };
 
 static int64_t work(const attend_problem *p) {
   return p->batch * p->q_heads * p->q_len * p->kv_len * (p->head_dim + p->v_head_dim);
 }
 
+/* How the sequences of a batch lie in memory: side by side, packed one behind the other, in pages. */
+static void choose_memory(stream *s, attend_problem *p) {
+  const int64_t keys = below(s, 100);
+  if (keys < 38)
+    p->page_rows = PICK(s, page_rows);
+  else if (keys < 70)
+    p->kv_starts = 1;
+  p->q_starts = chance(s, p->kv_starts ? 70 : p->page_rows ? 55 : 25);
+}
+
 static void choose_shape(stream *s, attend_problem *p) {
-  p->batch = 1 + below(s, 3);
+  p->batch = 1 + below(s, p->q_starts || p->kv_starts || p->page_rows ? 6 : 3);
   p->kv_heads = 1 + below(s, 3);
   p->q_heads = p->kv_heads * (chance(s, 50) ? 1 : 1 + below(s, 5));
   p->q_len = chance(s, 30) ? 1 + below(s, 4) : PICK(s, lengths);
@@ -36,15 +47,41 @@ static void choose_shape(stream *s, attend_problem *p) {
   p->head_dim = chance(s, 6) ? PICK(s, long_dims) : PICK(s, dims);
   p->v_head_dim = chance(s, 60) ? p->head_dim : PICK(s, dims);
   if (chance(s, 2)) p->kv_len = 0;
+  if (chance(s, 1)) p->head_dim = 0, p->v_head_dim = PICK(s, dims);
+  if (chance(s, 1)) p->v_head_dim = 0, p->as_given |= ATTEND_AS_GIVEN_V_HEAD_DIM;
   /* Too much: fewer batches and heads, then smaller dimensions, whichever chance hits. */
   while (work(p) > WORK) {
     const int64_t what = below(s, 5);
-    if (what == 0) p->batch = 1;
+    if (what == 0) p->batch = 1 + below(s, p->batch);
     if (what == 1 && p->kv_heads > 1) p->q_heads = p->q_heads / p->kv_heads * (p->kv_heads - 1), p->kv_heads--;
     if (what == 2) p->q_len = PICK(s, lengths);
-    if (what == 3) p->head_dim = PICK(s, dims), p->v_head_dim = chance(s, 60) ? p->head_dim : PICK(s, dims);
+    if (what == 3 && p->head_dim && p->v_head_dim)
+      p->head_dim = PICK(s, dims), p->v_head_dim = chance(s, 60) ? p->head_dim : PICK(s, dims);
     if (what == 4 && p->kv_len > 127 && chance(s, 30)) p->kv_len = PICK(s, lengths);
   }
+}
+
+/* Rows of all sequences, which the tensors have room for: seldom as many as there may be. */
+static int64_t choose_total(stream *s, int64_t batch, int64_t most) {
+  return chance(s, 10) ? batch * most : chance(s, 10) ? most : below(s, batch * most + 1);
+}
+
+/* What packed and paged tensors need to know, and what else sequences have of their own. */
+static void choose_sequences(stream *s, attend_problem *p) {
+  if (p->q_starts) p->q_total = choose_total(s, p->batch, p->q_len);
+  if (p->kv_starts) p->kv_total = choose_total(s, p->batch, p->kv_len);
+  if (p->q_starts && p->kv_starts && p->q_len == p->kv_len && chance(s, 50)) p->kv_total = p->q_total;
+  while (p->page_rows) {
+    const int64_t entries = (p->kv_len + p->page_rows - 1) / p->page_rows, needed = p->batch * entries;
+    p->pages = needed + below(s, 4);
+    if (chance(s, 20)) p->pages = needed / 2 + 1; /* sequences share pages */
+    p->block_table_stride = chance(s, 50) ? 0 : entries + below(s, 4);
+    if (p->pages * p->page_rows * p->kv_heads * (p->head_dim + p->v_head_dim) <= MOST_PAGED || p->page_rows <= 7) break;
+    p->page_rows = p->page_rows > 16 ? 16 : 7;
+  }
+  p->positions = chance(s, 20);
+  p->kv_begins = chance(s, 20);
+  p->key_ranges = chance(s, 35);
 }
 
 static attend_dtype choose_dtype(stream *s) { return (attend_dtype)(ATTEND_F32 + below(s, 3)); }
@@ -52,6 +89,7 @@ static attend_dtype choose_dtype(stream *s) { return (attend_dtype)(ATTEND_F32 +
 static void choose_dtypes(stream *s, attend_dtype dtype, attend_problem *p) {
   if (dtype == ATTEND_DTYPE_DEFAULT && chance(s, 25)) {
     p->q_dtype = choose_dtype(s), p->k_dtype = choose_dtype(s), p->out_dtype = choose_dtype(s);
+    if (chance(s, 50)) p->v_dtype = choose_dtype(s);
     return;
   }
   if (dtype == ATTEND_DTYPE_DEFAULT) dtype = chance(s, 50) ? ATTEND_F32 : choose_dtype(s);
@@ -89,6 +127,7 @@ static void choose_scores(stream *s, attend_verify_case *c) {
     c->bias_pattern =
         (attend_verify_pattern)(chance(s, 50) ? ATTEND_VERIFY_NOTHING : below(s, ATTEND_VERIFY_PATTERN_COUNT));
   }
+  if (p->bias_dtype) p->bias_head_scale = chance(s, 40);
   /* A distance of 2^31 would leave nothing of the scores in f32. */
   p->alibi = chance(s, 15) && p->causal_offset != INT32_MAX && p->causal_offset != -INT32_MAX;
   p->sinks = chance(s, 20);
@@ -96,6 +135,7 @@ static void choose_scores(stream *s, attend_verify_case *c) {
   if (chance(s, 10)) p->dropout = chance(s, 10) ? 1.0f : (float)(1 + below(s, 90)) / 100.0f;
   if (chance(s, 15)) p->softcap = chance(s, 50) ? 30.0f : 1.5f;
   if (chance(s, 20)) p->scale = chance(s, 50) ? 1.0f : (float)(below(s, 400) - 200) / 100.0f;
+  if (chance(s, 2)) p->scale = 0, p->as_given |= ATTEND_AS_GIVEN_SCALE;
   if (chance(s, 40)) c->values = (attend_verify_values)below(s, ATTEND_VERIFY_VALUES_COUNT);
   if (chance(s, 20) && c->values < ATTEND_VERIFY_DENORMAL)
     c->nonfinite = (attend_verify_nonfinite)(1 + below(s, ATTEND_VERIFY_NONFINITE_COUNT - 1));
@@ -103,14 +143,17 @@ static void choose_scores(stream *s, attend_verify_case *c) {
 
 static void choose_layouts(stream *s, attend_verify_case *c) {
   attend_problem *p = &c->problem;
-  if (chance(s, 10) && p->q_len == p->kv_len && p->q_dtype == p->k_dtype && p->head_dim == p->v_head_dim) {
+  const bool alike = p->q_len == p->kv_len && !p->page_rows && p->q_starts == p->kv_starts && p->q_total == p->kv_total;
+  const bool one_type = p->q_dtype == p->k_dtype && (!p->v_dtype || p->v_dtype == p->q_dtype);
+  if (chance(s, 30) && alike && one_type && p->head_dim == p->v_head_dim) {
     c->packed = true;
   } else if (chance(s, 50)) {
     c->q = (attend_verify_layout)below(s, ATTEND_VERIFY_LAYOUT_COUNT);
     c->k = (attend_verify_layout)below(s, ATTEND_VERIFY_LAYOUT_COUNT);
     c->v = (attend_verify_layout)below(s, ATTEND_VERIFY_LAYOUT_COUNT);
     /* Hundreds of equal terms are all rounded to the same side: plain f32 arithmetic is no yardstick then. */
-    if (c->v == ATTEND_VERIFY_ONE_ROW && p->kv_len > 33) c->v = ATTEND_VERIFY_ONE_HEAD;
+    if ((c->v == ATTEND_VERIFY_ONE_ROW || c->v == ATTEND_VERIFY_EXPANDED) && p->kv_len > 33)
+      c->v = ATTEND_VERIFY_ONE_HEAD;
   }
   if (chance(s, 40)) c->out = (attend_verify_layout)below(s, ATTEND_VERIFY_REVERSED);
 }
@@ -119,13 +162,17 @@ void attend_verify_random_case(uint64_t seed, attend_dtype dtype, attend_verify_
   stream s = {mix(seed)};
   *c = (attend_verify_case){.name = "random", .seed = seed, .dtype = dtype, .problem = ATTEND_PROBLEM_INIT};
   attend_problem *p = &c->problem;
+  choose_memory(&s, p);
   choose_shape(&s, p);
+  choose_sequences(&s, p);
   choose_dtypes(&s, dtype, p);
   choose_masks(&s, c);
   choose_scores(&s, c);
   choose_layouts(&s, c);
   p->lse = chance(&s, 60);
+  if (p->as_given & ATTEND_AS_GIVEN_V_HEAD_DIM) p->lse = 1;
   p->weights = chance(&s, 10);
+  if (chance(&s, 3)) p->scores = (attend_scores_output)(1 + below(&s, 3));
   p->batch_invariant = chance(&s, 15);
   attend_verify_lay_out(c);
 }

@@ -7,10 +7,10 @@
 #include <string.h>
 
 #include "dispatch/dispatch.h"
-#include "verify/reference.h"
 #include "kernels/size.h"
 #include "layers/softmax.h"
 #include "verify/internal.h"
+#include "verify/reference.h"
 
 enum { X, OUT, LENGTHS, MASK, BUFFERS };
 static const char *const names[BUFFERS] = {"x", "out", "lengths", "mask"};

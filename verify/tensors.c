@@ -3,27 +3,52 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "verify/internal.h"
 #include "verify/reference.h"
+#include "verify/tensors.h"
 
-const char *const attend_verify_buffer_names[ATTEND_VERIFY_BUFFER_COUNT] = {
-    "q",   "k",   "v",       "kv_lengths", "mask", "bias", "alibi_slopes", "sinks", "score_weights",
-    "out", "lse", "weights", "workspace"};
+const char *const attend_verify_buffer_names[ATTEND_VERIFY_BUFFER_COUNT] = {"q",
+                                                                            "k",
+                                                                            "v",
+                                                                            "kv_lengths",
+                                                                            "positions",
+                                                                            "q_starts",
+                                                                            "kv_starts",
+                                                                            "kv_begins",
+                                                                            "key_ranges",
+                                                                            "block_table",
+                                                                            "mask",
+                                                                            "bias",
+                                                                            "bias_head_scale",
+                                                                            "alibi_slopes",
+                                                                            "sinks",
+                                                                            "score_weights",
+                                                                            "out",
+                                                                            "lse",
+                                                                            "weights",
+                                                                            "scores",
+                                                                            "workspace"};
 
-/* Filled with this, an element of every floating type is NaN, one of the mask says "attend", and a length is -1. */
 enum { POISON = 0xff };
 
-/* Tensors by their four strides. The numbers of an element follow from its place, so that aliases agree. */
-typedef struct view {
-  int64_t size[4], stride[4];
-} view;
+typedef attend_verify_view view;
 
 static view view_of(int64_t batch, int64_t heads, int64_t rows, int64_t dim, attend_strides s) {
   return (view){{batch, heads, rows, dim}, {s.batch, s.head, s.row, 1}};
 }
 
+static view view_of_queries(const attend_problem *p, int64_t dim, attend_strides s) {
+  return p->q_starts ? view_of(1, p->q_heads, p->q_total, dim, s) : view_of(p->batch, p->q_heads, p->q_len, dim, s);
+}
+
+static view view_of_keys(const attend_problem *p, int64_t dim, attend_strides s) {
+  if (p->page_rows) return view_of(p->pages, p->kv_heads, p->page_rows, dim, s);
+  return p->kv_starts ? view_of(1, p->kv_heads, p->kv_total, dim, s)
+                      : view_of(p->batch, p->kv_heads, p->kv_len, dim, s);
+}
+
 static view view_of4(const attend_problem *p, attend_strides4 s) {
-  return (view){{p->batch, p->q_heads, p->q_len, p->kv_len}, {s.batch, s.head, s.query, s.key}};
+  return (view){{p->batch, p->q_heads, p->q_starts ? p->q_total : p->q_len, p->kv_len},
+                {s.batch, s.head, s.query, s.key}};
 }
 
 /* ------------------------------------------------------------------------------------------------------ placement */
@@ -36,8 +61,7 @@ static bool place_elements(attend_verify_data *data, int which, int64_t count, s
   return attend_guarded_place(&data->buffer[which], (size_t)count * size, gap, choice / 4 % 2, fill);
 }
 
-/* Places a tensor and finds its first element. One without elements is NULL, or has an address that none may touch. */
-static bool place_view(attend_verify_data *data, int which, view v, size_t size, uint64_t key, void **first) {
+bool attend_verify_place(attend_verify_data *data, int which, view v, size_t size, uint64_t key, void **first) {
   int64_t low = 0, high = 0;
   bool empty = false;
   for (int i = 0; i < 4; i++) {
@@ -51,9 +75,9 @@ static bool place_view(attend_verify_data *data, int which, view v, size_t size,
   return true;
 }
 
-static bool place_contiguous(attend_verify_data *data, int which, int64_t count, size_t size, uint64_t key,
-                             void **first) {
-  return place_view(data, which, (view){{1, 1, 1, count}, {0, 0, 0, 1}}, size, key, first);
+bool attend_verify_place_list(attend_verify_data *data, int which, int64_t count, size_t size, uint64_t key,
+                              void **first) {
+  return attend_verify_place(data, which, (view){{1, 1, 1, count}, {0, 0, 0, 1}}, size, key, first);
 }
 
 /* ------------------------------------------------------------------------------------------------- random numbers */
@@ -63,10 +87,6 @@ static float normal(uint64_t key, int64_t index) {
   const uint64_t x = hash(key, index);
   const uint64_t sum = (x & 0xffff) + (x >> 16 & 0xffff) + (x >> 32 & 0xffff) + (x >> 48);
   return ((float)sum / 65536.0f - 2.0f) * 1.7320508f;
-}
-
-static int64_t below(uint64_t key, int64_t index, int64_t bound) {
-  return bound > 0 ? (int64_t)(hash(key, index) % (uint64_t)bound) : 0;
 }
 
 /* --------------------------------------------------------------------------------------- what is attended, and bias */
@@ -88,38 +108,31 @@ static bool excluded(attend_verify_pattern pattern, uint64_t key, unsigned over,
   }
 }
 
-static int64_t index4(attend_strides4 s, const int64_t at[4]) {
-  return at[0] * s.batch + at[1] * s.head + at[2] * s.query + at[3] * s.key;
+/* The place of query i of a sequence among the rows that masks and biases have. */
+static int64_t row_of_query(const attend_verify_data *data, int64_t b, int64_t i) {
+  return data->problem.q_starts ? data->tensors.q_starts[b] + i : i;
 }
 
-/* Calls for every (b, h, i, j) of a problem. */
-#define FOR_EACH_PAIR(p, at)                                                                                           \
-  for (int64_t at[4] = {0}; at[0] < (p)->batch; at[0]++)                                                               \
-    for (at[1] = 0; at[1] < (p)->q_heads; at[1]++)                                                                     \
-      for (at[2] = 0; at[2] < (p)->q_len; at[2]++)                                                                     \
-        for (at[3] = 0; at[3] < (p)->kv_len; at[3]++)
-
-static bool fill_lengths(attend_verify_data *data, uint64_t key) {
-  const attend_problem *p = &data->problem;
-  const int64_t count = p->kv_lengths == ATTEND_LENGTHS_PER_QUERY ? p->batch * p->q_len : p->batch;
-  void *first;
-  if (!place_contiguous(data, ATTEND_VERIFY_LENGTHS, count, sizeof(int32_t), key, &first)) return false;
-  int32_t *lengths = first;
-  for (int64_t i = 0; i < count; i++) {
-    const int64_t choice = below(key, 2 * i, 8);
-    lengths[i] = (int32_t)(choice == 0 ? 0 : choice == 1 ? p->kv_len : below(key, 2 * i + 1, p->kv_len + 1));
-  }
-  data->tensors.kv_lengths = lengths;
-  return true;
+static int64_t index4(const attend_verify_data *data, attend_strides4 s, const int64_t at[4]) {
+  return at[0] * s.batch + at[1] * s.head + row_of_query(data, at[0], at[2]) * s.query + at[3] * s.key;
 }
+
+/* Calls for every query (b, h, i) of a problem; at[3] is 0. */
+#define FOR_EACH_QUERY(data, at)                                                                                       \
+  for (int64_t at[4] = {0}; at[0] < (data)->problem.batch; at[0]++)                                                    \
+    for (at[1] = 0; at[1] < (data)->problem.q_heads; at[1]++)                                                          \
+      for (at[2] = 0; at[2] < attend_reference_queries(&(data)->problem, &(data)->tensors, at[0]); at[2]++)
+
+/* Calls for every (b, h, i, j). */
+#define FOR_EACH_PAIR(data, at) FOR_EACH_QUERY(data, at) for (at[3] = 0; at[3] < (data)->problem.kv_len; at[3]++)
 
 static bool fill_mask(attend_verify_data *data, const attend_verify_case *c, uint64_t key) {
   const attend_problem *p = &data->problem;
   void *first;
-  if (!place_view(data, ATTEND_VERIFY_MASK, view_of4(p, p->mask_strides), 1, key, &first)) return false;
+  if (!attend_verify_place(data, ATTEND_VERIFY_MASK, view_of4(p, p->mask_strides), 1, key, &first)) return false;
   uint8_t *mask = first;
-  FOR_EACH_PAIR(p, at) {
-    const int64_t index = index4(p->mask_strides, at);
+  FOR_EACH_PAIR(data, at) {
+    const int64_t index = index4(data, p->mask_strides, at);
     /* Any byte but 0 means "attend". */
     mask[index] = excluded(c->mask_pattern, key, c->mask_over, at, p) ? 0 : (uint8_t)(1 + below(key, ~index, 255));
   }
@@ -132,12 +145,13 @@ static bool fill_bias(attend_verify_data *data, const attend_verify_case *c, uin
   attend_problem *p = &data->problem;
   const attend_dtype dtype = p->bias_dtype;
   void *bias;
-  if (!place_view(data, ATTEND_VERIFY_BIAS, view_of4(p, p->bias_strides), attend_verify_dtype_size(dtype), key, &bias))
+  if (!attend_verify_place(data, ATTEND_VERIFY_BIAS, view_of4(p, p->bias_strides), attend_verify_dtype_size(dtype), key,
+                           &bias))
     return false;
   p->bias_dtype = ATTEND_DTYPE_DEFAULT;
-  FOR_EACH_PAIR(p, at) {
+  FOR_EACH_PAIR(data, at) {
     if (!attend_reference_attends(p, &data->tensors, at[0], at[1], at[2], at[3])) continue;
-    const int64_t index = index4(p->bias_strides, at);
+    const int64_t index = index4(data, p->bias_strides, at);
     attend_verify_store(bias, dtype, index,
                         excluded(c->bias_pattern, key, c->bias_over, at, p) ? -INFINITY : normal(key, ~index));
   }
@@ -146,22 +160,34 @@ static bool fill_bias(attend_verify_data *data, const attend_verify_case *c, uin
   return true;
 }
 
+static bool place_floats(attend_verify_data *data, int which, bool wanted, int64_t count, uint64_t key,
+                         float **floats) {
+  void *first = NULL;
+  if (wanted && !attend_verify_place_list(data, which, count, sizeof(float), key, &first)) return false;
+  *floats = first;
+  return true;
+}
+
 static bool fill_heads(attend_verify_data *data, const attend_verify_case *c, uint64_t key) {
   const attend_problem *p = &data->problem;
-  void *slopes = NULL, *sinks = NULL, *weights = NULL;
-  const int64_t score_weights = p->score == ATTEND_SCORE_ADDITIVE ? p->q_heads * p->head_dim : 0;
-  if (p->alibi && !place_contiguous(data, ATTEND_VERIFY_ALIBI, p->q_heads, sizeof(float), key, &slopes)) return false;
-  if (p->sinks && !place_contiguous(data, ATTEND_VERIFY_SINKS, p->q_heads, sizeof(float), key, &sinks)) return false;
-  if (score_weights &&
-      !place_contiguous(data, ATTEND_VERIFY_SCORE_WEIGHTS, score_weights, sizeof(float), key, &weights))
+  float *slopes, *sinks, *weights, *scales;
+  const bool additive = p->score == ATTEND_SCORE_ADDITIVE;
+  if (!place_floats(data, ATTEND_VERIFY_ALIBI, p->alibi, p->q_heads, key, &slopes) ||
+      !place_floats(data, ATTEND_VERIFY_SINKS, p->sinks, p->q_heads, key, &sinks) ||
+      !place_floats(data, ATTEND_VERIFY_SCORE_WEIGHTS, additive, p->q_heads * p->head_dim, key, &weights) ||
+      !place_floats(data, ATTEND_VERIFY_BIAS_HEAD_SCALE, p->bias_head_scale, p->q_heads, key, &scales))
     return false;
-  for (int64_t i = 0; i < score_weights; i++) ((float *)weights)[i] = normal(key + 1, i);
-  for (int64_t h = 0; p->alibi && h < p->q_heads; h++) ((float *)slopes)[h] = exp2f(-1.0f - (float)(h % 8));
+  for (int64_t i = 0; additive && i < p->q_heads * p->head_dim; i++) weights[i] = normal(key + 1, i);
+  for (int64_t h = 0; p->alibi && h < p->q_heads; h++) slopes[h] = exp2f(-1.0f - (float)(h % 8));
   const float size = c->values == ATTEND_VERIFY_LARGE ? 5e3f : 2.0f;
-  for (int64_t h = 0; p->sinks && h < p->q_heads; h++) ((float *)sinks)[h] = size * normal(key, h);
+  for (int64_t h = 0; p->sinks && h < p->q_heads; h++) sinks[h] = size * normal(key, h);
+  /* A scale of 0 makes nothing of a bias, but for -inf. */
+  for (int64_t h = 0; p->bias_head_scale && h < p->q_heads; h++)
+    scales[h] = below(key + 2, h, 4) == 0 ? 0.0f : normal(key + 3, h);
   data->tensors.alibi_slopes = slopes;
   data->tensors.sinks = sinks;
   data->tensors.score_weights = weights;
+  data->tensors.bias_head_scale = scales;
   return true;
 }
 
@@ -193,16 +219,16 @@ static float number(const attend_verify_case *c, const attend_problem *p, int wh
 
 static bool attended(const attend_verify_data *data, int64_t b, int64_t h, int64_t i, int64_t j) {
   const attend_problem *p = &data->problem;
-  return data->attended[((b * p->q_heads + h) * p->q_len + i) * p->kv_len + j];
+  return data->attended[attend_reference_row(p, &data->tensors, b, h, i) * p->kv_len + j];
 }
 
 /* How many of the queries of a head group attend a key. */
 static int64_t attending(const attend_verify_data *data, int64_t b, int64_t kv_head, int64_t j) {
   const attend_problem *p = &data->problem;
-  const int64_t group = p->q_heads / p->kv_heads;
+  const int64_t group = p->q_heads / p->kv_heads, queries = attend_reference_queries(p, &data->tensors, b);
   int64_t count = 0;
   for (int64_t h = kv_head * group; h < (kv_head + 1) * group; h++)
-    for (int64_t i = 0; i < p->q_len; i++) count += attended(data, b, h, i, j);
+    for (int64_t i = 0; i < queries; i++) count += attended(data, b, h, i, j);
   return count;
 }
 
@@ -212,22 +238,29 @@ static bool attends_any(const attend_verify_data *data, int64_t b, int64_t h, in
   return false;
 }
 
-static void fill_row(const attend_verify_case *c, const attend_problem *p, int which, void *tensor, attend_dtype dtype,
-                     const view *v, const int64_t at[3], uint64_t key) {
-  const int64_t first = at[0] * v->stride[0] + at[1] * v->stride[1] + at[2] * v->stride[2];
-  for (int64_t d = 0; d < v->size[3]; d++)
-    attend_verify_store(tensor, dtype, first + d, number(c, p, which, key, at[2], d, first + d));
+/* Whether scores are to be written of keys that are not attended, too. */
+static bool scores_of_all(const attend_problem *p) {
+  return p->scores == ATTEND_SCORES_RAW || p->scores == ATTEND_SCORES_SOFTCAP;
+}
+
+/* Fills one row in, which begins at element `first`; `row` is its number in the sequence. */
+static void fill_row(const attend_verify_case *c, const attend_problem *p, int which, void *tensor, int64_t first,
+                     int64_t row, uint64_t key) {
+  const attend_dtype dtype = which == ATTEND_VERIFY_Q ? p->q_dtype : which == ATTEND_VERIFY_K ? p->k_dtype : p->v_dtype;
+  const int64_t dim = which == ATTEND_VERIFY_V ? p->v_head_dim : p->head_dim;
+  for (int64_t d = 0; d < dim; d++)
+    attend_verify_store(tensor, dtype, first + d, number(c, p, which, key, row, d, first + d));
 }
 
 /* Gives one element of a key that is attended, by some queries only if there is such a key, a value that is none. */
 static void spoil(attend_verify_data *data, const attend_verify_case *c, void *k, void *v, uint64_t key) {
   const attend_problem *p = &data->problem;
-  const int64_t all = p->kv_heads ? p->q_heads / p->kv_heads * p->q_len : 0;
   int64_t seen = 0, chosen[3] = {0};
   bool partly = false;
   for (int64_t b = 0; b < p->batch; b++)
     for (int64_t h = 0; h < p->kv_heads; h++)
       for (int64_t j = 0; j < p->kv_len; j++) {
+        const int64_t all = p->q_heads / p->kv_heads * attend_reference_queries(p, &data->tensors, b);
         const int64_t count = attending(data, b, h, j);
         if (count == 0 || (partly && count == all)) continue;
         if (!partly && count < all) partly = true, seen = 0;
@@ -237,11 +270,13 @@ static void spoil(attend_verify_data *data, const attend_verify_case *c, void *k
   if (seen == 0) return;
   const bool in_k = c->nonfinite == ATTEND_VERIFY_NAN_IN_K || c->nonfinite == ATTEND_VERIFY_INF_IN_K;
   const bool nan = c->nonfinite == ATTEND_VERIFY_NAN_IN_K || c->nonfinite == ATTEND_VERIFY_NAN_IN_V;
-  const attend_strides s = in_k ? p->k_strides : p->v_strides;
-  const int64_t d = below(key, 4000, in_k ? p->head_dim : p->v_head_dim);
+  const int64_t dim = in_k ? p->head_dim : p->v_head_dim, d = below(key, 4000, dim);
+  if (dim == 0) return;
   /* A payload of all ones is the NaN that is the easiest to lose when it is rounded to bf16. */
   attend_verify_store(in_k ? k : v, in_k ? p->k_dtype : p->v_dtype,
-                      chosen[0] * s.batch + chosen[1] * s.head + chosen[2] * s.row + d,
+                      attend_reference_key_at(p, &data->tensors, in_k ? &p->k_strides : &p->v_strides, chosen[0],
+                                              chosen[1], chosen[2]) +
+                          d,
                       nan                   ? nanf("0x3fffff")
                       : below(key, 4001, 2) ? INFINITY
                                             : -INFINITY);
@@ -269,38 +304,40 @@ static double largest_norm(const void *tensor, attend_dtype dtype, const view *v
 
 static bool fill_qkv(attend_verify_data *data, const attend_verify_case *c, uint64_t key) {
   const attend_problem *p = &data->problem;
-  const view qv = view_of(p->batch, p->q_heads, p->q_len, p->head_dim, p->q_strides);
-  const view kv = view_of(p->batch, p->kv_heads, p->kv_len, p->head_dim, p->k_strides);
-  const view vv = view_of(p->batch, p->kv_heads, p->kv_len, p->v_head_dim, p->v_strides);
+  const attend_tensors *t = &data->tensors;
+  const view qv = view_of_queries(p, p->head_dim, p->q_strides), kv = view_of_keys(p, p->head_dim, p->k_strides);
+  const view vv = view_of_keys(p, p->v_head_dim, p->v_strides);
   const size_t q_size = attend_verify_dtype_size(p->q_dtype), k_size = attend_verify_dtype_size(p->k_dtype),
                v_size = attend_verify_dtype_size(p->v_dtype);
   void *q, *k, *v;
   if (c->packed) {
     const int64_t heads = p->q_heads + 2 * p->kv_heads;
-    const view all = {{p->batch, p->q_len, heads, p->head_dim}, {p->q_strides.batch, p->q_strides.row, p->head_dim, 1}};
-    if (!place_view(data, ATTEND_VERIFY_Q, all, q_size, key, &q)) return false;
+    const view all = {{qv.size[0], qv.size[2], heads, p->head_dim},
+                      {p->q_strides.batch, p->q_strides.row, p->head_dim, 1}};
+    if (!attend_verify_place(data, ATTEND_VERIFY_Q, all, q_size, key, &q)) return false;
     k = q ? (unsigned char *)q + (size_t)(p->q_heads * p->head_dim) * q_size : NULL;
     v = k ? (unsigned char *)k + (size_t)(p->kv_heads * p->head_dim) * q_size : NULL;
-  } else if (!place_view(data, ATTEND_VERIFY_Q, qv, q_size, key, &q) ||
-             !place_view(data, ATTEND_VERIFY_K, kv, k_size, key, &k) ||
-             !place_view(data, ATTEND_VERIFY_V, vv, v_size, key, &v)) {
+  } else if (!attend_verify_place(data, ATTEND_VERIFY_Q, qv, q_size, key, &q) ||
+             !attend_verify_place(data, ATTEND_VERIFY_K, kv, k_size, key, &k) ||
+             !attend_verify_place(data, ATTEND_VERIFY_V, vv, v_size, key, &v)) {
     return false;
   }
-  for (int64_t b = 0; b < p->batch; b++) {
-    for (int64_t h = 0; h < p->q_heads; h++)
-      for (int64_t i = 0; i < p->q_len; i++)
-        if (attends_any(data, b, h, i)) fill_row(c, p, ATTEND_VERIFY_Q, q, p->q_dtype, &qv, (int64_t[]){b, h, i}, key);
+  const bool all = scores_of_all(p);
+  FOR_EACH_QUERY(data, at)
+  if (all || attends_any(data, at[0], at[1], at[2]))
+    fill_row(c, p, ATTEND_VERIFY_Q, q, attend_reference_query_at(p, t, &p->q_strides, at[0], at[1], at[2]), at[2], key);
+  for (int64_t b = 0; b < p->batch; b++)
     for (int64_t h = 0; h < p->kv_heads; h++)
-      for (int64_t j = 0; j < p->kv_len; j++) {
-        if (attending(data, b, h, j) == 0) continue;
-        fill_row(c, p, ATTEND_VERIFY_K, k, p->k_dtype, &kv, (int64_t[]){b, h, j}, key);
-        fill_row(c, p, ATTEND_VERIFY_V, v, p->v_dtype, &vv, (int64_t[]){b, h, j}, key);
+      for (int64_t j = 0; j < attend_reference_keys(p, t, b); j++) {
+        const bool some = attending(data, b, h, j) > 0;
+        if (all || some)
+          fill_row(c, p, ATTEND_VERIFY_K, k, attend_reference_key_at(p, t, &p->k_strides, b, h, j), j, key);
+        if (some) fill_row(c, p, ATTEND_VERIFY_V, v, attend_reference_key_at(p, t, &p->v_strides, b, h, j), j, key);
       }
-  }
   if (c->nonfinite != ATTEND_VERIFY_FINITE) spoil(data, c, k, v, key);
 
   double unused;
-  data->score_size = fabs((double)p->scale) / sqrt((double)p->head_dim);
+  data->score_size = p->head_dim ? fabs((double)p->scale) / sqrt((double)p->head_dim) : 0;
   data->score_size *= largest_norm(q, p->q_dtype, &qv, &unused) * largest_norm(k, p->k_dtype, &kv, &unused);
   if (p->score == ATTEND_SCORE_ADDITIVE) {
     const view wv = {{1, 1, p->q_heads, p->head_dim}, {0, 0, p->head_dim, 1}};
@@ -317,28 +354,34 @@ static bool fill_qkv(attend_verify_data *data, const attend_verify_case *c, uint
 
 static bool place_outputs(attend_verify_data *data, uint64_t key) {
   const attend_problem *p = &data->problem;
-  const view v = view_of(p->batch, p->q_heads, p->q_len, p->v_head_dim, p->out_strides);
-  const int64_t rows = p->batch * p->q_heads * p->q_len;
+  const view v = view_of_queries(p, p->v_head_dim, p->out_strides);
+  const int64_t rows = attend_verify_rows(p);
   const size_t size = attend_verify_dtype_size(p->out_dtype);
-  void *out, *lse = NULL, *weights = NULL;
-  if (!place_view(data, ATTEND_VERIFY_OUT, v, size, key, &out)) return false;
-  if (p->lse && !place_contiguous(data, ATTEND_VERIFY_LSE, rows, sizeof(float), key, &lse)) return false;
-  if (p->weights && !place_contiguous(data, ATTEND_VERIFY_WEIGHTS, rows * p->kv_len, sizeof(float), key, &weights))
+  void *out;
+  float *lse, *weights, *scores;
+  if (!attend_verify_place(data, ATTEND_VERIFY_OUT, v, size, key, &out) ||
+      !place_floats(data, ATTEND_VERIFY_LSE, p->lse, rows, key, &lse) ||
+      !place_floats(data, ATTEND_VERIFY_WEIGHTS, p->weights, rows * p->kv_len, key, &weights) ||
+      !place_floats(data, ATTEND_VERIFY_SCORES, p->scores, rows * p->kv_len, key, &scores))
     return false;
   data->out_owned = calloc(data->buffer[ATTEND_VERIFY_OUT].size / size + 1, 1);
-  if (!data->out_owned) return false;
-  for (int64_t b = 0; b < p->batch; b++)
-    for (int64_t h = 0; h < p->q_heads; h++)
-      for (int64_t i = 0; i < p->q_len; i++)
-        memset(data->out_owned + b * v.stride[0] + h * v.stride[1] + i * v.stride[2], 1, (size_t)p->v_head_dim);
+  data->row_owned = calloc((size_t)rows + 1, 1);
+  if (!data->out_owned || !data->row_owned) return false;
+  /* The buffer begins with the element of the lowest address: outputs have no negative strides. */
+  FOR_EACH_QUERY(data, at) {
+    data->row_owned[attend_reference_row(p, &data->tensors, at[0], at[1], at[2])] = 1;
+    memset(data->out_owned + attend_reference_query_at(p, &data->tensors, &p->out_strides, at[0], at[1], at[2]), 1,
+           (size_t)p->v_head_dim);
+  }
   data->tensors.out = out;
   data->tensors.lse = lse;
   data->tensors.weights = weights;
+  data->tensors.scores = scores;
   return true;
 }
 
 void attend_verify_clear_outputs(attend_verify_data *data) {
-  for (int i = ATTEND_VERIFY_OUT; i <= ATTEND_VERIFY_WEIGHTS; i++)
+  for (int i = ATTEND_VERIFY_OUT; i < ATTEND_VERIFY_OUT + ATTEND_VERIFY_OUTPUTS; i++)
     if (data->buffer[i].size) memset(data->buffer[i].data, ATTEND_VERIFY_FILL, data->buffer[i].size);
 }
 
@@ -347,19 +390,24 @@ void attend_verify_clear_outputs(attend_verify_data *data) {
 /* Defaults as attend.h states them, filled in independently of dispatch/plan/problem.c. */
 static void fill_defaults(attend_problem *p) {
   if (!p->kv_heads) p->kv_heads = p->q_heads;
-  if (!p->v_head_dim) p->v_head_dim = p->head_dim;
+  if (!p->v_head_dim && !(p->as_given & ATTEND_AS_GIVEN_V_HEAD_DIM)) p->v_head_dim = p->head_dim;
   if (!p->q_dtype) p->q_dtype = ATTEND_F32;
   if (!p->k_dtype) p->k_dtype = p->q_dtype;
   if (!p->v_dtype) p->v_dtype = p->k_dtype;
   if (!p->out_dtype) p->out_dtype = p->q_dtype;
-  if (p->scale == 0) p->scale = p->score == ATTEND_SCORE_ADDITIVE ? 1.0f : (float)(1 / sqrt((double)p->head_dim));
+  if (p->scale == 0 && !(p->as_given & ATTEND_AS_GIVEN_SCALE))
+    p->scale = p->score == ATTEND_SCORE_ADDITIVE || p->head_dim == 0 ? 1.0f : (float)(1 / sqrt((double)p->head_dim));
+  if (p->page_rows && !p->block_table_stride) p->block_table_stride = (p->kv_len + p->page_rows - 1) / p->page_rows;
+  if (p->as_given & ATTEND_AS_GIVEN_STRIDES) return;
+  const int64_t queries = p->q_starts ? p->q_total : p->q_len;
+  const int64_t keys = p->page_rows ? p->page_rows : p->kv_starts ? p->kv_total : p->kv_len;
   const struct {
     attend_strides *strides;
     int64_t heads, rows, dim;
-  } tensors[] = {{&p->q_strides, p->q_heads, p->q_len, p->head_dim},
-                 {&p->k_strides, p->kv_heads, p->kv_len, p->head_dim},
-                 {&p->v_strides, p->kv_heads, p->kv_len, p->v_head_dim},
-                 {&p->out_strides, p->q_heads, p->q_len, p->v_head_dim}};
+  } tensors[] = {{&p->q_strides, p->q_heads, queries, p->head_dim},
+                 {&p->k_strides, p->kv_heads, keys, p->head_dim},
+                 {&p->v_strides, p->kv_heads, keys, p->v_head_dim},
+                 {&p->out_strides, p->q_heads, queries, p->v_head_dim}};
   for (int i = 0; i < 4; i++) {
     attend_strides *s = tensors[i].strides;
     if (!s->batch && !s->head && !s->row)
@@ -369,8 +417,9 @@ static void fill_defaults(attend_problem *p) {
 
 static void forget(attend_verify_data *data) {
   free(data->attended);
+  free(data->row_owned);
   free(data->out_owned);
-  data->attended = data->out_owned = NULL;
+  data->attended = data->row_owned = data->out_owned = NULL;
   for (int i = 0; i < ATTEND_VERIFY_BUFFER_COUNT; i++) data->buffer[i].data = NULL, data->buffer[i].size = 0;
 }
 
@@ -382,17 +431,16 @@ bool attend_verify_fill(attend_verify_data *data, const attend_verify_case *c) {
   data->tensors.dropout_seed = hash(key, 7), data->tensors.dropout_offset = (uint32_t)hash(key, 8);
   attend_problem *p = &data->problem;
   fill_defaults(p);
-  const int64_t pairs = p->batch * p->q_heads * p->q_len * p->kv_len;
-  data->attended = calloc((size_t)pairs + 1, 1);
+  data->attended = calloc((size_t)(attend_verify_rows(p) * p->kv_len) + 1, 1);
   if (!data->attended) return false;
 
-  if (p->kv_lengths && !fill_lengths(data, hash(key, 1))) return false;
+  if (!attend_verify_fill_sequences(data, c, hash(key, 1))) return false;
   if (p->mask && !fill_mask(data, c, hash(key, 2))) return false;
   if (p->bias_dtype && !fill_bias(data, c, hash(key, 3))) return false;
   if (!fill_heads(data, c, hash(key, 4))) return false;
-  uint8_t *attended = data->attended;
-  FOR_EACH_PAIR(p, at)
-  *attended++ = attend_reference_attends(p, &data->tensors, at[0], at[1], at[2], at[3]);
+  FOR_EACH_PAIR(data, at)
+  data->attended[attend_reference_row(p, &data->tensors, at[0], at[1], at[2]) * p->kv_len + at[3]] =
+      attend_reference_attends(p, &data->tensors, at[0], at[1], at[2], at[3]);
 
   if (!fill_qkv(data, c, hash(key, 5)) || !place_outputs(data, hash(key, 6))) return false;
   for (int i = 0; i < ATTEND_VERIFY_OUT; i++)

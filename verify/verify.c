@@ -8,13 +8,14 @@
 #include "dispatch/dispatch.h"
 #include "kernels/integers.h"
 #include "verify/internal.h"
+#include "verify/reference.h"
 
 struct attend_verify {
   attend_isa highest;
   attend_verify_case c;
   attend_verify_data data;
   attend_verify_expected expected;
-  unsigned char *before[3]; /**< out, LSE and weights of an earlier run, to compare bits with */
+  unsigned char *before[ATTEND_VERIFY_OUTPUTS]; /**< outputs of an earlier run, to compare bits with */
 };
 
 attend_verify *attend_verify_open(attend_isa highest) {
@@ -24,7 +25,7 @@ attend_verify *attend_verify_open(attend_isa highest) {
 }
 
 static void forget_before(attend_verify *v) {
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < ATTEND_VERIFY_OUTPUTS; i++) {
     free(v->before[i]);
     v->before[i] = NULL;
   }
@@ -42,7 +43,7 @@ bool attend_verify_prepare(attend_verify *v, const attend_verify_case *c) {
   v->c = *c;
   forget_before(v);
   if (!attend_verify_fill(&v->data, c) || !attend_verify_expect(&v->expected, &v->data)) return false;
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < ATTEND_VERIFY_OUTPUTS; i++) {
     v->before[i] = malloc(v->data.buffer[ATTEND_VERIFY_OUT + i].size + 1);
     if (!v->before[i]) return false;
   }
@@ -111,11 +112,29 @@ static void *place_workspace(attend_verify *v, size_t size, unsigned char garbag
   return buffer->data;
 }
 
+/* Whether the library's advice on threads can be followed. It must need no more than lengths and starts. */
+static bool advises_well(const attend_verify *v, const attend_plan *plan, attend_verify_result *result) {
+  const attend_problem *p = &v->data.problem;
+  attend_tensors t = ATTEND_TENSORS_INIT;
+  if (p->kv_lengths == ATTEND_LENGTHS_PER_BATCH) t.kv_lengths = v->data.tensors.kv_lengths;
+  t.q_starts = v->data.tensors.q_starts;
+  t.kv_starts = v->data.tensors.kv_starts;
+  t.kv_begins = v->data.tensors.kv_begins;
+  const int parts = attend_plan_useful_parts(plan, &t), most = attend_plan_max_parts(plan);
+  int64_t rows = 0;
+  for (int64_t b = 0; b < p->batch; b++) rows += p->q_heads * attend_reference_queries(p, &v->data.tensors, b);
+  if (parts >= (rows > 0) && parts <= (rows > 0 ? most : 0)) return true;
+  say(result, "attend_plan_useful_parts() is %d, with %" PRId64 " rows to compute and at most %d parts", parts, rows,
+      most);
+  return false;
+}
+
 /* A way on its run: what it is given, and what comes of it. */
 typedef struct running {
   attend_verify *v;
   const attend_kernel *kernel;
   const way *w;
+  attend_verify_result *result;
   attend_plan *plan;
   attend_status status;
 } running;
@@ -123,7 +142,7 @@ typedef struct running {
 static void make_and_run(void *context) {
   running *r = context;
   r->status = create_plan(r->v, r->kernel, r->w, &r->plan);
-  if (r->status) return;
+  if (r->status || !advises_well(r->v, r->plan, r->result)) return;
   const size_t size = attend_plan_workspace_size(r->plan);
   void *workspace = place_workspace(r->v, size, r->w->garbage);
   if (!workspace)
@@ -136,7 +155,7 @@ static void make_and_run(void *context) {
 
 /* Runs the case one way, and leaves the outputs where they are. */
 static bool run_way(attend_verify *v, const attend_kernel *kernel, const way *w, attend_verify_result *result) {
-  running r = {v, kernel, w, NULL, ATTEND_OK};
+  running r = {v, kernel, w, result, NULL, ATTEND_OK};
   attend_verify_clear_outputs(&v->data);
   const attend_verify_signal signal = attend_verify_call(make_and_run, &r);
   if (signal.number) describe_signal(v, signal, result);
@@ -146,7 +165,7 @@ static bool run_way(attend_verify *v, const attend_kernel *kernel, const way *w,
 }
 
 static void keep_outputs(attend_verify *v) {
-  for (int i = 0; i < 3; i++)
+  for (int i = 0; i < ATTEND_VERIFY_OUTPUTS; i++)
     if (v->data.buffer[ATTEND_VERIFY_OUT + i].size)
       memcpy(v->before[i], v->data.buffer[ATTEND_VERIFY_OUT + i].data, v->data.buffer[ATTEND_VERIFY_OUT + i].size);
 }
@@ -161,7 +180,7 @@ static uint32_t bits_at(const unsigned char *buffer, size_t index, attend_dtype 
 }
 
 static bool same_bits(const attend_verify *v, attend_verify_result *result) {
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < ATTEND_VERIFY_OUTPUTS; i++) {
     const attend_guarded *g = &v->data.buffer[ATTEND_VERIFY_OUT + i];
     const attend_dtype dtype = i == 0 ? v->data.problem.out_dtype : ATTEND_F32;
     for (size_t e = 0; e < g->size / attend_verify_dtype_size(dtype); e++)
@@ -205,7 +224,7 @@ static bool run_all(attend_verify *v, const attend_kernel *kernel, const attend_
   if (!run_pair(v, kernel, whole, result)) return false;
 
   const int64_t split = (1 + (int64_t)(hash(v->c.seed, 2) % 2)) * kernel->k_block;
-  if (!(kernel->can & ATTEND_CAN_SPLIT) || r->p.weights || split >= r->p.kv_len) return true;
+  if (!(kernel->can & ATTEND_CAN_SPLIT) || r->p.weights || r->p.scores || split >= r->p.kv_len) return true;
   const attend_tiling split_one = {all, all, split}, split_slices = {some * kernel->q_rows, kernel->q_rows, split};
   const way splits[2] = {{"keys split, few rows in a slice", 4, true, &split_slices, 0x3f},
                          {"keys split, one slice per head", 1, true, &split_one, 0xff}};

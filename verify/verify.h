@@ -16,8 +16,9 @@
  * - every buffer lies against a guard page, or odd elements away from one; a kernel that touches the page is stopped
  *   and reported;
  * - every key and value that no query of the head group attends is NaN, and so is all that lies in gaps between rows,
- *   around buffers, in the query rows that attend nothing and in the bias of masked keys;
- * - gaps in outputs must come back unchanged;
+ *   around buffers, in pages and rows of no sequence, in the query rows that attend nothing and in the bias of masked
+ *   keys; entries of a block table beyond a sequence's keys name pages that do not exist;
+ * - gaps in outputs, and rows of no sequence, must come back unchanged;
  * - workspaces are filled with garbage, a different one each time;
  * - one thread and several parts in odd order, one slice per head and many: the same bits. Keys split and merged: the
  *   same values.
@@ -38,6 +39,7 @@ typedef enum attend_verify_layout {
   ATTEND_VERIFY_ONE_BATCH, /**< batch stride 0 */
   ATTEND_VERIFY_ONE_HEAD,  /**< head stride 0 */
   ATTEND_VERIFY_ONE_ROW,   /**< row stride 0 */
+  ATTEND_VERIFY_EXPANDED,  /**< strides of 0, 0, 0 that are meant: one row for all */
   ATTEND_VERIFY_LAYOUT_COUNT
 } attend_verify_layout;
 
@@ -100,7 +102,9 @@ typedef struct attend_verify_case {
 
   attend_dtype dtype;     /**< that was asked for, or DEFAULT */
   attend_problem problem; /**< strides included */
-  bool packed;            /**< q, k and v are parts of one (B, L, Hq + 2 Hkv, D) tensor */
+  bool lengths_given;     /**< the lengths of the sequences are `lengths`, not random */
+  int32_t lengths[4];
+  bool packed; /**< q, k and v are parts of one (B, L, Hq + 2 Hkv, D) tensor */
   attend_verify_layout q, k, v, out;
   attend_verify_layout4 mask, bias;
   unsigned mask_over, bias_over; /**< ATTEND_VERIFY_OVER_... */
@@ -122,7 +126,8 @@ bool attend_verify_named_is_typed(size_t index);
 /** The random case of a seed; q, k, v and out of type `dtype` unless that is DEFAULT. */
 void attend_verify_random_case(uint64_t seed, attend_dtype dtype, attend_verify_case *c);
 
-/** Fills in the strides that follow from the layouts and the seed. Both functions above have done so. */
+/** Fills in the strides that follow from the layouts and the seed, and what of as_given they need. Both functions above
+ * have done so. */
 void attend_verify_lay_out(attend_verify_case *c);
 
 /** Every field on one line, as snprintf does: returns the length of the whole text. */
