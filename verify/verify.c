@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatch/dispatch.h"
+#include "dispatch/plan/plan.h"
 #include "kernels/integers.h"
 #include "verify/internal.h"
 #include "verify/reference.h"
@@ -15,6 +15,7 @@ struct attend_verify {
   attend_verify_case c;
   attend_verify_data data;
   attend_verify_expected expected;
+  const attend_kernel *ran; /**< the kernel of the last run, of two the less exact one: what is allowed is its error */
   unsigned char *before[ATTEND_VERIFY_OUTPUTS]; /**< outputs of an earlier run, to compare bits with */
 };
 
@@ -87,7 +88,7 @@ typedef struct way {
 static attend_status create_plan(const attend_verify *v, const attend_kernel *kernel, const way *w,
                                  attend_plan **plan) {
   attend_options options = ATTEND_OPTIONS_INIT;
-  options.kernel = kernel->name;
+  if (kernel) options.kernel = kernel->name;
   options.num_threads = w->threads;
   return w->tiling ? attend_plan_create_tiled(&v->c.problem, &options, w->tiling, plan)
                    : attend_plan_create(&v->c.problem, &options, plan);
@@ -142,7 +143,10 @@ typedef struct running {
 static void make_and_run(void *context) {
   running *r = context;
   r->status = create_plan(r->v, r->kernel, r->w, &r->plan);
-  if (r->status || !advises_well(r->v, r->plan, r->result)) return;
+  if (r->status) return;
+  r->v->ran = r->plan->choice.kernel;
+  if (r->plan->few_queries && r->plan->few.kernel->compute != ATTEND_F32) r->v->ran = r->plan->few.kernel;
+  if (!advises_well(r->v, r->plan, r->result)) return;
   const size_t size = attend_plan_workspace_size(r->plan);
   void *workspace = place_workspace(r->v, size, r->w->garbage);
   if (!workspace)
@@ -198,7 +202,7 @@ static bool same_bits(const attend_verify *v, attend_verify_result *result) {
 static bool run_pair(attend_verify *v, const attend_kernel *kernel, const way ways[2], attend_verify_result *result) {
   for (int i = 0; i < 2; i++) {
     const bool ok = run_way(v, kernel, &ways[i], result) &&
-                    (i == 0 ? attend_verify_compare(&v->data, &v->expected, kernel, result) : same_bits(v, result));
+                    (i == 0 ? attend_verify_compare(&v->data, &v->expected, v->ran, result) : same_bits(v, result));
     if (!ok) {
       char wrong[512];
       snprintf(wrong, sizeof wrong, "%.*s", (int)sizeof wrong - 1, result->message);
@@ -214,7 +218,7 @@ static bool run_pair(attend_verify *v, const attend_kernel *kernel, const way wa
 static bool run_all(attend_verify *v, const attend_kernel *kernel, const attend_resolved *r,
                     attend_verify_result *result) {
   const way chosen[2] = {{"3 parts in odd order", 3, true, NULL, 0xff}, {"1 thread", 1, false, NULL, 0x3f}};
-  if (!run_pair(v, kernel, chosen, result)) return false;
+  if (!run_pair(v, kernel, chosen, result) || !kernel) return !result->message[0];
 
   const int64_t some = 1 + (int64_t)(hash(v->c.seed, 1) % 3), all = round_up(r->rows > 0 ? r->rows : 1, kernel->q_rows);
   const int64_t keys = round_up(r->p.kv_len > 0 ? r->p.kv_len : 1, kernel->k_block);
@@ -234,13 +238,27 @@ static bool run_all(attend_verify *v, const attend_kernel *kernel, const attend_
 /* ----------------------------------------------------------------------------------------------------- one kernel */
 
 static void fail(const attend_verify *v, const attend_kernel *kernel, attend_verify_result *result) {
+  const char *name = kernel ? kernel->name : "auto";
   char wrong[1024], fields[2048];
   snprintf(wrong, sizeof wrong, "%.*s", (int)sizeof wrong - 1, result->message);
   attend_verify_describe(&v->c, fields, sizeof fields);
   result->status = ATTEND_VERIFY_FAILED;
   say(result, "%s: %s\n  case %s\n  again: attend verify --kernel '%s' --case %s --seed %" PRIu64 " --cases 1%s%s",
-      kernel->name, wrong, fields, kernel->name, v->c.name, v->c.seed, v->c.dtype ? " --dtype " : "",
+      name, wrong, fields, name, v->c.name, v->c.seed, v->c.dtype ? " --dtype " : "",
       v->c.dtype ? attend_dtype_name(v->c.dtype) : "");
+}
+
+/* Whether the kernel, or for NULL any, runs here and can do the problem; else says why not. */
+static bool is_able(const attend_verify *v, const attend_kernel *kernel, const attend_resolved *r,
+                    attend_verify_result *result) {
+  const size_t size = sizeof result->message;
+  if (kernel)
+    return attend_kernel_runnable(kernel, v->highest, result->message, size) &&
+           attend_kernel_can(kernel, r, result->message, size);
+  for (size_t i = 0; i < attend_kernel_count(); i++)
+    if (is_able(v, attend_kernel_at(i), r, result)) return true;
+  say(result, "no kernel that runs here can do it");
+  return false;
 }
 
 void attend_verify_run(attend_verify *v, const attend_kernel *kernel, attend_verify_result *result) {
@@ -253,8 +271,7 @@ void attend_verify_run(attend_verify *v, const attend_kernel *kernel, attend_ver
     return;
   }
   result->out_dtype = resolved.p.out_dtype;
-  if (!attend_kernel_runnable(kernel, v->highest, result->message, sizeof result->message) ||
-      !attend_kernel_can(kernel, &resolved, result->message, sizeof result->message)) {
+  if (!is_able(v, kernel, &resolved, result)) {
     result->status = ATTEND_VERIFY_SKIPPED;
     return;
   }

@@ -161,8 +161,8 @@ void attend_verify_close(attend_verify *v);
 bool attend_verify_prepare(attend_verify *v, const attend_verify_case *c);
 
 /**
- * Runs a kernel on the case that was prepared last. One thread at a time in the whole process, for it catches the
- * signals of a kernel that goes astray.
+ * Runs a kernel, or what the library chooses if it is NULL, on the case that was prepared last. One thread at a time in
+ * the whole process, for it catches the signals of a kernel that goes astray.
  */
 void attend_verify_run(attend_verify *v, const attend_kernel *kernel, attend_verify_result *result);
 
