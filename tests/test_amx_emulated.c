@@ -143,15 +143,22 @@ Test(emulated, named_cases) {
 
 Test(emulated, random_cases) {
   attend_verify *v = attend_verify_open(ATTEND_ISA_AMX);
-  int passed = 0;
+  int passed = 0, ragged = 0, paged = 0, ranged = 0;
   cr_assert_not_null(v);
-  for (uint64_t seed = 1; seed <= 600; seed++) {
+  for (uint64_t seed = 1; seed <= 1500; seed++) {
     attend_verify_case c;
     attend_verify_random_case(seed, ATTEND_BF16, &c);
-    passed += prove(v, &c);
+    const int now = prove(v, &c);
+    passed += now;
+    if (c.problem.q_starts || c.problem.kv_starts) ragged += now;
+    if (c.problem.page_rows) paged += now;
+    if (c.problem.key_ranges) ranged += now;
   }
   attend_verify_close(v);
-  cr_expect_gt(passed, 300);
+  cr_expect_gt(passed, 800);
+  cr_expect_geq(ragged, 550);
+  cr_expect_geq(paged, 350);
+  cr_expect_geq(ranged, 300);
 }
 
 /* Programs mask with the lowest number, where they might exclude: all of a row's keys then count the same. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tests/support.h"
+#include "verify/internal.h"
 #include "verify/reference.h"
 
 static attend_strides contiguous(int64_t heads, int64_t rows, int64_t dim) {
@@ -133,6 +134,158 @@ Test(reference, masks) {
   p.kv_lengths = ATTEND_LENGTHS_NONE;
   p.bias_dtype = ATTEND_F16, p.bias_strides = (attend_strides4){0, 0, 1, 0}, t.bias = bias;
   expect_attended(&p, &t, (int[]){0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 0}, "a mask and a bias");
+}
+
+/*
+ * The same for one sequence of a batch: `expected` has a text a query, with a '1' for each key it attends and a '.' for
+ * each other one, and for none of the others up to kv_len.
+ */
+static void expect_sequence(const attend_problem *p, attend_tensors *t, int64_t b, const char *const *expected,
+                            const char *what) {
+  static const float zeros[64];
+  double out[64], lse[64], weights[256];
+  t->q = t->k = t->v = zeros;
+  cr_assert(attend_verify_rows(p) <= 16 && p->kv_len <= 16);
+  cr_assert(attend_reference(p, t, out, lse, weights, NULL));
+  for (int64_t i = 0; i < attend_reference_queries(p, t, b); i++) {
+    const int64_t row = attend_reference_row(p, t, b, 0, i), given = (int64_t)strlen(expected[i]);
+    int count = 0;
+    for (int64_t j = 0; j < given; j++) count += expected[i][j] == '1';
+    cr_expect_eq(lse[row], count ? log(count) : -INFINITY, "%s: LSE of query %d", what, (int)i);
+    for (int64_t j = 0; j < p->kv_len; j++) {
+      const bool attended = j < given && expected[i][j] == '1';
+      cr_expect_eq(attend_reference_attends(p, t, b, 0, i, j), attended, "%s: query %d, key %d", what, (int)i, (int)j);
+      cr_expect_eq(weights[row * p->kv_len + j], attended ? 1.0 / count : 0.0, "%s: query %d, key %d", what, (int)i,
+                   (int)j);
+    }
+  }
+}
+
+#define SEQUENCE(p, t, b, what, ...) expect_sequence(p, t, b, (const char *const[]){__VA_ARGS__}, what)
+
+/* A window over a cache of several lengths follows each one's own end. */
+Test(reference, window_ragged_bottom_right) {
+  attend_problem p = filled(2, 1, 1, 1, 8, 1, 1, 1);
+  attend_tensors t = ATTEND_TENSORS_INIT;
+  const int32_t lengths[] = {8, 4};
+  p.kv_lengths = ATTEND_LENGTHS_PER_BATCH, t.kv_lengths = lengths;
+  p.causal = ATTEND_CAUSAL_BOTTOM_RIGHT;
+  p.window = 1, p.window_left = 2, p.window_right = 0;
+  SEQUENCE(&p, &t, 0, "8 keys", ".....111");
+  SEQUENCE(&p, &t, 1, "4 keys", ".111");
+}
+
+Test(reference, causal_ragged_lengths) {
+  attend_problem p = filled(2, 1, 1, 3, 8, 1, 1, 1);
+  attend_tensors t = ATTEND_TENSORS_INIT;
+  const int32_t lengths[] = {8, 5}, positions[] = {-1, 7};
+  p.kv_lengths = ATTEND_LENGTHS_PER_BATCH, t.kv_lengths = lengths;
+  p.causal = ATTEND_CAUSAL_BOTTOM_RIGHT;
+  SEQUENCE(&p, &t, 0, "8 keys", "111111", "1111111", "11111111");
+  SEQUENCE(&p, &t, 1, "5 keys", "111", "1111", "11111");
+  p.causal = ATTEND_CAUSAL_TOP_LEFT;
+  SEQUENCE(&p, &t, 1, "top-left", "1", "11", "111");
+  p.positions = 1, t.positions = positions;
+  SEQUENCE(&p, &t, 0, "position -1", "", "1", "11");
+  SEQUENCE(&p, &t, 1, "position 7", "11111", "11111", "11111");
+  p.causal = ATTEND_CAUSAL_NONE, p.window = 1, p.window_left = 3, p.window_right = 1;
+  SEQUENCE(&p, &t, 0, "position -1, a window", "1", "11", "111");
+  SEQUENCE(&p, &t, 1, "position 7, a window", "....1", "", "");
+}
+
+/* Packed queries and keys: 2 and 0 and 3 queries of 4 and 5 and 2 keys, and a row of each that is nobody's. */
+Test(reference, packed_sequences) {
+  attend_problem p = filled(3, 1, 1, 3, 5, 1, 1, 1);
+  attend_tensors t = ATTEND_TENSORS_INIT;
+  const int32_t q_starts[] = {0, 2, 2, 5}, kv_starts[] = {0, 4, 9, 11}, begins[] = {1, 0, 7};
+  const int32_t ranges[] = {-5, 2, 1, 1, 0, 1, 1, 100, 2, 1, -1, -1}, lengths[] = {3, 1, 1, 0, 5, -1};
+  p.q_starts = p.kv_starts = 1, p.q_total = 6, p.kv_total = 12;
+  p.q_strides = p.out_strides = (attend_strides){6, 6, 1}, p.k_strides = p.v_strides = (attend_strides){12, 12, 1};
+  t.q_starts = q_starts, t.kv_starts = kv_starts;
+  p.causal = ATTEND_CAUSAL_BOTTOM_RIGHT;
+  SEQUENCE(&p, &t, 0, "first", "111", "1111");
+  SEQUENCE(&p, &t, 2, "third", "", "1", "11");
+  p.kv_begins = 1, t.kv_begins = begins;
+  SEQUENCE(&p, &t, 0, "first, begins at 1", ".11", ".111");
+  SEQUENCE(&p, &t, 2, "third, begins behind its end", "", "", "");
+  p.causal = ATTEND_CAUSAL_NONE, p.kv_begins = 0;
+  p.key_ranges = 1, t.key_ranges = ranges;
+  SEQUENCE(&p, &t, 0, "first, ranges", "11", "");
+  SEQUENCE(&p, &t, 2, "third, ranges", "1", ".1", "");
+  p.key_ranges = 0, p.kv_lengths = ATTEND_LENGTHS_PER_QUERY, t.kv_lengths = lengths;
+  SEQUENCE(&p, &t, 0, "first, lengths per query", "111", "1");
+  SEQUENCE(&p, &t, 2, "third, lengths per query", "1", "", "11");
+}
+
+/* Equal keys: the output is the mean of the values that are attended, wherever they lie. */
+Test(reference, rows_of_packed_and_paged_values) {
+  float q[3] = {1, 1, NAN}, k[12], v[12] = {1, 2, NAN, 4, 8, 16, 32, NAN, 64, 128, NAN, NAN};
+  for (int i = 0; i < 12; i++) k[i] = 0;
+  double out[3] = {-1, -1, -1}, lse[3] = {-1, -1, -1};
+  attend_problem p = filled(2, 1, 1, 1, 7, 1, 1, 1);
+  attend_tensors t = tensors_of(q, k, v);
+  /* Two queries of 2 and 4 keys; rows behind them are not written. */
+  const int32_t q_starts[] = {0, 1, 2}, kv_starts[] = {0, 3, 7}, lengths[] = {2, 4};
+  p.q_starts = p.kv_starts = 1, p.q_total = 3, p.kv_total = 12;
+  p.kv_lengths = ATTEND_LENGTHS_PER_BATCH, t.kv_lengths = lengths;
+  t.q_starts = q_starts, t.kv_starts = kv_starts;
+  cr_assert(attend_reference(&p, &t, out, lse, NULL, NULL));
+  expect_near(out, (double[]){1.5, 15, -1}, 3, 1e-14, "out of packed rows");
+  cr_expect_eq(lse[2], -1);
+  /* Pages of 4 rows, in any order; what is behind the last key names no page. */
+  const int32_t table[] = {1, 2, -7, 0, INT32_MAX, -1}, paged[] = {6, 2};
+  p.kv_starts = 0, p.page_rows = 4, p.pages = 3, p.block_table_stride = 3, t.block_table = table, t.kv_lengths = paged;
+  p.k_strides = p.v_strides = (attend_strides){4, 4, 1};
+  v[7] = 0;
+  cr_assert(attend_reference(&p, &t, out, lse, NULL, NULL));
+  expect_near(out, (double[]){(8 + 16 + 32 + 0 + 64 + 128) / 6.0, 1.5, -1}, 3, 1e-13, "out of pages");
+}
+
+/* Zeros that are meant: all scores are 0 before the bias. */
+Test(reference, zeros_that_are_meant) {
+  const float q[] = {3, 4}, k[] = {1, 2, 5, 6}, v[] = {1, 3}, bias[] = {1, -INFINITY}, zero[] = {0};
+  double out[1], lse[1], weights[2];
+  attend_problem p = filled(1, 1, 1, 1, 2, 2, 1, 0);
+  attend_tensors t = tensors_of(q, k, v);
+  cr_assert(attend_reference(&p, &t, out, lse, weights, NULL));
+  expect_near(out, (double[]){2}, 1, 1e-15, "scale 0");
+  cr_expect_float_eq(lse[0], log(2), 1e-15);
+  p.scale = 1, p.head_dim = 0;
+  cr_assert(attend_reference(&p, &t, out, lse, weights, NULL));
+  expect_near(out, (double[]){2}, 1, 1e-15, "D 0");
+  /* A factor of 0 makes nothing of a bias, but -inf excludes whatever it is. */
+  p.bias_dtype = ATTEND_F32, p.bias_strides.key = 1, p.bias_head_scale = 1, t.bias = bias, t.bias_head_scale = zero;
+  cr_assert(attend_reference(&p, &t, out, lse, weights, NULL));
+  expect_near(out, (double[]){1}, 1, 0, "a factor of 0");
+  cr_expect_eq(lse[0], 0);
+  p.v_head_dim = 0, out[0] = -1;
+  cr_assert(attend_reference(&p, &t, out, lse, weights, NULL));
+  cr_expect_eq(out[0], -1);
+  expect_near(weights, (double[]){1, 0}, 2, 0, "weights");
+}
+
+/* Scores of a key that is attended, one that is masked and one that does not exist, as they are made. */
+Test(reference, scores_that_are_written) {
+  const float q[] = {1}, k[] = {3, -1, NAN}, v[] = {1, NAN, NAN}, bias[] = {0.5f, 0.25f, NAN}, factor[] = {2};
+  const uint8_t mask[] = {1, 0, 1};
+  const int32_t lengths[] = {2};
+  const double expected[][2] = {{6, -2}, {4 * tanh(1.5), 4 * tanh(-0.5)}, {4 * tanh(1.5) + 1, -INFINITY}};
+  attend_problem p = filled(1, 1, 1, 1, 3, 1, 1, 2);
+  attend_tensors t = tensors_of(q, k, v);
+  p.softcap = 4;
+  p.kv_lengths = ATTEND_LENGTHS_PER_BATCH, t.kv_lengths = lengths;
+  p.mask = 1, p.mask_strides.key = 1, t.mask = mask;
+  p.bias_dtype = ATTEND_F32, p.bias_strides.key = 1, t.bias = bias, p.bias_head_scale = 1, t.bias_head_scale = factor;
+  for (int which = 0; which < 3; which++) {
+    double out, scores[3];
+    p.scores = (attend_scores_output)(ATTEND_SCORES_RAW + which);
+    cr_assert(attend_reference(&p, &t, &out, NULL, NULL, scores));
+    cr_expect_eq(out, 1);
+    for (int j = 0; j < 2; j++)
+      cr_expect(scores[j] == expected[which][j] || fabs(scores[j] - expected[which][j]) < 1e-14,
+                "scores %d, key %d is %g", which, j, scores[j]);
+    cr_expect_eq(scores[2], -INFINITY);
+  }
 }
 
 /* One query, two keys with dot products 3 and -1: every step of the score can be written down. */

@@ -193,6 +193,24 @@ Test(data, is_poisoned) {
   release();
 }
 
+/* Two cases by name, for what they say of positions: windows and causal masks follow each sequence's own end. */
+static void expect_keys(int64_t b, int64_t query, int64_t first, int64_t end) {
+  const attend_problem *p = &data.problem;
+  for (int64_t h = 0; h < p->q_heads; h++)
+    for (int64_t j = 0; j < p->kv_len; j++)
+      cr_expect_eq(data.attended[attend_reference_row(p, &data.tensors, b, h, query) * p->kv_len + j],
+                   j >= first && j < end, "sequence %d, query %d, key %d", (int)b, (int)query, (int)j);
+}
+
+Test(data, positions_are_those_of_each_sequence) {
+  make("window-ragged-bottom-right");
+  expect_keys(0, 0, 5, 8);
+  expect_keys(1, 0, 1, 4);
+  make("causal-ragged-lengths");
+  for (int64_t i = 0; i < 3; i++) expect_keys(0, i, 0, i + 6), expect_keys(1, i, 0, i + 3);
+  release();
+}
+
 /* Rows of pages that no sequence has, and what is behind the last key of a page, are poison; so is the rest of a table.
  */
 Test(data, is_poisoned_page_by_page) {
