@@ -18,8 +18,15 @@
 attend_problem attend_test_problem(int64_t batch, int64_t q_heads, int64_t kv_heads, int64_t q_len, int64_t kv_len,
                                    int64_t head_dim);
 
-/** A small problem that has everything a problem can have, every input and every output. */
+/**
+ * A small problem that has everything a problem can have beside one another: every input but starts and pages, and
+ * every output but scores.
+ */
 attend_problem attend_test_full_problem(void);
+/** The same with the queries, keys and values of all sequences packed, and fewer rows than there may be. */
+attend_problem attend_test_packed_problem(void);
+/** The same with keys and values in pages. */
+attend_problem attend_test_paged_problem(void);
 
 /* -------------------------------------------------------------------------------------------------------- tensors */
 
@@ -30,13 +37,21 @@ typedef enum attend_test_name {
   V,
   OUT,
   KV_LENGTHS,
+  POSITIONS,
+  Q_STARTS,
+  KV_STARTS,
+  KV_BEGINS,
+  KEY_RANGES,
+  BLOCK_TABLE,
   MASK,
   BIAS,
+  BIAS_HEAD_SCALE,
   ALIBI_SLOPES,
   SINKS,
+  SCORE_WEIGHTS,
   LSE,
   WEIGHTS,
-  SCORE_WEIGHTS,
+  SCORES,
   TENSORS
 } attend_test_name;
 
@@ -53,12 +68,13 @@ typedef struct attend_test_tensors {
 
 /**
  * Makes the tensors of a problem whose q, k, v and out are contiguous and whose other strides are not negative. The
- * same problem always gets the same inputs; outputs hold a pattern.
+ * same problem always gets the same inputs; outputs hold a pattern. Packed sequences are as long as may be, the last
+ * ones shorter; block tables hold garbage where they are not to be read.
  */
 attend_test_tensors attend_test_tensors_create(const attend_problem *problem);
 void attend_test_tensors_destroy(attend_test_tensors *tensors);
 
-/** Makes the field of attend_tensors point somewhere else. */
+/** Makes a field of attend_tensors point somewhere else. */
 void attend_test_point(attend_tensors *tensors, attend_test_name name, void *address);
 
 /** Fills the outputs with the pattern again. */
@@ -77,6 +93,9 @@ bool attend_test_runnable(const attend_kernel *kernel);
 
 /** Whether it also takes a problem. */
 bool attend_test_can(const attend_kernel *kernel, const attend_problem *problem);
+
+/** Whether any kernel of this machine does. */
+bool attend_test_possible(const attend_problem *problem);
 
 /** A problem with q, k, v and out of the type in which a kernel computes, which every kernel takes. */
 attend_problem attend_test_typed_for(const attend_kernel *kernel, attend_problem problem);

@@ -74,6 +74,26 @@ Test(problem, fields_out_of_bounds_are_refused) {
       LONG(v_head_dim, MOST + 1),
       LONG(v_head_dim, INT64_MAX),
       LONG(v_head_dim, INT64_MIN),
+      LONG(q_total, -1),
+      LONG(q_total, MOST + 1),
+      LONG(q_total, INT64_MAX),
+      LONG(q_total, INT64_MIN),
+      LONG(kv_total, -1),
+      LONG(kv_total, MOST + 1),
+      LONG(kv_total, INT64_MAX),
+      LONG(kv_total, INT64_MIN),
+      LONG(page_rows, -1),
+      LONG(page_rows, MOST + 1),
+      LONG(page_rows, INT64_MAX),
+      LONG(page_rows, INT64_MIN),
+      LONG(pages, -1),
+      LONG(pages, MOST + 1),
+      LONG(pages, INT64_MAX),
+      LONG(pages, INT64_MIN),
+      LONG(block_table_stride, -1),
+      LONG(block_table_stride, MOST + 1),
+      LONG(block_table_stride, INT64_MAX),
+      LONG(block_table_stride, INT64_MIN),
       LONG(causal_offset, -MOST - 1),
       LONG(causal_offset, MOST + 1),
       LONG(causal_offset, INT64_MAX),
@@ -86,7 +106,6 @@ Test(problem, fields_out_of_bounds_are_refused) {
       LONG(window_right, MOST + 1),
       LONG(window_right, INT64_MAX),
       LONG(window_right, INT64_MIN),
-      LONG(head_dim, 0),
       /* 4 query heads: no multiple of these */
       LONG(kv_heads, 3),
       LONG(kv_heads, 8),
@@ -95,6 +114,30 @@ Test(problem, fields_out_of_bounds_are_refused) {
       FLAG(window, 2),
       FLAG(window, INT_MAX),
       FLAG(window, INT_MIN),
+      FLAG(positions, -1),
+      FLAG(positions, 2),
+      FLAG(positions, INT_MAX),
+      FLAG(positions, INT_MIN),
+      FLAG(q_starts, -1),
+      FLAG(q_starts, 2),
+      FLAG(q_starts, INT_MAX),
+      FLAG(q_starts, INT_MIN),
+      FLAG(kv_starts, -1),
+      FLAG(kv_starts, 2),
+      FLAG(kv_starts, INT_MAX),
+      FLAG(kv_starts, INT_MIN),
+      FLAG(kv_begins, -1),
+      FLAG(kv_begins, 2),
+      FLAG(kv_begins, INT_MAX),
+      FLAG(kv_begins, INT_MIN),
+      FLAG(key_ranges, -1),
+      FLAG(key_ranges, 2),
+      FLAG(key_ranges, INT_MAX),
+      FLAG(key_ranges, INT_MIN),
+      FLAG(bias_head_scale, -1),
+      FLAG(bias_head_scale, 2),
+      FLAG(bias_head_scale, INT_MAX),
+      FLAG(bias_head_scale, INT_MIN),
       FLAG(mask, -1),
       FLAG(mask, 2),
       FLAG(mask, INT_MAX),
@@ -147,6 +190,13 @@ Test(problem, fields_out_of_bounds_are_refused) {
       ENUM(kv_lengths, 3),
       ENUM(kv_lengths, INT_MAX),
       ENUM(kv_lengths, INT_MIN),
+      ENUM(scores, -1),
+      ENUM(scores, 4),
+      ENUM(scores, INT_MAX),
+      ENUM(scores, INT_MIN),
+      ENUM(as_given, 8),
+      ENUM(as_given, -1),
+      ENUM(as_given, INT_MIN),
       ENUM(score, -1),
       ENUM(score, 2),
       ENUM(score, INT_MIN),
@@ -163,6 +213,77 @@ Test(problem, fields_out_of_bounds_are_refused) {
   attend_test_expect_no_leak();
 }
 
+/* Fields that are good by themselves, but not beside others. */
+Test(problem, fields_that_contradict_one_another_are_refused) {
+  const struct {
+    attend_problem base;
+    change change;
+    const char *names;
+  } bad[] = {
+      {attend_test_packed_problem(), LONG(q_total, 11), "batch"},
+      {attend_test_packed_problem(), LONG(q_total, MOST), "q_len"},
+      {attend_test_packed_problem(), LONG(kv_total, 19), "batch"},
+      {attend_test_packed_problem(), LONG(kv_total, MOST), "kv_len"},
+      {attend_test_packed_problem(), LONG(page_rows, 1), "kv_starts"},
+      {attend_test_packed_problem(), LONG(page_rows, MOST), "kv_starts"},
+      /* 9 keys in pages of 2 */
+      {attend_test_paged_problem(), LONG(block_table_stride, 4), "kv_len"},
+      {attend_test_paged_problem(), LONG(block_table_stride, 1), "kv_len"},
+  };
+  for (size_t i = 0; i < COUNT(bad); i++) {
+    char what[80], value[24];
+    snprintf(value, sizeof value, "%lld", (long long)bad[i].change.value);
+    snprintf(what, sizeof what, "%s = %s, beside others", bad[i].change.field, value);
+    attend_test_accepts(&bad[i].base, NULL, what);
+    attend_problem problem = bad[i].base;
+    apply(&problem, &bad[i].change);
+    expect_refused(&bad[i].base, &problem, ATTEND_ERROR_INVALID_ARGUMENT, bad[i].change.field, value, what);
+    cr_expect(attend_test_has_word(attend_error_detail(), bad[i].names), "%s: %s", what, attend_error_detail());
+  }
+  attend_test_expect_no_leak();
+}
+
+/* Lengths, starts, tables and what the kernels can do with them are not a matter of how the problem is laid out. */
+Test(problem, packed_and_paged_ones_are_accepted_at_their_bounds) {
+  static const change packed[] = {LONG(q_total, 0), LONG(q_total, 1), LONG(q_total, 10), LONG(kv_total, 0),
+                                  LONG(kv_total, 1), LONG(kv_total, 18), FLAG(q_starts, 0), FLAG(kv_starts, 0),
+                                  /* read with page_rows only */
+                                  LONG(pages, MOST), LONG(block_table_stride, 1)};
+  static const change paged[] = {LONG(page_rows, 1), LONG(page_rows, 9),  LONG(page_rows, 100),
+                                 LONG(pages, 0),     LONG(pages, 100000), LONG(block_table_stride, 0),
+                                 LONG(kv_len, 0),    LONG(kv_len, 1),     LONG(block_table_stride, 5),
+                                 LONG(q_total, MOST)};
+  for (size_t i = 0; i < COUNT(packed) + COUNT(paged); i++) {
+    const bool first = i < COUNT(packed);
+    const change *c = first ? &packed[i] : &paged[i - COUNT(packed)];
+    attend_problem problem = first ? attend_test_packed_problem() : attend_test_paged_problem();
+    char what[80];
+    snprintf(what, sizeof what, "%s, %s = %lld", first ? "packed" : "paged", c->field, (long long)c->value);
+    if (strcmp(c->field, "page_rows") == 0 && c->value == 1) problem.block_table_stride = 9;
+    apply(&problem, c);
+    attend_test_accepts(&problem, NULL, what);
+  }
+}
+
+/* With everything computed, and every output written. */
+Test(problem, zeros_that_are_meant) {
+  for (int which = 0; which < 4; which++) {
+    attend_problem problem = attend_test_full_problem();
+    if (which & 1) problem.head_dim = 0;
+    if (which & 2) problem.v_head_dim = 0, problem.as_given = ATTEND_AS_GIVEN_V_HEAD_DIM;
+    for (size_t i = 0; i < attend_kernel_count(); i++) {
+      const attend_kernel *kernel = attend_kernel_at(i);
+      attend_problem typed = attend_test_typed_for(kernel, problem);
+      typed.weights = (kernel->can & ATTEND_CAN_WEIGHTS) != 0;
+      if (!attend_test_can(kernel, &typed)) continue;
+      attend_plan *plan = attend_test_plan(&typed, kernel->name, 2);
+      attend_test_tensors tensors = attend_test_run(plan, &typed);
+      attend_test_tensors_destroy(&tensors);
+      attend_plan_destroy(plan);
+    }
+  }
+}
+
 Test(problem, fields_at_their_bounds_are_accepted) {
   static const change small[] = {
       LONG(batch, 0),
@@ -174,6 +295,7 @@ Test(problem, fields_at_their_bounds_are_accepted) {
       LONG(q_len, MOST),
       LONG(kv_len, 0),
       LONG(kv_len, MOST),
+      LONG(head_dim, 0),
       LONG(head_dim, 1),
       LONG(head_dim, MOST),
       LONG(v_head_dim, 0),
@@ -187,6 +309,12 @@ Test(problem, fields_at_their_bounds_are_accepted) {
       LONG(window_right, INT64_MIN),
       /* read with the tensor only */
       LONG(mask_strides.batch, INT64_MAX),
+      LONG(q_total, MOST),
+      LONG(kv_total, MOST),
+      LONG(pages, MOST),
+      LONG(block_table_stride, MOST),
+      FLAG(bias_head_scale, 1),
+      ENUM(as_given, ATTEND_AS_GIVEN_ALL),
       LONG(bias_strides.key, INT64_MIN),
   };
   const attend_problem one = attend_test_problem(1, 1, 0, 1, 1, 1);
@@ -215,6 +343,10 @@ Test(problem, fields_at_their_bounds_are_accepted) {
       FLAG(mask, 0),
       FLAG(alibi, 0),
       FLAG(sinks, 0),
+      FLAG(positions, 0),
+      FLAG(kv_begins, 0),
+      FLAG(key_ranges, 0),
+      FLAG(bias_head_scale, 0),
       FLAG(lse, 0),
       FLAG(weights, 0),
       FLAG(batch_invariant, 0),
@@ -344,12 +476,9 @@ Test(structs, null_pointers_are_refused) {
   attend_test_expect_no_leak();
 }
 
-/* attend_problem as the first header had it. */
-#define FIRST_SIZE offsetof(attend_problem, score)
-
 Test(structs, without_their_size_are_refused) {
   attend_problem problem = attend_test_problem(1, 1, 1, 2, 3, 4);
-  const size_t problem_sizes[] = {0, 1, sizeof(size_t), offsetof(attend_problem, scale), FIRST_SIZE - 1, SIZE_MAX};
+  const size_t problem_sizes[] = {0, 1, sizeof(size_t), offsetof(attend_problem, scale), sizeof problem - 1, SIZE_MAX};
   for (size_t i = 0; i < COUNT(problem_sizes); i++) {
     attend_problem wrong = problem;
     wrong.struct_size = problem_sizes[i];
@@ -367,12 +496,41 @@ Test(structs, without_their_size_are_refused) {
   }
 }
 
-/* Structs of a caller who was compiled against the first header: what lies behind them is not theirs. */
-Test(structs, may_be_those_of_the_first_header) {
-  attend_problem problem = attend_test_problem(1, 1, 1, 2, 3, 4);
-  memset((char *)&problem + FIRST_SIZE, 0xff, sizeof problem - FIRST_SIZE);
-  problem.struct_size = FIRST_SIZE;
-  attend_test_accepts(&problem, NULL, "a problem of the first header");
+/* Version 0.1 laid structs out otherwise. Who was compiled against it is told so. */
+Test(structs, of_0_1_are_refused_by_name) {
+  attend_problem problem = attend_test_problem(1, 1, 1, 2, 3, 4), old_problem = problem;
+  old_problem.struct_size = 336;
+  expect_refused(&problem, &old_problem, ATTEND_ERROR_UNSUPPORTED, "attend_problem", "0.1", "a problem of 0.1");
+  attend_options options = ATTEND_OPTIONS_INIT;
+  options.struct_size = 24;
+  attend_test_refuses(&problem, &options, ATTEND_ERROR_UNSUPPORTED, "attend_options", "0.1", "options of 0.1");
+  attend_test_tensors tensors = attend_test_tensors_create(&problem);
+  tensors.t.struct_size = 120;
+  attend_test_forget_detail();
+  attend_test_expect_error(attend_forward(&problem, &tensors.t), ATTEND_ERROR_UNSUPPORTED, "attend_tensors", "0.1",
+                           "tensors of 0.1");
+  cr_expect(attend_test_untouched(&tensors));
+  attend_test_tensors_destroy(&tensors);
+}
+
+/* A struct that grew, read from a caller who was compiled against its first header: the rest is not theirs. */
+Test(structs, may_be_those_of_an_older_header) {
+  struct {
+    size_t struct_size;
+    int64_t first, added;
+  } from = {.first = 5, .added = 6}, to = {.first = 7, .added = 8};
+  const size_t first = offsetof(__typeof__(from), added);
+  from.struct_size = first;
+  cr_expect_eq(attend_read_versioned(&to, sizeof to, first, &from, "growing"), ATTEND_OK, "%s", attend_error_detail());
+  cr_expect_eq(to.struct_size, sizeof to);
+  cr_expect_eq(to.first, 5);
+  cr_expect_eq(to.added, 0, "what comes after their struct was read");
+  from.struct_size = sizeof from;
+  cr_expect_eq(attend_read_versioned(&to, sizeof to, first, &from, "growing"), ATTEND_OK, "%s", attend_error_detail());
+  cr_expect_eq(to.added, 6);
+  from.struct_size = first - 1;
+  EXPECT_ERROR(attend_read_versioned(&to, sizeof to, first, &from, "growing"), ATTEND_ERROR_INVALID_ARGUMENT,
+               "struct_size", "less than the first header had");
 }
 
 /* Structs as a caller has them who was compiled against a later version of the header. */
@@ -390,7 +548,7 @@ Test(structs, may_be_longer_if_the_rest_is_zero) {
   attend_test_accepts(&problem.known, &options.known, "unknown fields that are zero");
   for (size_t i = 0; i < sizeof problem.unknown; i++) {
     char what[60];
-    snprintf(what, sizeof what, "byte %zu behind the known fields set", i);
+    snprintf(what, sizeof what, "byte %zu after the known fields set", i);
     problem.unknown[i] = 1;
     attend_test_refuses(&problem.known, NULL, ATTEND_ERROR_UNSUPPORTED, "attend_problem", NULL, what);
     problem.unknown[i] = 0;
@@ -496,7 +654,7 @@ Test(options, every_kernel_says_which_types_it_does_not_take) {
         if (kernel->dtypes & ATTEND_DTYPE_BIT(dtype))
           attend_test_accepts(&problem, &options, kernel->name);
         else
-          attend_test_refuses(&problem, &options, ATTEND_ERROR_UNSUPPORTED, which ? "v" : "q", NULL, kernel->name);
+          attend_test_refuses(&problem, &options, ATTEND_ERROR_UNSUPPORTED, which ? "k" : "q", NULL, kernel->name);
       }
   }
 }

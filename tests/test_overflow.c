@@ -123,6 +123,85 @@ Test(overflow, of_every_kernels_scratch) {
   }
 }
 
+/* ----------------------------------------------------------------------------------------------------- sequences */
+
+/* Rows that tensors of packed and paged sequences have. */
+static verdict of_sequences(const attend_problem *p) {
+  const int64_t element = p->q_dtype == ATTEND_F16 ? 2 : 4, total = p->q_starts ? p->q_total : p->q_len;
+  const int64_t batches = p->q_starts ? 1 : p->batch;
+  const int64_t memories = p->page_rows ? p->pages : p->kv_starts ? 1 : p->batch;
+  const int64_t rows = p->page_rows ? p->page_rows : p->kv_starts ? p->kv_total : p->kv_len;
+  verdict v = contiguous(batches, p->q_heads, total, p->head_dim, element);
+  v = worse(v, contiguous(memories, p->kv_heads, rows, p->head_dim, element));
+  v = worse(v, contiguous(batches, p->q_heads, total, 1, 4));
+  v = worse(v, contiguous(batches, total, 2, 1, 4));
+  if (p->weights) v = worse(v, contiguous(batches, p->q_heads, total, p->kv_len, 4));
+  if (p->page_rows) v = worse(v, contiguous(1, 1, p->batch, p->block_table_stride, 4));
+  return v;
+}
+
+static void all_sequences(bool packed, bool weights) {
+  static const int64_t extents[] = {1, 3, INT64_C(1) << 16, MOST};
+  size_t planned = 0, overflowed = 0;
+  for (int i = 0; i < 1 << 14; i++) {
+    attend_problem p = attend_test_problem(extents[i & 3], extents[i >> 2 & 3], 1, MOST, MOST, extents[i >> 4 & 3]);
+    p.kv_heads = i & 1 ? p.q_heads : 1;
+    p.q_dtype = i & 2 ? ATTEND_F16 : ATTEND_F32;
+    p.lse = 1, p.weights = weights, p.key_ranges = 1;
+    if (packed) {
+      p.q_starts = p.kv_starts = 1;
+      p.q_total = extents[i >> 6 & 3], p.kv_total = extents[i >> 8 & 3];
+      p.q_len = extents[i >> 10 & 3], p.kv_len = extents[i >> 12 & 3];
+      if (p.q_total > p.batch * p.q_len || p.kv_total > p.batch * p.kv_len) continue;
+    } else {
+      p.q_len = extents[i >> 6 & 3];
+      p.page_rows = extents[i >> 8 & 3], p.pages = extents[i >> 10 & 3];
+      p.block_table_stride = i >> 12 & 1 ? MOST : (p.kv_len - 1) / p.page_rows + 1;
+    }
+    char what[200];
+    snprintf(what, sizeof what,
+             "B %lld, Hq %lld, Lq %lld, Lk %lld, D %lld, totals %lld, %lld, %lld pages of %lld, stride %lld",
+             (long long)p.batch, (long long)p.q_heads, (long long)p.q_len, (long long)p.kv_len, (long long)p.head_dim,
+             (long long)p.q_total, (long long)p.kv_total, (long long)p.pages, (long long)p.page_rows,
+             (long long)p.block_table_stride);
+    *(expect(&p, NULL, of_sequences(&p), what) == ATTEND_OK ? &planned : &overflowed) += 1;
+  }
+  cr_expect_gt(planned, 0);
+  cr_expect_gt(overflowed, 0);
+}
+
+Test(overflow, of_packed_sequences) { all_sequences(true, false); }
+Test(overflow, of_packed_sequences_with_weights) { all_sequences(true, true); }
+Test(overflow, of_pages) {
+  all_sequences(false, false);
+  attend_test_expect_no_leak();
+}
+
+/* With strides of 0 every tensor may be small; what is counted, rows and the pieces they are cut into, may not be. */
+Test(overflow, of_rows_without_tensors) {
+  static const int64_t extents[] = {1, INT64_C(1) << 10, INT64_C(1) << 20, MOST};
+  size_t planned = 0, overflowed = 0;
+  for (int i = 0; i < 1 << 13; i++) {
+    attend_problem p = attend_test_problem(extents[i & 3], extents[i >> 2 & 3], 1, extents[i >> 4 & 3],
+                                           extents[i >> 6 & 3], i >> 8 & 1 ? 8 : 0);
+    p.v_head_dim = 0, p.as_given = ATTEND_AS_GIVEN_V_HEAD_DIM | ATTEND_AS_GIVEN_STRIDES;
+    if (i >> 9 & 1) p.kv_heads = p.q_heads;
+    p.batch_invariant = i >> 10 & 1;
+    p.q_starts = i >> 11 & 1, p.q_total = 1;
+    p.kv_begins = i >> 12 & 1;
+    char what[160];
+    snprintf(what, sizeof what, "B %lld, Hq %lld, Hkv %lld, Lq %lld%s, Lk %lld, D %lld", (long long)p.batch,
+             (long long)p.q_heads, (long long)p.kv_heads, (long long)p.q_len, p.q_starts ? " at most" : "",
+             (long long)p.kv_len, (long long)p.head_dim);
+    const verdict v = contiguous(p.batch, p.q_heads, p.q_len, 1, 4);
+    const attend_status status = expect(&p, NULL, v, what);
+    if (v == OVERFLOWS) cr_expect(attend_test_has_word(attend_error_detail(), "q_len"), "%s", attend_error_detail());
+    *(status == ATTEND_OK ? &planned : &overflowed) += 1;
+  }
+  cr_expect_gt(planned, 0);
+  cr_expect_gt(overflowed, 0);
+}
+
 /* ------------------------------------------------------------------------------------------------------- strides */
 
 /* A tensor with strides of its own, as a place in attend_problem. */

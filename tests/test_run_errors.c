@@ -8,10 +8,15 @@
 
 #include "tests/support.h"
 
-/* Every input and every output that a problem can have. */
-static attend_problem everything(void) {
-  attend_problem problem = attend_test_full_problem();
-  problem.score = ATTEND_SCORE_ADDITIVE, problem.dropout = 0.1f;
+/* Together they have every input and every output that a problem can have. */
+enum { PLAIN, PACKED, PAGED, LAYOUTS };
+
+static attend_problem everything(int layout) {
+  attend_problem problem = layout == PACKED  ? attend_test_packed_problem()
+                           : layout == PAGED ? attend_test_paged_problem()
+                                             : attend_test_full_problem();
+  problem.score = ATTEND_SCORE_ADDITIVE, problem.dropout = 0.1f, problem.scores = ATTEND_SCORES_RAW;
+  if (!attend_test_possible(&problem)) problem.scores = ATTEND_SCORES_NONE; /* no kernel of this machine writes them */
   return problem;
 }
 
@@ -37,9 +42,14 @@ static void finish(running *r) {
   attend_plan_destroy(r->plan);
 }
 
+/* Integers of a run's inputs, to be changed. */
+static int32_t *integers(running *r, attend_test_name name) { return r->tensors.memory[name]; }
+static size_t count_of(const running *r, attend_test_name name) { return r->tensors.bytes[name] / sizeof(int32_t); }
+
 /* All ways into a run refuse these tensors, and touch nothing. */
 static void expect_refused(running *r, const attend_tensors *tensors, attend_status expected, const char *field,
                            const char *what) {
+  attend_test_reset(&r->tensors);
   EXPECT_ERROR(attend_plan_run(r->plan, tensors, r->workspace, r->size), expected, field, "run: %s", what);
   EXPECT_ERROR(attend_plan_run(r->plan, tensors, NULL, 0), expected, field, "run without workspace: %s", what);
   EXPECT_ERROR(attend_plan_begin(r->plan, tensors, r->workspace, r->size), expected, field, "begin: %s", what);
@@ -60,28 +70,35 @@ static void expect_accepted(running *r, const attend_tensors *tensors, const cha
 /* ------------------------------------------------------------------------------------------------------- tensors */
 
 Test(tensors, needed_ones_must_be_there) {
-  running r = start(everything());
-  for (attend_test_name name = Q; name < TENSORS; name++) {
-    attend_tensors without = r.tensors.t;
-    attend_test_point(&without, name, NULL);
-    expect_refused(&r, &without, ATTEND_ERROR_INVALID_ARGUMENT, attend_test_names[name], "is NULL");
+  bool seen[TENSORS] = {false};
+  for (int layout = 0; layout < LAYOUTS; layout++) {
+    running r = start(everything(layout));
+    for (attend_test_name name = Q; name < TENSORS; name++) {
+      if (!r.tensors.memory[name]) continue;
+      attend_tensors without = r.tensors.t;
+      attend_test_point(&without, name, NULL);
+      expect_refused(&r, &without, ATTEND_ERROR_INVALID_ARGUMENT, attend_test_names[name], "is NULL");
+      seen[name] = true;
+    }
+    expect_accepted(&r, &r.tensors.t, "all there");
+    finish(&r);
   }
-  expect_accepted(&r, &r.tensors.t, "all there");
-  finish(&r);
+  for (attend_test_name name = Q; name < SCORES; name++) cr_expect(seen[name], "%s", attend_test_names[name]);
   attend_test_expect_no_leak();
 }
 
+static const attend_dtype dtypes[] = {ATTEND_F32, ATTEND_F16, ATTEND_BF16};
+
 Test(tensors, must_be_aligned_to_their_elements) {
-  const attend_dtype dtypes[] = {ATTEND_F32, ATTEND_F16, ATTEND_BF16};
-  for (size_t i = 0; i < COUNT(dtypes); i++) {
-    attend_problem problem = everything();
-    problem.q_dtype = problem.bias_dtype = dtypes[i];
+  for (size_t i = 0; i < COUNT(dtypes) * LAYOUTS; i++) {
+    attend_problem problem = everything((int)(i % LAYOUTS));
+    problem.q_dtype = problem.bias_dtype = dtypes[i / LAYOUTS];
     running r = start(problem);
     for (attend_test_name name = Q; name < TENSORS; name++) {
-      for (size_t shift = 1; shift < r.tensors.element[name]; shift++) {
+      for (size_t shift = 1; r.tensors.memory[name] && shift < r.tensors.element[name]; shift++) {
         attend_tensors shifted = r.tensors.t;
         char what[40];
-        snprintf(what, sizeof what, "%s, %zu off", attend_dtype_name(dtypes[i]), shift);
+        snprintf(what, sizeof what, "%s, %zu off", attend_dtype_name(problem.q_dtype), shift);
         attend_test_point(&shifted, name, (char *)r.tensors.memory[name] + shift);
         expect_refused(&r, &shifted, ATTEND_ERROR_INVALID_ARGUMENT, attend_test_names[name], what);
       }
@@ -92,21 +109,21 @@ Test(tensors, must_be_aligned_to_their_elements) {
 
 /* The same numbers at an address that is aligned to an element and to nothing more. */
 Test(tensors, need_no_more_alignment_than_their_elements) {
-  const attend_dtype dtypes[] = {ATTEND_F32, ATTEND_F16, ATTEND_BF16};
-  for (size_t i = 0; i < COUNT(dtypes); i++) {
-    attend_problem problem = everything();
-    problem.q_dtype = problem.bias_dtype = dtypes[i];
+  for (size_t i = 0; i < COUNT(dtypes) * LAYOUTS; i++) {
+    attend_problem problem = everything((int)(i % LAYOUTS));
+    problem.q_dtype = problem.bias_dtype = dtypes[i / LAYOUTS];
     running r = start(problem);
     expect_accepted(&r, &r.tensors.t, "aligned");
     attend_test_tensors odd = attend_test_tensors_create(&problem);
     for (attend_test_name name = Q; name < TENSORS; name++) {
+      if (!odd.memory[name]) continue;
       char *memory = realloc(odd.memory[name], odd.bytes[name] + odd.element[name]);
       cr_assert_not_null(memory);
       memmove(memory + odd.element[name], memory, odd.bytes[name]);
       odd.memory[name] = memory;
       attend_test_point(&odd.t, name, memory + odd.element[name]);
     }
-    expect_accepted(&r, &odd.t, attend_dtype_name(dtypes[i]));
+    expect_accepted(&r, &odd.t, attend_dtype_name(problem.q_dtype));
     cr_expect_eq(memcmp(odd.t.out, r.tensors.t.out, odd.bytes[OUT]), 0, "out depends on alignment");
     cr_expect_eq(memcmp(odd.t.lse, r.tensors.t.lse, odd.bytes[LSE]), 0, "lse depends on alignment");
     cr_expect_eq(memcmp(odd.t.weights, r.tensors.t.weights, odd.bytes[WEIGHTS]), 0, "weights depend on alignment");
@@ -160,12 +177,9 @@ Test(tensors, without_keys_give_zeros) {
   finish(&r);
 }
 
-/* attend_tensors as the first header had it. */
-#define FIRST_SIZE offsetof(attend_tensors, score_weights)
-
 Test(tensors, struct_size) {
   running r = start(attend_test_full_problem());
-  const size_t sizes[] = {0, 1, sizeof(size_t), FIRST_SIZE - 1, SIZE_MAX};
+  const size_t sizes[] = {0, 1, sizeof(size_t), sizeof(attend_tensors) - 1, SIZE_MAX};
   for (size_t i = 0; i < COUNT(sizes); i++) {
     attend_tensors wrong = r.tensors.t;
     wrong.struct_size = sizes[i];
@@ -182,9 +196,11 @@ Test(tensors, struct_size) {
     longer.unknown[i] = 0;
   }
   expect_accepted(&r, &longer.known, "unknown fields that are zero");
-  longer.known.struct_size = FIRST_SIZE;
-  longer.known.score_weights = (const float *)(uintptr_t)1;
-  expect_accepted(&r, &longer.known, "a struct of the first header, and what comes behind it");
+  attend_tensors old = r.tensors.t;
+  old.struct_size = 120;
+  expect_refused(&r, &old, ATTEND_ERROR_UNSUPPORTED, "attend_tensors", "tensors of 0.1");
+  cr_expect_not_null(strstr(attend_error_detail(), "0.1"), "%s", attend_error_detail());
+  expect_accepted(&r, &r.tensors.t, "the size that it has");
   cr_expect(attend_test_written(&r.tensors));
   finish(&r);
 }
@@ -241,6 +257,165 @@ Test(kv_lengths, out_of_range_are_refused) {
     expect_accepted(&r, &r.tensors.t, "full length");
     finish(&r);
   }
+}
+
+/* ----------------------------------------------------------------------------------------------------- sequences */
+
+/* Puts each of these numbers in the place of an integer of an input: all are refused. */
+static void expect_bad_numbers(running *r, attend_test_name name, size_t at, const int64_t *bad, size_t count) {
+  int32_t *numbers = integers(r, name);
+  const int32_t good = numbers[at];
+  for (size_t i = 0; i < count; i++) {
+    char what[60], value[16];
+    snprintf(what, sizeof what, "%s[%zu] = %d", attend_test_names[name], at, (int)bad[i]);
+    snprintf(value, sizeof value, "%d", (int)bad[i]);
+    numbers[at] = (int32_t)bad[i];
+    expect_refused(r, &r->tensors.t, ATTEND_ERROR_INVALID_ARGUMENT, attend_test_names[name], what);
+    cr_expect_not_null(strstr(attend_error_detail(), value), "%s: %s", what, attend_error_detail());
+    cr_expect_eq(attend_plan_useful_parts(r->plan, &r->tensors.t) == 0, name != BLOCK_TABLE, "%s", what);
+  }
+  numbers[at] = good;
+}
+
+Test(sequences, starts_that_fall_or_exceed_their_bounds_are_refused) {
+  static const struct {
+    attend_test_name name;
+    int32_t most, total;
+  } starts[] = {{Q_STARTS, 5, 8}, {KV_STARTS, 9, 15}};
+  for (size_t i = 0; i < COUNT(starts); i++) {
+    running r = start(attend_test_packed_problem());
+    const attend_test_name name = starts[i].name;
+    const int32_t most = starts[i].most, total = starts[i].total;
+    cr_assert_eq(count_of(&r, name), 3);
+    cr_assert_eq(integers(&r, name)[2], total);
+    expect_bad_numbers(&r, name, 0, (const int64_t[]){-1, 1, INT32_MIN, INT32_MAX}, 4);
+    expect_bad_numbers(&r, name, 1, (const int64_t[]){-1, most + 1, total + 1, INT32_MIN, INT32_MAX}, 5);
+    expect_bad_numbers(&r, name, 2, (const int64_t[]){-1, most - 1, total + 1, INT32_MIN, INT32_MAX}, 5);
+    integers(&r, name)[1] = total - most - 1; /* the second step is too long */
+    expect_refused(&r, &r.tensors.t, ATTEND_ERROR_INVALID_ARGUMENT, attend_test_names[name], "a step too long");
+    if (name == KV_STARTS) integers(&r, KV_LENGTHS)[0] = integers(&r, KV_LENGTHS)[1] = 0;
+    const int32_t good[][3] = {{0, 0, 0}, {0, most, most}, {0, 0, most}, {0, total - most, total}};
+    for (size_t g = 0; g < COUNT(good); g++) {
+      memcpy(integers(&r, name), good[g], sizeof good[g]);
+      expect_accepted(&r, &r.tensors.t, "other starts");
+    }
+    finish(&r);
+  }
+}
+
+/* Rows that belong to no sequence: their lengths are not looked at, and their outputs stay as they are. */
+Test(sequences, rows_of_no_sequence_are_left_alone) {
+  attend_problem problem = attend_test_packed_problem();
+  problem.kv_lengths = ATTEND_LENGTHS_PER_QUERY;
+  running r = start(problem);
+  const size_t total = (size_t)problem.q_total, used = total - 2, row = 6 * sizeof(float);
+  integers(&r, Q_STARTS)[2] = (int32_t)used;
+  for (size_t i = used; i < total; i++) integers(&r, KV_LENGTHS)[i] = i % 2 ? INT32_MIN : INT32_MAX;
+  expect_accepted(&r, &r.tensors.t, "rows of no sequence");
+  unsigned char untouched[sizeof(float) * 9];
+  memset(untouched, 0xa5, sizeof untouched);
+  for (size_t i = 0; i < (size_t)problem.q_heads * total; i++) {
+    const bool written = i % total < used;
+    cr_expect_eq(memcmp((char *)r.tensors.memory[OUT] + i * row, untouched, row) != 0, written, "out, row %zu", i);
+    cr_expect_eq(memcmp((char *)r.tensors.memory[LSE] + i * 4, untouched, 4) != 0, written, "lse, row %zu", i);
+    cr_expect_eq(memcmp((char *)r.tensors.memory[WEIGHTS] + i * sizeof untouched, untouched, sizeof untouched) != 0,
+                 written, "weights, row %zu", i);
+  }
+  finish(&r);
+}
+
+Test(sequences, lengths_beyond_their_rows_are_refused) {
+  running r = start(attend_test_packed_problem());
+  expect_bad_numbers(&r, KV_LENGTHS, 0, (const int64_t[]){-1, 10, INT32_MIN, INT32_MAX}, 4);
+  expect_bad_numbers(&r, KV_LENGTHS, 1, (const int64_t[]){-1, 7, 9, 10, INT32_MIN, INT32_MAX}, 6);
+  integers(&r, KV_LENGTHS)[0] = 9, integers(&r, KV_LENGTHS)[1] = 6;
+  expect_accepted(&r, &r.tensors.t, "all rows that there are");
+  integers(&r, KV_STARTS)[1] = 8;
+  expect_refused(&r, &r.tensors.t, ATTEND_ERROR_INVALID_ARGUMENT, "kv_starts", "one row less");
+  finish(&r);
+}
+
+Test(sequences, first_keys_may_be_any_but_negative) {
+  running r = start(attend_test_full_problem());
+  for (size_t at = 0; at < count_of(&r, KV_BEGINS); at++) {
+    expect_bad_numbers(&r, KV_BEGINS, at, (const int64_t[]){-1, INT32_MIN}, 2);
+    integers(&r, KV_BEGINS)[at] = INT32_MAX;
+    expect_accepted(&r, &r.tensors.t, "no key left");
+  }
+  finish(&r);
+}
+
+/* Positions and key ranges have no bad values. */
+Test(sequences, positions_and_key_ranges_may_be_any) {
+  static const int32_t values[] = {INT32_MIN, INT32_MIN + 1, -1, 0, 9, 10, INT32_MAX};
+  running r = start(attend_test_full_problem());
+  for (size_t i = 0; i < COUNT(values); i++) {
+    for (size_t at = 0; at < count_of(&r, POSITIONS); at++) integers(&r, POSITIONS)[at] = values[i];
+    for (size_t at = 0; at < count_of(&r, KEY_RANGES); at++)
+      integers(&r, KEY_RANGES)[at] = values[(i + at) % COUNT(values)];
+    expect_accepted(&r, &r.tensors.t, "any position and range");
+  }
+  finish(&r);
+}
+
+Test(sequences, table_entries_that_are_read_name_pages) {
+  attend_problem problem = attend_test_paged_problem();
+  running r = start(problem);
+  expect_accepted(&r, &r.tensors.t, "garbage where nothing is read");
+  const int64_t bad[] = {-1, problem.pages, INT32_MIN, INT32_MAX};
+  size_t read = 0;
+  for (size_t at = 0; at < count_of(&r, BLOCK_TABLE); at++) {
+    const size_t b = at / (size_t)problem.block_table_stride, n = at % (size_t)problem.block_table_stride;
+    if ((int64_t)n * problem.page_rows >= integers(&r, KV_LENGTHS)[b]) continue;
+    int32_t *entry = &integers(&r, BLOCK_TABLE)[at];
+    const int32_t good = *entry;
+    for (size_t i = 0; i < COUNT(bad); i++) {
+      char value[64];
+      *entry = (int32_t)bad[i];
+      expect_refused(&r, &r.tensors.t, ATTEND_ERROR_INVALID_ARGUMENT, "block_table", "an entry that names no page");
+      snprintf(value, sizeof value, "[%zu, %zu] is %d,", b, n, (int)bad[i]);
+      cr_expect_not_null(strstr(attend_error_detail(), value), "%s: %s", value, attend_error_detail());
+    }
+    *entry = good;
+    read++;
+  }
+  cr_expect_eq(read, 5 + 3);
+  /* a sequence that grows reads what was garbage */
+  integers(&r, KV_LENGTHS)[1] = 7;
+  expect_refused(&r, &r.tensors.t, ATTEND_ERROR_INVALID_ARGUMENT, "block_table", "one key more");
+  finish(&r);
+}
+
+Test(sequences, useful_parts_need_lengths_only) {
+  for (int layout = 0; layout < LAYOUTS; layout++) {
+    running r = start(everything(layout));
+    attend_tensors lengths = ATTEND_TENSORS_INIT;
+    lengths.kv_lengths = r.tensors.t.kv_lengths, lengths.kv_begins = r.tensors.t.kv_begins;
+    lengths.q_starts = r.tensors.t.q_starts, lengths.kv_starts = r.tensors.t.kv_starts;
+    const int parts = attend_plan_useful_parts(r.plan, &lengths);
+    cr_expect(parts >= 1 && parts <= attend_plan_max_parts(r.plan), "%d parts", parts);
+    cr_expect_eq(attend_plan_useful_parts(r.plan, NULL), 0);
+    cr_expect_eq(attend_plan_useful_parts(NULL, &lengths), 0);
+    lengths.struct_size = 120;
+    cr_expect_eq(attend_plan_useful_parts(r.plan, &lengths), 0);
+    finish(&r);
+  }
+  running plain = start(attend_test_problem(2, 4, 2, 5, 9, 8));
+  cr_expect_eq(attend_plan_useful_parts(plain.plan, NULL), 0);
+  cr_expect_geq(attend_plan_useful_parts(plain.plan, &plain.tensors.t), 1);
+  finish(&plain);
+}
+
+Test(dropout, offsets_have_32_bits) {
+  running r = start(everything(PLAIN));
+  const uint64_t bad[] = {UINT64_C(1) << 32, UINT64_MAX};
+  for (size_t i = 0; i < COUNT(bad); i++) {
+    r.tensors.t.dropout_offset = bad[i];
+    expect_refused(&r, &r.tensors.t, ATTEND_ERROR_INVALID_ARGUMENT, "dropout_offset", "an offset of 33 bits or more");
+  }
+  r.tensors.t.dropout_offset = UINT32_MAX, r.tensors.t.dropout_seed = UINT64_MAX;
+  expect_accepted(&r, &r.tensors.t, "the largest offset and seed");
+  finish(&r);
 }
 
 /* ---------------------------------------------------------------------------------------------------- workspaces */

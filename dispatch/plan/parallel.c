@@ -281,9 +281,9 @@ attend_status attend_plan_run(const attend_plan *plan, const attend_tensors *ten
 
 int attend_plan_useful_parts(const attend_plan *plan, const attend_tensors *tensors) {
   if (!plan || plan->workspace_size == 0) return 0;
-  if (!plan->ragged) return plan->cut.useful;
   attend_tensors t;
-  return attend_check_lengths_only(&plan->problem, tensors, &t) == ATTEND_OK ? attend_cut_useful(plan, &t) : 0;
+  if (attend_check_lengths_only(&plan->problem, tensors, &t) != ATTEND_OK) return 0;
+  return plan->ragged ? attend_cut_useful(plan, &t) : plan->cut.useful;
 }
 
 void attend_usable_processors(attend_cpu_set *set) {

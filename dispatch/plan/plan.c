@@ -52,7 +52,8 @@ static int64_t plan_partials(attend_plan *plan) {
   if (plan->adapts) {
     /* Splits of all sequences together are about as many as make work for a machine, however long they are. */
     plan->slices_as_items = (plan->choice.kernel->can & ATTEND_CAN_SPLIT) && attend_most_splits(r) > 1;
-    return plan->slices_as_items ? min_i64(MOST_PARTIAL_ROWS, rows * attend_most_splits(r)) : 0;
+    if (!plan->slices_as_items) return 0;
+    return rows < MOST_PARTIAL_ROWS ? min_i64(MOST_PARTIAL_ROWS, rows * attend_most_splits(r)) : MOST_PARTIAL_ROWS;
   }
   plan->slices_as_items = splits > 1 && rows <= MOST_PARTIAL_ROWS / splits;
   return plan->slices_as_items ? rows * splits : 0;
@@ -75,6 +76,11 @@ static size_t scratch_of(const attend_plan *plan, const attend_choice *choice) {
 static attend_status lay_out(attend_plan *plan) {
   const attend_resolved *r = &plan->problem;
   const attend_tiling *tiling = &plan->choice.tiling;
+  if (divide_up(r->rows, tiling->slice_rows) > INT32_MAX)
+    return attend_fail(ATTEND_ERROR_OVERFLOW,
+                       "q_len %" PRId64 " of %" PRId64 " heads is more than %d times the %" PRId64
+                       " rows that kernel %s takes at once",
+                       r->p.q_len, r->group, INT32_MAX, tiling->slice_rows, plan->choice.kernel->name);
   plan->ragged = attend_is_ragged(&r->p);
   plan->share.chunks = (int32_t)divide_up(r->rows, tiling->slice_rows);
   plan->share.splits = r->p.kv_len > tiling->split_keys ? (int32_t)divide_up(r->p.kv_len, tiling->split_keys) : 1;

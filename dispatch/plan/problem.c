@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** Checks problems and fills in their defaults: behind attend_resolve() no size and no offset can overflow. */
+/** Checks problems and fills in their defaults: after attend_resolve() no size and no offset can overflow. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -177,6 +177,21 @@ static attend_status check_contiguous(layout l) {
   return status == ATTEND_OK ? check_reach(&l) : status;
 }
 
+/**
+ * Rows of queries and heads are counted, whatever tensors there are: with a Dv of 0 the output does not bound them. The
+ * bound is that of a number for each.
+ */
+static attend_status check_query_rows(const attend_problem *p) {
+  int64_t rows;
+  if (!__builtin_mul_overflow(p->batch, p->q_heads, &rows) && !__builtin_mul_overflow(rows, p->q_len, &rows) &&
+      rows <= PTRDIFF_MAX / (int64_t)sizeof(float))
+    return ATTEND_OK;
+  if (p->batch == 0 || p->q_heads == 0 || p->q_len == 0) return ATTEND_OK;
+  return attend_fail(ATTEND_ERROR_OVERFLOW,
+                     "batch %" PRId64 " times q_heads %" PRId64 " times q_len %" PRId64 " is more than %td query rows",
+                     p->batch, p->q_heads, p->q_len, PTRDIFF_MAX / (ptrdiff_t)sizeof(float));
+}
+
 static attend_status resolve_layouts(attend_problem *p) {
   const bool given = p->as_given & ATTEND_AS_GIVEN_STRIDES;
   /* Packed queries and keys are one long sequence, and pages stand in the place of a batch. */
@@ -270,8 +285,9 @@ attend_status attend_resolve(const attend_problem *problem, attend_resolved *res
   if (p.v_dtype == ATTEND_DTYPE_DEFAULT) p.v_dtype = p.k_dtype;
   if (p.out_dtype == ATTEND_DTYPE_DEFAULT) p.out_dtype = p.q_dtype;
   if (p.scale == 0 && !(p.as_given & ATTEND_AS_GIVEN_SCALE)) p.scale = default_scale(&p);
-  if ((status = resolve_sequences(&p)) != ATTEND_OK) return status;
-  if ((status = resolve_layouts(&p)) != ATTEND_OK) return status;
+  if ((status = check_query_rows(&p)) != ATTEND_OK || (status = resolve_sequences(&p)) != ATTEND_OK ||
+      (status = resolve_layouts(&p)) != ATTEND_OK)
+    return status;
   p.as_given = ATTEND_AS_GIVEN_ALL;                              /* nothing is at its default any more */
   if (p.dropout > 0 && p.batch * p.q_heads > (INT64_C(1) << 32)) /* extents are below 2^31 */
     return attend_fail(ATTEND_ERROR_UNSUPPORTED,
