@@ -65,11 +65,14 @@ typedef struct attend_env {
   int num_threads; /**< 0 = not set */
   bool verbose;
   char profile[4096];       /**< "" = not set, "off" = none, else a file */
+  bool profile_of_options;  /**< attend_options says so, not ATTEND_PROFILE */
   const char *cache, *home; /**< XDG_CACHE_HOME and HOME, or "": valid until the environment changes */
 } attend_env;
 
 /** Reads the environment; ATTEND_ERROR_ENVIRONMENT, with the detail set, at a value that cannot be honoured. */
 attend_status attend_env_read(attend_env *env);
+/** What holds where the environment is not to be read: every default, and no profile. */
+void attend_env_ignore(attend_env *env);
 
 typedef struct attend_env_variable {
   const char *name, *values, *meaning;
@@ -83,17 +86,39 @@ extern const attend_env_variable attend_env_variables[];
 /** Sets attend_error_detail() of this thread, printf-like, and returns `status`. */
 attend_status attend_fail(attend_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* ------------------------------------------------------------------------------------------------------- options.c */
+
+/** What a program lends a plan: its memory, else the C library's; its threads, else OpenMP's. */
+typedef struct attend_host {
+  void *(*allocate)(void *context, size_t size);
+  void (*release)(void *context, void *memory, size_t size);
+  void *memory_context;
+  void (*parallel_for)(void *context, int count, void (*task)(void *argument, int i), void *argument);
+  void *parallel_context;
+} attend_host;
+
+/**
+ * Checks options, which may be NULL, and copies them to *o. Writes what holds of the environment under them, of which
+ * what they say themselves is not a part, but for the profile and verbose.
+ */
+attend_status attend_options_read(const attend_options *options, attend_options *o, attend_env *env);
+attend_host attend_host_of(const attend_options *o);
+
 /* -------------------------------------------------------------------------------------------------------- memory.c */
 
-/** All of the library's allocations: aligned to 64 bytes, size rounded up. NULL when there is no memory. */
+/** All of the library's own allocations: aligned to 64 bytes, size rounded up. NULL when there is no memory. */
 void *attend_alloc(size_t size);
 void attend_free(void *memory);
-/** A copy of a finished plan, of any of the types of plan, to give to the caller; NULL and the error set when there is
- * no memory. */
-void *attend_keep_plan(const void *finished, size_t size);
 /** For tests: the n-th allocation from now on fails, once; 0 = none. Returns how many there were since the last call.
  */
 long attend_fail_allocation(long nth);
+
+/** Memory of the host's for `what`, to be given back with the same size. */
+attend_status attend_host_allocate(const attend_host *host, size_t size, const char *what, void **memory);
+/** NULL is allowed. */
+void attend_host_release(const attend_host *host, void *memory, size_t size);
+/** A copy of a finished plan, of any of the types of plan, to give to the caller. */
+attend_status attend_keep_plan(const attend_host *host, const void *finished, size_t size, void **kept);
 
 /* ----------------------------------------------------------------------------------------------------- versioned.c */
 
@@ -142,10 +167,8 @@ typedef struct attend_address {
 attend_status attend_check_addresses(const attend_address *addresses, size_t count);
 /** Checks a run's workspace: ATTEND_ERROR_WORKSPACE if it is missing, misaligned or smaller than what is needed. */
 attend_status attend_check_workspace(const void *workspace, size_t size, size_t needed);
-/** Likewise; or, with no workspace of size 0, allocates one, which is then *own as well, to be freed with
- * attend_free().
- */
-attend_status attend_take_workspace(void **workspace, size_t size, size_t needed, void **own);
+/** Likewise; or, with no workspace of size 0, allocates what is needed, which is then *own as well, to be released. */
+attend_status attend_take_workspace(const attend_host *host, void **workspace, size_t size, size_t needed, void **own);
 
 /**
  * Checks the tensors of a run, with what they say of sequences. Writes a full-size copy, in which tensors that the
@@ -243,6 +266,8 @@ void attend_choice_reason(const attend_choice *choice, const attend_resolved *pr
  */
 attend_status attend_plan_create_tiled(const attend_problem *problem, const attend_options *options,
                                        const attend_tiling *tiling, attend_plan **plan);
+/** What the options of a plan lend it. */
+const attend_host *attend_plan_host(const attend_plan *plan);
 
 /* ------------------------------------------------------------------------------------------------------ parallel.c */
 
@@ -255,5 +280,12 @@ void attend_usable_processors(attend_cpu_set *set);
 int attend_default_threads(void);
 /** Whether the library was built with OpenMP. */
 bool attend_uses_openmp(void);
+
+/**
+ * Calls work(argument, i) for every i from 0 to count - 1, in any order, on up to `threads` threads of the host's, or
+ * of OpenMP's where the host lends none and the caller is in no parallel region. It returns when all have returned.
+ */
+void attend_share_out(const attend_host *host, int threads, int64_t count, void (*work)(void *argument, int64_t i),
+                      void *argument);
 
 #endif

@@ -94,6 +94,10 @@ static attend_isa highest_isa(void) {
   return highest;
 }
 
+void attend_env_ignore(attend_env *env) {
+  *env = (attend_env){.isa = highest_isa(), .profile = "off", .profile_of_options = true, .cache = "", .home = ""};
+}
+
 attend_status attend_env_read(attend_env *env) {
   *env = (attend_env){.isa = highest_isa(), .cache = value_of("XDG_CACHE_HOME"), .home = value_of("HOME")};
   for (const attend_env_variable *variable = attend_env_variables; variable->name; variable++) {

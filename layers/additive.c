@@ -15,6 +15,7 @@ struct attend_additive_plan {
   attend_linear_function *run_linear;
   attend_linear q, k;
   attend_plan *core;
+  attend_host host;
   int threads;
   size_t q_at, k_at, core_at; /**< bytes from the start of the workspace */
   size_t core_size, workspace_size;
@@ -33,7 +34,7 @@ static attend_status check_ranges(const attend_additive_problem *p) {
   return attend_check_ranges(ranges, sizeof ranges / sizeof *ranges);
 }
 
-/** The attention behind the projections; it checks the fields that it shares with the layer. */
+/** The attention after the projections; it checks the fields that it shares with the layer. */
 static attend_problem core_problem(const attend_additive_problem *p) {
   attend_problem core = ATTEND_PROBLEM_INIT;
   core.batch = p->batch, core.q_len = p->q_len, core.kv_len = p->kv_len, core.q_heads = 1;
@@ -82,6 +83,7 @@ static attend_status make(const attend_additive_problem *problem, const attend_o
     return s;
   const attend_problem core = core_problem(p);
   if ((s = attend_plan_create(&core, options, &plan->core)) != ATTEND_OK) return s;
+  plan->host = *attend_plan_host(plan->core);
   plan->threads = attend_plan_max_parts(plan->core);
   plan->core_size = attend_plan_workspace_size(plan->core);
   plan->core_at = size_take(&plan->workspace_size, 1, plan->core_size);
@@ -93,21 +95,23 @@ static attend_status make(const attend_additive_problem *problem, const attend_o
 attend_status attend_additive_plan_create(const attend_additive_problem *problem, const attend_options *options,
                                           attend_additive_plan **plan) {
   attend_additive_plan made = {0};
+  void *kept;
   if (!plan) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "plan is NULL, expected where to put the plan");
   attend_status status = attend_linear_require(&made.run_linear);
   if (status == ATTEND_OK) status = make(problem, options, &made);
-  attend_additive_plan *kept = status == ATTEND_OK ? attend_keep_plan(&made, sizeof made) : NULL;
-  if (!kept) {
+  if (status == ATTEND_OK) status = attend_keep_plan(&made.host, &made, sizeof made, &kept);
+  if (status == ATTEND_OK)
+    *plan = kept;
+  else
     attend_plan_destroy(made.core);
-    return status != ATTEND_OK ? status : ATTEND_ERROR_OUT_OF_MEMORY;
-  }
-  *plan = kept;
-  return ATTEND_OK;
+  return status;
 }
 
 void attend_additive_plan_destroy(attend_additive_plan *plan) {
-  if (plan) attend_plan_destroy(plan->core);
-  attend_free(plan);
+  if (!plan) return;
+  const attend_host host = plan->host;
+  attend_plan_destroy(plan->core);
+  attend_host_release(&host, plan, sizeof *plan);
 }
 
 size_t attend_additive_plan_workspace_size(const attend_additive_plan *plan) { return plan ? plan->workspace_size : 0; }
@@ -141,7 +145,7 @@ attend_status attend_additive_plan_run(const attend_additive_plan *plan, const a
   if (!plan) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "plan is NULL");
   attend_status status = check_tensors(plan, tensors, &t);
   if (status != ATTEND_OK || plan->p.batch == 0 || plan->p.q_len == 0) return status;
-  status = attend_take_workspace(&workspace, workspace_size, plan->workspace_size, &own);
+  status = attend_take_workspace(&plan->host, &workspace, workspace_size, plan->workspace_size, &own);
   if (status == ATTEND_OK) {
     char *memory = workspace;
     float *q = (float *)(void *)(memory + plan->q_at), *k = (float *)(void *)(memory + plan->k_at);
@@ -150,9 +154,9 @@ attend_status attend_additive_plan_run(const attend_additive_plan *plan, const a
     core.dropout_seed = t.dropout_seed, core.dropout_offset = t.dropout_offset;
     const attend_linear_call calls[ATTEND_LINEAR_CALLS] = {{&plan->q, t.query, t.q_weight, t.q_bias, q},
                                                            {&plan->k, t.key, t.k_weight, NULL, k}};
-    plan->run_linear(calls, 2, plan->threads);
+    plan->run_linear(&plan->host, calls, 2, plan->threads);
     status = attend_plan_run(plan->core, &core, memory + plan->core_at, plan->core_size);
   }
-  attend_free(own);
+  attend_host_release(&plan->host, own, plan->workspace_size);
   return status;
 }

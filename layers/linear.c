@@ -7,15 +7,11 @@
  */
 #include "layers/linear.h"
 
-#include "dispatch/dispatch.h"
 #include "kernels/integers.h"
 
 #ifdef ATTEND_HAS_BLAS
 
 #include <cblas.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 #include <string.h>
 
 enum {
@@ -41,7 +37,8 @@ static int64_t call_blocks(const work *w, const attend_linear *l) {
   return l->matrices * row_blocks(w, l) * divide_up(l->out_dim, w->block_columns);
 }
 
-static void run_block(const work *w, int64_t block) {
+static void run_block(void *argument, int64_t block) {
+  const work *w = argument;
   const attend_linear_call *call = w->calls;
   while (block >= call_blocks(w, call->linear)) block -= call_blocks(w, call++->linear);
   const attend_linear *l = call->linear;
@@ -72,25 +69,15 @@ static int choose_threads(const work *w, int64_t blocks, int threads) {
   return threads > MOST_THREADS ? MOST_THREADS : threads;
 }
 
-static void run(const attend_linear_call *calls, int count, int threads) {
+static void run(const attend_host *host, const attend_linear_call *calls, int count, int threads) {
   const bool shared = openblas_get_num_threads() == 1;
-  const work w = {.calls = calls,
-                  .count = count,
-                  .block_rows = shared ? BLOCK_ROWS : INT32_MAX,
-                  .block_columns = shared ? BLOCK_COLUMNS : INT32_MAX};
+  work w = {.calls = calls,
+            .count = count,
+            .block_rows = shared ? BLOCK_ROWS : INT32_MAX,
+            .block_columns = shared ? BLOCK_COLUMNS : INT32_MAX};
   int64_t blocks = 0;
   for (int i = 0; i < count; i++) blocks += call_blocks(&w, calls[i].linear);
-#ifdef _OPENMP
-  threads = choose_threads(&w, blocks, threads);
-  if (shared && threads > 1 && !omp_in_parallel()) {
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (int64_t block = 0; block < blocks; block++) run_block(&w, block);
-    return;
-  }
-#else
-  (void)threads;
-#endif
-  for (int64_t block = 0; block < blocks; block++) run_block(&w, block);
+  attend_share_out(host, shared ? choose_threads(&w, blocks, threads) : 1, blocks, run_block, &w);
 }
 
 attend_linear_function *attend_linear_blas(void) { return run; }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "attend/layers.h"
+#include "dispatch/dispatch.h"
 
 /** How the input and the output of a projection lie in memory: `matrices` of `rows` rows each, strides in elements. */
 typedef struct attend_linear {
@@ -23,10 +24,11 @@ typedef struct attend_linear_call {
 } attend_linear_call;
 
 /**
- * Computes up to ATTEND_LINEAR_CALLS projections that do not depend on one another, on at most `threads` of OpenMP's
- * threads if the BLAS has one thread, else on those of the BLAS. No extent or row stride may exceed INT32_MAX.
+ * Computes up to ATTEND_LINEAR_CALLS projections that do not depend on one another, on at most `threads` threads of the
+ * host's, or of OpenMP's, if the BLAS has one thread, else on those of the BLAS. No extent or row stride may exceed
+ * INT32_MAX.
  */
-typedef void attend_linear_function(const attend_linear_call *calls, int count, int threads);
+typedef void attend_linear_function(const attend_host *host, const attend_linear_call *calls, int count, int threads);
 enum { ATTEND_LINEAR_CALLS = 3 };
 
 /** That function, or NULL if the library was built without a BLAS. */

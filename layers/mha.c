@@ -63,6 +63,7 @@ static attend_status make(const attend_mha_problem *problem, const attend_option
   attend_problem core = core_problem(plan);
   if ((status = attend_mha_plan_masks(plan, &core)) != ATTEND_OK) return status;
   if ((status = attend_plan_create(&core, options, &plan->core)) != ATTEND_OK) return status;
+  plan->host = *attend_plan_host(plan->core);
   plan->threads = attend_plan_max_parts(plan->core);
   return lay_out(plan);
 }
@@ -70,21 +71,23 @@ static attend_status make(const attend_mha_problem *problem, const attend_option
 attend_status attend_mha_plan_create(const attend_mha_problem *problem, const attend_options *options,
                                      attend_mha_plan **plan) {
   attend_mha_plan made = {0};
+  void *kept;
   if (!plan) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "plan is NULL, expected where to put the plan");
   attend_status status = attend_linear_require(&made.run_linear);
   if (status == ATTEND_OK) status = make(problem, options, &made);
-  attend_mha_plan *kept = status == ATTEND_OK ? attend_keep_plan(&made, sizeof made) : NULL;
-  if (!kept) {
+  if (status == ATTEND_OK) status = attend_keep_plan(&made.host, &made, sizeof made, &kept);
+  if (status == ATTEND_OK)
+    *plan = kept;
+  else
     attend_plan_destroy(made.core);
-    return status != ATTEND_OK ? status : ATTEND_ERROR_OUT_OF_MEMORY;
-  }
-  *plan = kept;
-  return ATTEND_OK;
+  return status;
 }
 
 void attend_mha_plan_destroy(attend_mha_plan *plan) {
-  if (plan) attend_plan_destroy(plan->core);
-  attend_free(plan);
+  if (!plan) return;
+  const attend_host host = plan->host;
+  attend_plan_destroy(plan->core);
+  attend_host_release(&host, plan, sizeof *plan);
 }
 
 size_t attend_mha_plan_workspace_size(const attend_mha_plan *plan) { return plan ? plan->workspace_size : 0; }
@@ -162,22 +165,24 @@ static void store(const attend_mha_plan *plan, const int32_t *past, int64_t dim,
              (size_t)dim * sizeof *cache);
 }
 
-/** The mean over the heads of (B, Hq, Lq, T). */
-static void average(const attend_mha_plan *plan, const float *per_head, float *mean) {
-  const attend_mha_problem *p = &plan->p;
-  const int64_t head = p->q_len * plan->keys;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(plan->threads) collapse(2)
-#endif
-  for (int64_t b = 0; b < p->batch; b++)
-    for (int64_t i = 0; i < p->q_len; i++) {
-      const float *from = per_head + b * p->q_heads * head + i * plan->keys;
-      float *to = mean + b * head + i * plan->keys;
-      memcpy(to, from, (size_t)plan->keys * sizeof *to);
-      for (int64_t h = 1; h < p->q_heads; h++)
-        for (int64_t j = 0; j < plan->keys; j++) to[j] += from[h * head + j];
-      for (int64_t j = 0; j < plan->keys; j++) to[j] /= (float)p->q_heads;
-    }
+/** The weights of all heads, and their mean. */
+typedef struct averaging {
+  const attend_mha_plan *plan;
+  const float *per_head;
+  float *mean;
+} averaging;
+
+/** The mean over the heads of row `row` of (B, Lq) of (B, Hq, Lq, T). */
+static void average_row(void *argument, int64_t row) {
+  const averaging *a = argument;
+  const attend_mha_problem *p = &a->plan->p;
+  const int64_t keys = a->plan->keys, head = p->q_len * keys, b = row / p->q_len;
+  const float *from = a->per_head + b * p->q_heads * head + row % p->q_len * keys;
+  float *to = a->mean + row * keys;
+  memcpy(to, from, (size_t)keys * sizeof *to);
+  for (int64_t h = 1; h < p->q_heads; h++)
+    for (int64_t j = 0; j < keys; j++) to[j] += from[h * head + j];
+  for (int64_t j = 0; j < keys; j++) to[j] /= (float)p->q_heads;
 }
 
 static attend_status run(const attend_mha_plan *plan, const attend_mha_tensors *t, char *workspace) {
@@ -191,7 +196,7 @@ static attend_status run(const attend_mha_plan *plan, const attend_mha_tensors *
   const attend_linear_call in[ATTEND_LINEAR_CALLS] = {{&plan->q, t->query, t->q_weight, t->q_bias, q},
                                                       {&plan->k, t->key, t->k_weight, t->k_bias, k},
                                                       {&plan->v, t->value, t->v_weight, t->v_bias, v}};
-  plan->run_linear(in, 3, plan->threads);
+  plan->run_linear(&plan->host, in, 3, plan->threads);
   if (plan->appended) {
     append(plan, t->bias_k, plan->k.out_dim, plan->new_k, k);
     append(plan, t->bias_v, plan->v.out_dim, plan->new_v, v);
@@ -208,9 +213,10 @@ static attend_status run(const attend_mha_plan *plan, const attend_mha_tensors *
   attend_mha_make_masks(plan, t, workspace, &core);
   attend_status status = attend_plan_run(plan->core, &core, workspace + plan->core_at, plan->core_size);
   if (status != ATTEND_OK) return status;
-  if (averaged) average(plan, per_head, t->weights);
+  averaging a = {plan, per_head, t->weights};
+  if (averaged) attend_share_out(&plan->host, plan->threads, p->batch * p->q_len, average_row, &a);
   const attend_linear_call out = {&plan->out, attended, t->out_weight, t->out_bias, t->out};
-  if (p->out_proj) plan->run_linear(&out, 1, plan->threads);
+  if (p->out_proj) plan->run_linear(&plan->host, &out, 1, plan->threads);
   return ATTEND_OK;
 }
 
@@ -221,8 +227,8 @@ attend_status attend_mha_plan_run(const attend_mha_plan *plan, const attend_mha_
   if (!plan) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "plan is NULL");
   attend_status status = check_tensors(plan, tensors, &t);
   if (status != ATTEND_OK) return status;
-  status = attend_take_workspace(&workspace, workspace_size, plan->workspace_size, &own);
+  status = attend_take_workspace(&plan->host, &workspace, workspace_size, plan->workspace_size, &own);
   if (status == ATTEND_OK) status = run(plan, &t, workspace);
-  attend_free(own);
+  attend_host_release(&plan->host, own, plan->workspace_size);
   return status;
 }

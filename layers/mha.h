@@ -18,6 +18,7 @@ struct attend_mha_plan {
   attend_linear_function *run_linear;
   attend_linear q, k, v, out;
   attend_plan *core;
+  attend_host host;
   int threads;
 
   int64_t keys;      /**< T: the key axis of the attention */

@@ -118,9 +118,9 @@ static attend_status look(const attend_env *env, entry *e) {
 }
 
 attend_status attend_profile_get(const attend_env *env, attend_profile_state *state) {
-  static const attend_profile_state off = {.path = "", .why = "ATTEND_PROFILE is off"};
   if (strcmp(env->profile, "off") == 0) {
-    *state = off;
+    *state = (attend_profile_state){.path = "",
+                                    .why = env->profile_of_options ? "the options say so" : "ATTEND_PROFILE is off"};
     return ATTEND_OK;
   }
   const entry *known = find(env);
@@ -141,8 +141,10 @@ attend_status attend_profile_get(const attend_env *env, attend_profile_state *st
     return ATTEND_OK;
   }
   /* Not kept: the file may be there, or mended, the next time. */
-  if (status == ATTEND_ERROR_ENVIRONMENT)
-    attend_fail(status, "ATTEND_PROFILE is \"%.100s\", which cannot be used: %s", env->profile, e->why);
+  const bool unusable = status == ATTEND_ERROR_ENVIRONMENT;
+  if (unusable)
+    attend_fail(status, "%s is \"%.100s\", which cannot be used: %s",
+                env->profile_of_options ? "profile" : "ATTEND_PROFILE", env->profile, e->why);
   attend_free(e);
-  return status;
+  return unusable && env->profile_of_options ? ATTEND_ERROR_INVALID_ARGUMENT : status;
 }

@@ -92,9 +92,10 @@ typedef struct attend_profile_state {
 } attend_profile_state;
 
 /**
- * The profile that the environment names, or else the first file of the search path. Files are read once per process.
- * ATTEND_ERROR_ENVIRONMENT if a file was named and cannot be used, and `state` is left alone; of the search path, the
- * first file that is there counts, and if it cannot be used, the state says why.
+ * The profile that options or the environment name, or else the first file of the search path. Files are read once per
+ * process. If a file was named and cannot be used, `state` is left alone, and it is ATTEND_ERROR_INVALID_ARGUMENT of
+ * the options, ATTEND_ERROR_ENVIRONMENT of the environment; of the search path, the first file that is there counts,
+ * and if it cannot be used, the state says why.
  */
 attend_status attend_profile_get(const attend_env *env, attend_profile_state *state);
 

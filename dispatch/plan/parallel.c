@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** Runs plans: shares the work of a run out among the caller's threads, or among OpenMP's. */
+/** Runs plans: shares the work of a run out among the caller's threads, or its pool's, or among OpenMP's. */
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -222,8 +222,49 @@ attend_status attend_plan_run_part(const attend_plan *plan, const attend_tensors
   return ATTEND_OK;
 }
 
-/* -------------------------------------------------------------------------------------------------------- our threads
+/* --------------------------------------------------------------------------------------- a pool's threads, or OpenMP's
  */
+
+/**
+ * Calls task(argument, i) on up to `most` threads of the host's or of OpenMP's, or on this one, each with an i of its
+ * own below `most`. A task does all that is left to do, so that any number of calls, one at least, is enough.
+ */
+static void on_threads(const attend_host *host, int most, void (*task)(void *argument, int i), void *argument) {
+  if (most > 1 && host->parallel_for) {
+    host->parallel_for(host->parallel_context, most, task, argument);
+    return;
+  }
+#ifdef _OPENMP
+  if (most > 1 && !omp_in_parallel()) {
+#pragma omp parallel num_threads(most)
+    task(argument, omp_get_thread_num());
+    return;
+  }
+#endif
+  task(argument, 0);
+}
+
+/** Things to be done, one after the other, by whoever comes. */
+typedef struct heap {
+  void (*work)(void *argument, int64_t i);
+  void *argument;
+  int64_t count;
+  atomic_int_fast64_t next;
+} heap;
+
+static void take_from_heap(void *argument, int part) {
+  heap *h = argument;
+  int64_t i;
+  (void)part;
+  while ((i = atomic_fetch_add_explicit(&h->next, 1, memory_order_relaxed)) < h->count) h->work(h->argument, i);
+}
+
+void attend_share_out(const attend_host *host, int threads, int64_t count, void (*work)(void *argument, int64_t i),
+                      void *argument) {
+  heap h = {.work = work, .argument = argument, .count = count};
+  atomic_init(&h.next, 0);
+  on_threads(host, count < threads ? (int)count : threads, take_from_heap, &h);
+}
 
 #ifdef _OPENMP
 /** Keeps the calling thread, of affinity mask `mask`, on the cores of a group. False, and nothing done, if it may not.
@@ -238,44 +279,49 @@ static bool bind_to_group(const attend_cpu_set *mask, int group) {
   return attend_os_set_affinity(&own); /* the system refuses an empty set */
 }
 
-static void run_own_part(const attend_plan *plan, attend_run_state *run) {
+static void run_bound_part(const attend_plan *plan, attend_run_state *run) {
   const int part = omp_get_thread_num(), parts = omp_get_num_threads();
   attend_cpu_set mask;
-  bool bound = plan->bind && plan->groups > 1 && attend_os_get_affinity(&mask) &&
-               bind_to_group(&mask, attend_group_of_part(part, parts, plan->cores, plan->groups));
+  const bool bound = attend_os_get_affinity(&mask) &&
+                     bind_to_group(&mask, attend_group_of_part(part, parts, plan->cores, plan->groups));
   run_part(plan, run, part);
   if (bound) attend_os_set_affinity(&mask);
 }
 #endif
 
+static void run_task(void *argument, int part) {
+  attend_run_state *run = argument;
+  const int parts = run->cut->useful;
+  if (part == 0 || (part > 0 && part < parts)) run_part(run->plan, run, part); /* a pool may be wrong */
+}
+
 static void run_parts(const attend_plan *plan, attend_run_state *run) {
-#ifdef _OPENMP
   const int threads = run->cut->useful;
-  if (threads > 1 && !omp_in_parallel()) {
+#ifdef _OPENMP
+  if (plan->bind && plan->groups > 1 && threads > 1 && !omp_in_parallel()) {
 #pragma omp parallel num_threads(threads)
-    run_own_part(plan, run);
+    run_bound_part(plan, run);
     return;
   }
 #endif
-  run_part(plan, run, 0);
+  on_threads(&plan->host, threads, run_task, run);
 }
 
 attend_status attend_plan_run(const attend_plan *plan, const attend_tensors *tensors, void *workspace,
                               size_t workspace_size) {
-  void *own = NULL;
-  attend_status status;
-  if (plan && plan->workspace_size && !workspace && workspace_size == 0) {
-    /* No more than the parts that will run need; of a ragged run that is not known yet. */
-    const int parts = plan->ragged ? plan->threads : plan->cut.useful;
-    size_t needed = plan->parts_at + (size_t)parts * plan->part_size;
-    workspace = own = attend_alloc(needed);
-    if (!own) return attend_fail(ATTEND_ERROR_OUT_OF_MEMORY, "no memory for a workspace of %zu bytes", needed);
-    status = begin(plan, tensors, workspace);
-  } else {
-    status = attend_plan_begin(plan, tensors, workspace, workspace_size);
+  if (!plan || !plan->workspace_size || workspace || workspace_size) {
+    const attend_status status = attend_plan_begin(plan, tensors, workspace, workspace_size);
+    if (status == ATTEND_OK && plan->workspace_size) run_parts(plan, workspace);
+    return status;
   }
-  if (status == ATTEND_OK && plan->workspace_size) run_parts(plan, workspace);
-  attend_free(own);
+  /* No more than the parts that will run need; of a ragged run that is not known yet. */
+  const size_t parts = (size_t)(plan->ragged ? plan->threads : plan->cut.useful);
+  const size_t needed = plan->parts_at + parts * plan->part_size;
+  attend_status status = attend_host_allocate(&plan->host, needed, "workspace", &workspace);
+  if (status != ATTEND_OK) return status;
+  status = begin(plan, tensors, workspace);
+  if (status == ATTEND_OK) run_parts(plan, workspace);
+  attend_host_release(&plan->host, workspace, needed);
   return status;
 }
 

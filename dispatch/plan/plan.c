@@ -11,9 +11,6 @@
 #include "kernels/integers.h"
 #include "kernels/size.h"
 
-/* Fields that 0.2 has. */
-#define OPTIONS_FIRST_SIZE (offsetof(attend_options, verbose) + sizeof(int))
-
 /* ----------------------------------------------------------------------------------------------------------- layout */
 
 /** Sees which groups of cores there are, and deals the items of every run out to them, heads together. */
@@ -117,15 +114,21 @@ static attend_status lay_out(attend_plan *plan) {
 
 /* --------------------------------------------------------------------------------------------------------- creation */
 
-static void report(const attend_plan *plan) {
+/** Says what was chosen, to whoever wants to know. */
+static void report(const attend_plan *plan, const attend_options *o, bool verbose) {
+  if (!o->log && !verbose) return;
   const attend_problem *p = &plan->problem.p;
-  char text[512];
+  char text[512], line[768];
   attend_plan_explain(plan, text, sizeof text);
-  fprintf(stderr,
-          "attend: batch %" PRId64 ", heads %" PRId64 "/%" PRId64 ", queries %" PRId64 ", keys %" PRId64
-          ", dims %" PRId64 "/%" PRId64 ", %s: %s\n",
-          p->batch, p->q_heads, p->kv_heads, p->q_len, p->kv_len, p->head_dim, p->v_head_dim,
-          attend_dtype_name(p->q_dtype), text);
+  snprintf(line, sizeof line,
+           "batch %" PRId64 ", heads %" PRId64 "/%" PRId64 ", queries %" PRId64 ", keys %" PRId64 ", dims %" PRId64
+           "/%" PRId64 ", %s: %s",
+           p->batch, p->q_heads, p->kv_heads, p->q_len, p->kv_len, p->head_dim, p->v_head_dim,
+           attend_dtype_name(p->q_dtype), text);
+  if (o->log)
+    o->log(o->log_context, line);
+  else
+    fprintf(stderr, "attend: %s\n", line);
 }
 
 /** Takes a tiling that the caller chose. */
@@ -156,33 +159,27 @@ static attend_status take_tiling(attend_plan *plan, const attend_tiling *tiling)
 /** Makes a plan with a tiling of the caller's, or with the library's choice if that is NULL. */
 static attend_status create(const attend_problem *problem, const attend_options *options, const attend_tiling *tiling,
                             attend_plan **plan) {
-  attend_options o = ATTEND_OPTIONS_INIT;
+  attend_options o;
   attend_plan made = {0};
   attend_env env;
   attend_status status;
+  void *kept;
   if (!plan) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "plan is NULL, expected where to put the plan");
-  if ((status = attend_resolve(problem, &made.problem)) != ATTEND_OK) return status;
-  if (options &&
-      (status = attend_read_versioned(&o, sizeof o, OPTIONS_FIRST_SIZE, options, "attend_options")) != ATTEND_OK)
+  if ((status = attend_resolve(problem, &made.problem)) != ATTEND_OK ||
+      (status = attend_options_read(options, &o, &env)) != ATTEND_OK)
     return status;
-  if (o.num_threads < 0 || o.num_threads > ATTEND_MOST_THREADS)
-    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "num_threads is %d, expected 0 to %d", o.num_threads,
-                       ATTEND_MOST_THREADS);
-  if (o.bind_threads < 0 || o.bind_threads > 1)
-    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "bind_threads is %d, expected 0 or 1", o.bind_threads);
-  if ((status = attend_env_read(&env)) != ATTEND_OK) return status;
 
-  made.bind = o.bind_threads;
+  made.host = attend_host_of(&o);
+  made.bind = o.bind_threads && !o.parallel_for;
   made.threads = o.num_threads ? o.num_threads : env.num_threads ? env.num_threads : attend_default_threads();
   if ((status = attend_select(&made.problem, &env, o.kernel, made.threads, &made.choice)) != ATTEND_OK) return status;
   made.few_queries = attend_select_few(&made.problem, &env, &made.choice, made.threads, &made.few);
   if (tiling && made.choice.kernel && (status = take_tiling(&made, tiling)) != ATTEND_OK) return status;
-  if (made.choice.kernel && (status = lay_out(&made)) != ATTEND_OK) return status;
-
-  attend_plan *kept = attend_keep_plan(&made, sizeof made);
-  if (!kept) return ATTEND_ERROR_OUT_OF_MEMORY;
+  if ((made.choice.kernel && (status = lay_out(&made)) != ATTEND_OK) ||
+      (status = attend_keep_plan(&made.host, &made, sizeof made, &kept)) != ATTEND_OK)
+    return status;
+  report(kept, &o, env.verbose);
   *plan = kept;
-  if (env.verbose) report(kept);
   return ATTEND_OK;
 }
 
@@ -195,7 +192,13 @@ attend_status attend_plan_create_tiled(const attend_problem *problem, const atte
   return create(problem, options, tiling, plan);
 }
 
-void attend_plan_destroy(attend_plan *plan) { attend_free(plan); }
+void attend_plan_destroy(attend_plan *plan) {
+  if (!plan) return;
+  const attend_host host = plan->host;
+  attend_host_release(&host, plan, sizeof *plan);
+}
+
+const attend_host *attend_plan_host(const attend_plan *plan) { return &plan->host; }
 
 attend_status attend_forward(const attend_problem *problem, const attend_tensors *tensors) {
   attend_plan *plan;

@@ -52,6 +52,7 @@ struct attend_plan {
   attend_choice choice; /**< for all sequences, or those of more than few_queries; no kernel: nothing to compute */
   attend_choice few;    /**< for the others */
   int64_t few_queries;  /**< 0 = `choice` is for all */
+  attend_host host;     /**< whose memory and threads it uses */
   int threads;          /**< the most parts of a run */
   bool bind;            /**< OpenMP's threads are kept on their group's cores during a run */
 

@@ -41,11 +41,11 @@ attend_status attend_check_workspace(const void *workspace, size_t size, size_t 
   return ATTEND_OK;
 }
 
-attend_status attend_take_workspace(void **workspace, size_t size, size_t needed, void **own) {
-  if (*workspace || size) return attend_check_workspace(*workspace, size, needed);
-  *workspace = *own = attend_alloc(needed);
-  if (!*own) return attend_fail(ATTEND_ERROR_OUT_OF_MEMORY, "no memory for a workspace of %zu bytes", needed);
-  return ATTEND_OK;
+attend_status attend_take_workspace(const attend_host *host, void **workspace, size_t size, size_t needed, void **own) {
+  if (*workspace || size || needed == 0) return attend_check_workspace(*workspace, size, needed);
+  const attend_status status = attend_host_allocate(host, needed, "workspace", own);
+  if (status == ATTEND_OK) *workspace = *own;
+  return status;
 }
 
 /** A full-size copy, in which the tensors of lengths that the problem does not have are NULL. */

@@ -339,7 +339,9 @@ typedef struct attend_tensors {
 
 /* ------------------------------------------------------------------------------------------------------------ plan */
 
-/** How a problem shall be run. All of it is optional. Pointers must stay valid as long as the plan, strings need not.
+/**
+ * How a problem shall be run. All of it is optional. Functions and their contexts must stay valid as long as the plan;
+ * strings need not. A layer's plan (attend/layers.h) hands them on to all that it does.
  */
 typedef struct attend_options {
   size_t struct_size; /**< sizeof(attend_options), set by ATTEND_OPTIONS_INIT */
@@ -350,27 +352,35 @@ typedef struct attend_options {
    */
   const char *kernel;
 
-  /** The tuning profile to use: a file, or "off" for none. NULL = ATTEND_PROFILE, else the usual places. */
+  /**
+   * The tuning profile to use: a file, or "off" for none. A file that cannot be used is ATTEND_ERROR_INVALID_ARGUMENT;
+   * one that can is read once and kept as long as the process lives. NULL = ATTEND_PROFILE, else the usual places.
+   */
   const char *profile;
 
   /**
    * Where the plan's memory comes from, and that of runs that bring no workspace: `allocate` returns `size` bytes at a
-   * multiple of ATTEND_WORKSPACE_ALIGNMENT or NULL, `release` gets the same size back. Both NULL = the C library. They
-   * may be called from any thread that uses the plan.
+   * multiple of ATTEND_WORKSPACE_ALIGNMENT, or NULL, which is ATTEND_ERROR_OUT_OF_MEMORY; `release` gets the same size
+   * back. Memory at another address is released again, and is ATTEND_ERROR_INVALID_ARGUMENT. Both NULL = the C library.
+   * They may be called from any thread that uses the plan, and from several at once.
    */
   void *(*allocate)(void *context, size_t size);
   void (*release)(void *context, void *memory, size_t size);
   void *memory_context;
 
-  /** Gets a line of text, without its end, for each plan that is made. NULL = stderr, if `verbose` or ATTEND_VERBOSE.
+  /**
+   * Gets a line of text, without its end, for each plan that is made. It is valid during the call only. NULL = stderr,
+   * if `verbose` or ATTEND_VERBOSE.
    */
   void (*log)(void *context, const char *line);
   void *log_context;
 
   /**
-   * A pool of the caller's for attend_plan_run() to use in the place of OpenMP: calls task(argument, i) once for every
-   * i from 0 to count - 1, on as many threads as it likes, one included, in any order, and returns when all have
-   * returned. `count` is at most num_threads.
+   * A pool of the caller's for attend_plan_run() to use in the place of OpenMP, inside OpenMP's parallel regions and in
+   * builds without OpenMP too: calls task(argument, i) once for every i from 0 to count - 1, on as many threads as it
+   * likes, one included, in any order, and returns when all have returned. `count` is as many as the work of the run
+   * pays for, at most num_threads; for 1 it is not called. The result is the same, to the bit. A layer's projections
+   * use it too, if the BLAS has one thread.
    */
   void (*parallel_for)(void *context, int count, void (*task)(void *argument, int i), void *argument);
   void *parallel_context;
@@ -388,13 +398,17 @@ typedef struct attend_options {
    * thread's mask are not used. Without effect where the machine has one such group of cores only, or the system does
    * not let us. 0, the default, leaves threads where they are: they also serve the rest of the program, which can place
    * them for good, without three system calls a thread and run, by OMP_PROC_BIND and OMP_PLACES. Threads that call
-   * attend_plan_run_part() are never bound.
+   * attend_plan_run_part(), and those of parallel_for, are never bound.
    */
   int bind_threads;
 
-  int ignore_environment; /**< 1 = no ATTEND_* variable is read, nor HOME and its like: what is not set here is default
-                           */
-  int verbose;            /**< 1 = as ATTEND_VERBOSE=1 */
+  /**
+   * 1 = no ATTEND_* variable is read, nor HOME and its like: what is not set here is at its default, and no profile is
+   * used but the one that `profile` names.
+   */
+  int ignore_environment;
+
+  int verbose; /**< 1 = as ATTEND_VERBOSE=1 */
 } attend_options;
 
 #define ATTEND_OPTIONS_INIT ATTEND_INIT_(attend_options)
