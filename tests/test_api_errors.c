@@ -460,160 +460,7 @@ Test(problem, output_rows_must_not_overlap) {
   attend_test_accepts(&problem, NULL, "overlapping inputs");
 }
 
-/* ------------------------------------------------------------------------------------------------------- structs */
-
-Test(structs, null_pointers_are_refused) {
-  attend_problem problem = attend_test_problem(1, 1, 1, 2, 3, 4);
-  attend_test_tensors tensors = attend_test_tensors_create(&problem);
-  attend_test_refuses(NULL, NULL, ATTEND_ERROR_INVALID_ARGUMENT, "attend_problem", NULL, "no problem");
-  EXPECT_ERROR(attend_plan_create(&problem, NULL, NULL), ATTEND_ERROR_INVALID_ARGUMENT, "plan", "no plan");
-  EXPECT_ERROR(attend_forward(NULL, &tensors.t), ATTEND_ERROR_INVALID_ARGUMENT, "attend_problem",
-               "forward without problem");
-  EXPECT_ERROR(attend_forward(&problem, NULL), ATTEND_ERROR_INVALID_ARGUMENT, "attend_tensors",
-               "forward without tensors");
-  cr_expect(attend_test_untouched(&tensors));
-  attend_test_tensors_destroy(&tensors);
-  attend_test_expect_no_leak();
-}
-
-Test(structs, without_their_size_are_refused) {
-  attend_problem problem = attend_test_problem(1, 1, 1, 2, 3, 4);
-  const size_t problem_sizes[] = {0, 1, sizeof(size_t), offsetof(attend_problem, scale), sizeof problem - 1, SIZE_MAX};
-  for (size_t i = 0; i < COUNT(problem_sizes); i++) {
-    attend_problem wrong = problem;
-    wrong.struct_size = problem_sizes[i];
-    char what[60];
-    snprintf(what, sizeof what, "problem.struct_size = %zu", wrong.struct_size);
-    expect_refused(&problem, &wrong, ATTEND_ERROR_INVALID_ARGUMENT, "struct_size", NULL, what);
-  }
-  attend_options options = ATTEND_OPTIONS_INIT;
-  const size_t options_sizes[] = {0, 1, sizeof(size_t), sizeof options - 1, SIZE_MAX};
-  for (size_t i = 0; i < COUNT(options_sizes); i++) {
-    options.struct_size = options_sizes[i];
-    char what[60];
-    snprintf(what, sizeof what, "options.struct_size = %zu", options.struct_size);
-    attend_test_refuses(&problem, &options, ATTEND_ERROR_INVALID_ARGUMENT, "struct_size", NULL, what);
-  }
-}
-
-/* Version 0.1 laid structs out otherwise. Who was compiled against it is told so. */
-Test(structs, of_0_1_are_refused_by_name) {
-  attend_problem problem = attend_test_problem(1, 1, 1, 2, 3, 4), old_problem = problem;
-  old_problem.struct_size = 336;
-  expect_refused(&problem, &old_problem, ATTEND_ERROR_UNSUPPORTED, "attend_problem", "0.1", "a problem of 0.1");
-  attend_options options = ATTEND_OPTIONS_INIT;
-  options.struct_size = 24;
-  attend_test_refuses(&problem, &options, ATTEND_ERROR_UNSUPPORTED, "attend_options", "0.1", "options of 0.1");
-  attend_test_tensors tensors = attend_test_tensors_create(&problem);
-  tensors.t.struct_size = 120;
-  attend_test_forget_detail();
-  attend_test_expect_error(attend_forward(&problem, &tensors.t), ATTEND_ERROR_UNSUPPORTED, "attend_tensors", "0.1",
-                           "tensors of 0.1");
-  cr_expect(attend_test_untouched(&tensors));
-  attend_test_tensors_destroy(&tensors);
-}
-
-/* A struct that grew, read from a caller who was compiled against its first header: the rest is not theirs. */
-Test(structs, may_be_those_of_an_older_header) {
-  struct {
-    size_t struct_size;
-    int64_t first, added;
-  } from = {.first = 5, .added = 6}, to = {.first = 7, .added = 8};
-  const size_t first = offsetof(__typeof__(from), added);
-  from.struct_size = first;
-  cr_expect_eq(attend_read_versioned(&to, sizeof to, first, &from, "growing"), ATTEND_OK, "%s", attend_error_detail());
-  cr_expect_eq(to.struct_size, sizeof to);
-  cr_expect_eq(to.first, 5);
-  cr_expect_eq(to.added, 0, "what comes after their struct was read");
-  from.struct_size = sizeof from;
-  cr_expect_eq(attend_read_versioned(&to, sizeof to, first, &from, "growing"), ATTEND_OK, "%s", attend_error_detail());
-  cr_expect_eq(to.added, 6);
-  from.struct_size = first - 1;
-  EXPECT_ERROR(attend_read_versioned(&to, sizeof to, first, &from, "growing"), ATTEND_ERROR_INVALID_ARGUMENT,
-               "struct_size", "less than the first header had");
-}
-
-/* Structs as a caller has them who was compiled against a later version of the header. */
-Test(structs, may_be_longer_if_the_rest_is_zero) {
-  struct {
-    attend_problem known;
-    unsigned char unknown[24];
-  } problem = {.known = attend_test_problem(1, 1, 1, 2, 3, 4)};
-  struct {
-    attend_options known;
-    unsigned char unknown[24];
-  } options = {.known = ATTEND_OPTIONS_INIT};
-  problem.known.struct_size = offsetof(__typeof__(problem), unknown) + sizeof problem.unknown;
-  options.known.struct_size = offsetof(__typeof__(options), unknown) + sizeof options.unknown;
-  attend_test_accepts(&problem.known, &options.known, "unknown fields that are zero");
-  for (size_t i = 0; i < sizeof problem.unknown; i++) {
-    char what[60];
-    snprintf(what, sizeof what, "byte %zu after the known fields set", i);
-    problem.unknown[i] = 1;
-    attend_test_refuses(&problem.known, NULL, ATTEND_ERROR_UNSUPPORTED, "attend_problem", NULL, what);
-    problem.unknown[i] = 0;
-    options.unknown[i] = 0x80;
-    attend_test_refuses(&problem.known, &options.known, ATTEND_ERROR_UNSUPPORTED, "attend_options", NULL, what);
-    options.unknown[i] = 0;
-  }
-  /* and only the rest that struct_size speaks of is looked at */
-  problem.known.struct_size = sizeof(attend_problem) + 8, options.known.struct_size = sizeof(attend_options) + 8;
-  problem.unknown[8] = options.unknown[8] = 1;
-  attend_test_accepts(&problem.known, &options.known, "fields beyond struct_size");
-}
-
-/* ------------------------------------------------------------------------------------------------------- options */
-
-Test(options, bind_threads_is_yes_or_no) {
-  const attend_problem problem = attend_test_problem(2, 4, 2, 70, 70, 24);
-  attend_options options = ATTEND_OPTIONS_INIT;
-  for (options.bind_threads = 0; options.bind_threads <= 1; options.bind_threads++) {
-    attend_test_accepts(&problem, &options, "bind_threads");
-  }
-  options.bind_threads = 2;
-  attend_test_refuses(&problem, &options, ATTEND_ERROR_INVALID_ARGUMENT, "bind_threads", "2", "bind_threads");
-  options.bind_threads = -1;
-  attend_test_refuses(&problem, &options, ATTEND_ERROR_INVALID_ARGUMENT, "bind_threads", "-1", "bind_threads");
-}
-
-Test(options, num_threads_has_bounds) {
-  const attend_problem problem = attend_test_problem(2, 8, 8, 64, 64, 16);
-  const int bad[] = {-1, 1025, INT_MAX, INT_MIN}, good[] = {0, 1, 2, 1024};
-  attend_options options = ATTEND_OPTIONS_INIT;
-  for (size_t i = 0; i < COUNT(bad); i++) {
-    char value[24];
-    snprintf(value, sizeof value, "%d", options.num_threads = bad[i]);
-    attend_test_refuses(&problem, &options, ATTEND_ERROR_INVALID_ARGUMENT, "num_threads", value, "num_threads");
-  }
-  for (size_t i = 0; i < COUNT(good); i++) {
-    options.num_threads = good[i];
-    attend_test_accepts(&problem, &options, "num_threads");
-  }
-}
-
-Test(options, unknown_kernels_are_refused) {
-  const attend_problem problem = attend_test_problem(1, 1, 1, 2, 3, 4);
-  static char longest[10000];
-  memset(longest, 'x', sizeof longest - 1);
-  /* the last: what looks like a known one */
-  const attend_kernel *known = attend_kernel_at(0);
-  char longer[128], shorter[128];
-  snprintf(longer, sizeof longer, "%s ", known->name);
-  snprintf(shorter, sizeof shorter, "%s", known->name);
-  shorter[strlen(shorter) - 1] = '\0';
-  const char *const unknown[] = {"", "AUTO", "auto ", "none", "two\nlines", "100%s%n", longest, longer, shorter};
-  for (size_t i = 0; i < COUNT(unknown); i++) {
-    if (attend_kernel_find(unknown[i])) continue; /* a shortened name that is another kernel's */
-    attend_options options = ATTEND_OPTIONS_INIT;
-    options.kernel = unknown[i];
-    attend_test_refuses(&problem, &options, ATTEND_ERROR_UNKNOWN_KERNEL, "kernel", NULL, unknown[i]);
-  }
-  attend_options options = ATTEND_OPTIONS_INIT;
-  options.kernel = "no_such_kernel";
-  attend_test_refuses(&problem, &options, ATTEND_ERROR_UNKNOWN_KERNEL, "no_such_kernel", NULL, "unknown kernel");
-  options.kernel = "auto";
-  attend_test_accepts(&problem, &options, "auto");
-}
+/* ----------------------------------------------------------------------------------------------- named kernels */
 
 /* A problem that asks for something only kernels with the ability `can` have; others say so with the word `named`. */
 static void expect_only_those_that_can(const attend_problem *untyped, unsigned can, const char *named) {
@@ -641,7 +488,7 @@ static void expect_only_those_that_can(const attend_problem *untyped, unsigned c
 }
 
 /* Types that a kernel does not take, of q and of k and v, beside one that it does. */
-Test(options, every_kernel_says_which_types_it_does_not_take) {
+Test(named, every_kernel_says_which_types_it_does_not_take) {
   for (size_t i = 0; i < attend_kernel_count(); i++) {
     const attend_kernel *kernel = attend_kernel_at(i);
     if (!attend_test_runnable(kernel)) continue;
@@ -659,7 +506,7 @@ Test(options, every_kernel_says_which_types_it_does_not_take) {
   }
 }
 
-Test(options, every_kernel_says_what_it_cannot_do) {
+Test(named, every_kernel_says_what_it_cannot_do) {
   const attend_problem weights = attend_test_full_problem();
   attend_problem additive = attend_test_problem(1, 2, 1, 5, 7, 8);
   additive.score = ATTEND_SCORE_ADDITIVE;

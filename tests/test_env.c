@@ -309,6 +309,112 @@ Test(env, verbose_has_two_values) {
   for (size_t i = 0; i < COUNT(bad); i++) expect_refused("ATTEND_VERBOSE", bad[i]);
 }
 
+/* What a log is told: the lines after one another, and how many there were. */
+typedef struct told {
+  char text[4096];
+  size_t lines;
+} told;
+
+static void listen(void *context, const char *line) {
+  told *t = context;
+  snprintf(t->text + strlen(t->text), sizeof t->text - strlen(t->text), "%s\n", line);
+  t->lines++;
+}
+
+/* A log gets a line for each plan, whatever is verbose, and then stderr gets none. Errors are no plans. */
+Test(env, log_of_the_options_gets_a_line_per_plan) {
+  const attend_problem problem = some_problem();
+  attend_problem bad = problem;
+  bad.head_dim = -1;
+  for (int verbose = 0; verbose < 3; verbose++) {
+    told t = {.lines = 0};
+    attend_options options = ATTEND_OPTIONS_INIT;
+    options.log = listen, options.log_context = &t, options.verbose = verbose == 1;
+    setenv("ATTEND_VERBOSE", verbose == 2 ? "1" : "0", 1);
+    attend_plan *plans[2], *none = NULL;
+    begin_capture();
+    for (int i = 0; i < 2; i++) cr_assert_eq(attend_plan_create(&problem, &options, &plans[i]), ATTEND_OK);
+    cr_expect_neq(attend_plan_create(&bad, &options, &none), ATTEND_OK);
+    cr_expect_str_empty(end_capture(), "the library printed beside the log");
+    cr_expect_eq(t.lines, 2);
+    cr_expect_eq(count_lines(t.text), 2, "more lines than plans: %s", t.text);
+    cr_expect_not_null(strstr(t.text, attend_plan_kernel(plans[0])), "a line does not name the kernel: %s", t.text);
+    for (int i = 0; i < 2; i++) attend_plan_destroy(plans[i]);
+  }
+}
+
+Test(env, verbose_of_the_options_is_that_of_the_environment) {
+  const attend_problem problem = some_problem();
+  attend_options options = ATTEND_OPTIONS_INIT;
+  const char *texts[2];
+  char kept[8192];
+  for (int i = 0; i < 2; i++) {
+    options.verbose = i;
+    setenv("ATTEND_VERBOSE", i ? "0" : "1", 1);
+    begin_capture();
+    attend_test_accepts(&problem, &options, "verbose");
+    texts[i] = end_capture();
+    if (i == 0) texts[0] = strcpy(kept, texts[0]);
+  }
+  cr_expect_eq(count_lines(texts[1]), 1);
+  cr_expect_str_eq(texts[1], texts[0]);
+}
+
+/* ----------------------------------------------------------------------------------------------------- no environment
+ */
+
+static void explain(const attend_options *options, char *text, size_t size) {
+  const attend_problem problem = some_problem();
+  attend_plan *plan;
+  cr_assert_eq(attend_plan_create(&problem, options, &plan), ATTEND_OK, "%s", attend_error_detail());
+  attend_plan_explain(plan, text, size);
+  attend_plan_destroy(plan);
+}
+
+/* Whatever is there, good or bad, is not seen. */
+Test(env, may_be_ignored) {
+  static const char *const hostile[][2] = {{"ATTEND_ISA", "no such one"},
+                                           {"ATTEND_ISA", "scalar"},
+                                           {"ATTEND_KERNEL", "no such one"},
+                                           {"ATTEND_PROFILE", "/dev/null"},
+                                           {"ATTEND_PROFILE", "/no/such"},
+                                           {"ATTEND_NUM_THREADS", "0"},
+                                           {"ATTEND_NUM_THREADS", "7"},
+                                           {"ATTEND_VERBOSE", "yes"},
+                                           {"ATTEND_VERBOSE", "1"},
+                                           {"XDG_CACHE_HOME", "/no/such"},
+                                           {"HOME", "/no/such"}};
+  attend_options options = ATTEND_OPTIONS_INIT, usual = ATTEND_OPTIONS_INIT;
+  char expected[400], text[400];
+  usual.profile = "off";
+  explain(&usual, expected, sizeof expected);
+  options.ignore_environment = 1;
+  for (size_t i = 0; i <= COUNT(hostile); i++) {
+    /* one after the other, and then all at once */
+    for (size_t j = 0; j < COUNT(hostile); j++)
+      if (i == j || i == COUNT(hostile)) setenv(hostile[j][0], hostile[j][1], 1);
+    begin_capture();
+    explain(&options, text, sizeof text);
+    cr_expect_str_empty(end_capture(), "something was printed");
+    cr_expect_str_eq(text, expected, "%s=%s", hostile[i % COUNT(hostile)][0], hostile[i % COUNT(hostile)][1]);
+    if (i == COUNT(hostile)) break;
+    clear_environment();
+  }
+  /* what the options say holds all the same */
+  const attend_kernel *scalar = attend_kernel_at(attend_kernel_count() - 1);
+  options.kernel = scalar->name, options.num_threads = 5, options.verbose = 1;
+  const attend_problem problem = attend_test_typed_for(scalar, some_problem());
+  attend_plan *plan;
+  begin_capture();
+  cr_assert_eq(attend_plan_create(&problem, &options, &plan), ATTEND_OK, "%s", attend_error_detail());
+  cr_expect_eq(count_lines(end_capture()), 1);
+  cr_expect_str_eq(attend_plan_kernel(plan), scalar->name);
+  cr_expect_eq(attend_plan_max_parts(plan), 5);
+  attend_plan_destroy(plan);
+  options.ignore_environment = 0;
+  attend_test_refuses(&problem, &options, ATTEND_ERROR_ENVIRONMENT, NULL, NULL, "the same, not ignored");
+}
+
 /* -------------------------------------------------------------------------------------------------------- profile */
 
 /* A file that cannot be used is an error of whatever would go by it; test_profile.c has those that can. */

@@ -217,6 +217,51 @@ Test(profile, of_the_search_path_that_is_broken_leaves_the_rules) {
   cr_expect_not_null(strstr(state.why, "damaged"), "%s", state.why);
 }
 
+/* Options name a file, or none; ATTEND_PROFILE, good or bad, is then not looked at. */
+Test(profile, of_the_options_comes_before_all_others) {
+  const attend_problem problem = some_problem();
+  const attend_kernel *other = other_kernel(&problem), *rules = rules_kernel(&problem);
+  attend_options options = ATTEND_OPTIONS_INIT;
+  options.num_threads = 3;
+  write_profile(file, "-1.0");
+  const char *const named[] = {file, "off"}, *const variable[] = {NULL, "off", file, "/no/such/file"};
+  for (size_t i = 0; i < COUNT(named) * COUNT(variable) * 2; i++) {
+    const char *value = variable[i / 2 % COUNT(variable)], *kernel = (i % 2 ? rules : other)->name;
+    value ? setenv("ATTEND_PROFILE", value, 1) : unsetenv("ATTEND_PROFILE");
+    options.ignore_environment = i / 2 / COUNT(variable) > 0;
+    char name[sizeof file];
+    options.profile = strcpy(name, named[i % 2]);
+    attend_plan *plan;
+    cr_assert_eq(attend_plan_create(&problem, &options, &plan), ATTEND_OK, "%s", attend_error_detail());
+    memset(name, 'x', sizeof name - 1); /* strings need not stay */
+    char text[600];
+    attend_plan_explain(plan, text, sizeof text);
+    cr_expect_str_eq(attend_plan_kernel(plan), kernel, "%s beside %s: %s", named[i % 2], value, text);
+    attend_plan_destroy(plan);
+  }
+}
+
+Test(profile, of_the_options_that_cannot_be_used_is_an_error) {
+  const attend_problem problem = some_problem();
+  static char longest[10000];
+  char broken[sizeof file + 8];
+  memset(longest, 'x', sizeof longest - 1);
+  snprintf(broken, sizeof broken, "%s.broken", file);
+  write_file(broken, "nonsense\n", 9);
+  const char *const bad[] = {"",           "on",   "OFF",   "off ", "/", "/dev/null", "no/such/file",
+                             "two\nlines", "%n%s", longest, broken};
+  attend_options options = ATTEND_OPTIONS_INIT;
+  for (size_t i = 0; i < COUNT(bad) * 2; i++) {
+    options.profile = bad[i / 2], options.ignore_environment = (int)(i % 2);
+    attend_test_refuses(&problem, &options, ATTEND_ERROR_INVALID_ARGUMENT, "profile", NULL, bad[i / 2]);
+  }
+  /* a file that was mended is read again */
+  write_profile(broken, "-1.0");
+  options.profile = broken;
+  attend_test_accepts(&problem, &options, "a mended file");
+  attend_test_expect_no_leak();
+}
+
 /* A kernel that was asked for, and problems that profiles do not cover, are what they are without. */
 Test(profile, does_not_overrule) {
   attend_problem problem = some_problem();
