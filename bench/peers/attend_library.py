@@ -23,34 +23,45 @@ class Strides4(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in ("batch", "head", "query", "key")]
 
 
+def fields(ctype, names):
+    return [(name, ctype) for name in names.split()]
+
+
 class Problem(ctypes.Structure):
-    """attend_problem of version 0.1.0: struct_size tells later libraries where it ends."""
+    """attend_problem of version 0.2.0: struct_size tells later libraries where it ends. Enumerations are ints."""
 
     _fields_ = [
-        ("struct_size", ctypes.c_size_t),
-        *((name, ctypes.c_int64) for name in ("batch", "q_heads", "kv_heads", "q_len", "kv_len", "head_dim", "v_head_dim")),
-        *((name, ctypes.c_int) for name in ("q_dtype", "kv_dtype", "out_dtype")),
-        *((name, Strides) for name in ("q_strides", "k_strides", "v_strides", "out_strides")),
-        *((name, ctypes.c_float) for name in ("scale", "softcap")),
-        ("causal", ctypes.c_int),
-        ("causal_offset", ctypes.c_int64),
-        ("window", ctypes.c_int),
-        ("window_left", ctypes.c_int64),
-        ("window_right", ctypes.c_int64),
-        *((name, ctypes.c_int) for name in ("kv_lengths", "mask", "bias_dtype", "alibi", "sinks")),
-        *((name, Strides4) for name in ("mask_strides", "bias_strides")),
-        *((name, ctypes.c_int) for name in ("lse", "weights", "batch_invariant", "reserved")),
+        *fields(ctypes.c_size_t, "struct_size"),
+        *fields(ctypes.c_int64, "batch q_heads kv_heads q_len kv_len head_dim v_head_dim"),
+        *fields(ctypes.c_int64, "q_total kv_total page_rows pages block_table_stride"),
+        *fields(Strides, "q_strides k_strides v_strides out_strides"),
+        *fields(Strides4, "mask_strides bias_strides"),
+        *fields(ctypes.c_int64, "causal_offset window_left window_right"),
+        *fields(ctypes.c_int, "q_dtype k_dtype v_dtype out_dtype"),
+        *fields(ctypes.c_uint, "as_given"),
+        *fields(ctypes.c_float, "scale softcap dropout"),
+        *fields(ctypes.c_int, "score causal window kv_lengths positions q_starts kv_starts kv_begins key_ranges"),
+        *fields(ctypes.c_int, "mask bias_dtype bias_head_scale alibi sinks lse weights scores batch_invariant"),
     ]
 
 
 class Tensors(ctypes.Structure):
-    _fields_ = [("struct_size", ctypes.c_size_t),
-                *((name, ctypes.c_void_p) for name in ("q", "k", "v", "out", "kv_lengths", "mask", "bias", "alibi_slopes",
-                                                       "sinks", "lse", "weights"))]
+    _fields_ = [
+        *fields(ctypes.c_size_t, "struct_size"),
+        *fields(ctypes.c_void_p, "q k v out"),
+        *fields(ctypes.c_void_p, "kv_lengths positions q_starts kv_starts kv_begins key_ranges block_table"),
+        *fields(ctypes.c_void_p, "mask bias bias_head_scale alibi_slopes sinks score_weights lse weights scores"),
+        *fields(ctypes.c_uint64, "dropout_seed dropout_offset"),
+    ]
 
 
 class Options(ctypes.Structure):
-    _fields_ = [("struct_size", ctypes.c_size_t), ("num_threads", ctypes.c_int), ("kernel", ctypes.c_char_p)]
+    _fields_ = [
+        *fields(ctypes.c_size_t, "struct_size"),
+        *fields(ctypes.c_char_p, "kernel profile"),
+        *fields(ctypes.c_void_p, "allocate release memory_context log log_context parallel_for parallel_context"),
+        *fields(ctypes.c_int, "num_threads bind_threads ignore_environment verbose"),
+    ]
 
 
 library = ctypes.CDLL(os.environ["ATTEND_LIBRARY"])
@@ -79,13 +90,14 @@ class Plan:
         self.problem.causal = BOTTOM_RIGHT if case.causal else 0
         self.problem.kv_lengths = LENGTHS_PER_BATCH if case.length_step else 0
         self.handle = ctypes.c_void_p()
-        options = Options(ctypes.sizeof(Options), threads, None)
+        options = Options(ctypes.sizeof(Options), num_threads=threads)
         checked(library.attend_plan_create(self.problem, options, self.handle))
         self.setting = library.attend_plan_kernel(self.handle).decode()
         self.out = numpy.empty_like(q)
         self.inputs = (q, k, v, case.lengths)
-        self.tensors = Tensors(ctypes.sizeof(Tensors), q.ctypes.data, k.ctypes.data, v.ctypes.data, self.out.ctypes.data,
-                               None if case.lengths is None else self.inputs[3].ctypes.data)
+        self.tensors = Tensors(ctypes.sizeof(Tensors), q.ctypes.data, k.ctypes.data, v.ctypes.data, self.out.ctypes.data)
+        if case.length_step:
+            self.tensors.kv_lengths = self.inputs[3].ctypes.data
         self.size = library.attend_plan_workspace_size(self.handle)
         self.memory = numpy.empty(self.size + ALIGNMENT, numpy.uint8)
         self.workspace = -(-self.memory.ctypes.data // ALIGNMENT) * ALIGNMENT
