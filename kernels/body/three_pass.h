@@ -55,6 +55,7 @@ typedef struct three_pass {
   float *s, *o, *max, *sum;
   key_range *range;
   uint8_t *finite; /**< by key block: whether all its values are finite */
+  bool every_key;  /**< scores of all keys of the sequence are wanted, attended or not */
   int64_t first;   /**< key of the first block; what lies before the attended keys' panel is not packed */
   int64_t depth, q_stride, width, blocks;
 } three_pass;
@@ -71,6 +72,37 @@ ATTEND_INLINE key_range tile_keys(const three_pass *w, key_range span, int64_t b
   return keys.begin < keys.end ? keys : (key_range){0, 0};
 }
 
+/** The keys whose scores a tile of `count` rows computes: those it attends, or all. */
+ATTEND_INLINE key_range scored_keys(const three_pass *w, int64_t row, int64_t count) {
+  return w->every_key ? (key_range){0, (int32_t)w->view->keys.count} : range_union(w->range + row, count);
+}
+
+/**
+ * Writes scores of `count` rows of a tile as they are in the buffer, times `unit`: raw products, or what the softmax
+ * takes. Keys that have none there get -inf.
+ */
+ATTEND_OUTLINE void store_scores(const three_pass *w, int64_t row, int64_t row0, int count, int tile, float unit) {
+  const attend_view *view = w->view;
+  const int BLOCK = w->products->block;
+  const int64_t kv_len = view->p->kv_len;
+  const float softcap = view->p->scores == ATTEND_SCORES_SOFTCAP ? view->p->softcap : 0.0f;
+  const key_range span = scored_keys(w, row, count);
+  for (int r = 0; r < count; r++) {
+    const row_place at = place_of(view, w->slice->row_begin + row + r);
+    float *out = view->scores + (at.head * view->result_head + at.query) * kv_len;
+    for (int64_t j = 0; j < kv_len; j++) out[j] = -INFINITY;
+    for (int64_t b = 0; b < w->blocks; b++) {
+      const key_range keys = tile_keys(w, span, b);
+      const float *s = tile_scores(w, row0, b, tile) + r * BLOCK;
+      for (int64_t j = keys.begin; j < keys.end; j += LANES) {
+        vf x = vf_mul(vf_load(s + j), vf_set1(unit));
+        if (softcap > 0.0f) x = vf_mul(vf_set1(softcap), vf_tanh(vf_div(x, vf_set1(softcap))));
+        vf_store_n(out + w->first + b * BLOCK + j, x, (int)min_i64(LANES, keys.end - j));
+      }
+    }
+  }
+}
+
 /** Softmax of `count` rows of a tile over all their key blocks. Returns whether the weights mark excluded keys by 0. */
 ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t row0, int count, int tile,
                                        key_range span) {
@@ -78,6 +110,7 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
   const bool work = attend_scores_need_work(w->view->p);
   const float unit = score_unit(w->view->p);
   bool selected = false;
+  if (w->every_key) store_scores(w, row, row0, count, tile, fabsf(w->view->p->scale));
   for (int64_t b = 0; b < w->blocks; b++) {
     const key_range keys = tile_keys(w, span, b);
     if (keys.end == 0) continue;
@@ -89,6 +122,7 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
     finish_scores(w->view, w->slice->row_begin + row, w->range + row, count, block, keys.begin, steps_end,
                   tile_scores(w, row0, b, tile), BLOCK);
   }
+  if (w->view->scores && !w->every_key) store_scores(w, row, row0, count, tile, unit);
   for (int r = 0; r < count; r++) {
     float max = -INFINITY;
     for (int64_t b = 0; b < w->blocks; b++) {
@@ -151,8 +185,7 @@ ATTEND_OUTLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t
   for (int64_t b = 0; b < w->blocks; b++) {
     for (int64_t row = strip; row < strip_end;) {
       const int tile = tile_rows(strip_end - row, ROWS);
-      const key_range span = range_union(w->range + row, min_i64(tile, strip_end - row));
-      const key_range keys = tile_keys(w, span, b);
+      const key_range keys = tile_keys(w, scored_keys(w, row, min_i64(tile, strip_end - row)), b);
       float *s = tile_scores(w, row - strip, b, tile);
       compute_scores(w->view->p, w->products, tile, w->q + row * w->q_stride, w->k + b * BLOCK * w->depth, keys.begin,
                      keys.end, s, NULL);
@@ -206,6 +239,7 @@ ATTEND_OUTLINE void three_pass_run(const attend_slice *slice, const attend_tilin
                   .sum = (float *)(scratch + at.sum),
                   .range = (key_range *)(scratch + at.range),
                   .finite = (uint8_t *)(scratch + at.finite),
+                  .every_key = view->scores && p->scores != ATTEND_SCORES_ATTENDED,
                   .depth = operands(p->head_dim),
                   .q_stride = packed_query(p),
                   .width = round_up(p->v_head_dim, LANES)};
@@ -218,16 +252,16 @@ ATTEND_OUTLINE void three_pass_run(const attend_slice *slice, const attend_tilin
     row += tile;
   }
 
-  const key_range all = range_union(w.range, rows);
+  const key_range attended = range_union(w.range, rows), all = scored_keys(&w, 0, rows);
   w.first = all.begin / BLOCK * BLOCK;
   w.blocks = (all.end - w.first + BLOCK - 1) / BLOCK;
   for (int64_t b = 0; b < w.blocks; b++) {
     const int64_t block = w.first + b * BLOCK;
-    const key_range keys = tile_keys(&w, all, b);
+    const key_range keys = tile_keys(&w, all, b), values = tile_keys(&w, attended, b);
     list_rows(&view->k, block, keys.begin, keys.end, listed);
     pack_key_operands(listed, p->k_dtype, keys.begin, keys.end, p->head_dim, PANEL, w.k + b * BLOCK * w.depth);
-    list_rows(&view->v, block, keys.begin, keys.end, listed);
-    w.finite[b] = pack_value_operands(listed, p->v_dtype, keys.begin, keys.end, p->v_head_dim, PANEL, BLOCK,
+    list_rows(&view->v, block, values.begin, values.end, listed);
+    w.finite[b] = pack_value_operands(listed, p->v_dtype, values.begin, values.end, p->v_head_dim, PANEL, BLOCK,
                                       w.v + b * operands(BLOCK) * w.width);
   }
   strip_rows = round_up(min_i64(strip_rows, rows), ROWS);
@@ -242,7 +276,8 @@ ATTEND_OUTLINE void three_pass_run(const attend_slice *slice, const attend_tilin
   static void id##_run(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                        \
     three_pass_run(slice, tiling, scratch, tiling->slice_rows, &id##_products);                                        \
   }                                                                                                                    \
-  ATTEND_DESCRIBE(id, ATTEND_BODY_BLOCKED, ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_OPERANDS, rows, block)
+  ATTEND_DESCRIBE(id, ATTEND_BODY_BLOCKED,                                                                             \
+                  ATTEND_CAN_WEIGHTS | ATTEND_CAN_SCORES | ATTEND_CAN_SPLIT | ATTEND_CAN_OPERANDS, rows, block)
 
 #define ATTEND_TILED(id, rows, block, vecs)                                                                            \
   ATTEND_TILE_PRODUCTS(id, rows, block, vecs)                                                                          \
@@ -252,7 +287,8 @@ ATTEND_OUTLINE void three_pass_run(const attend_slice *slice, const attend_tilin
   static void id##_run(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                        \
     three_pass_run(slice, tiling, scratch, tiling->strip_rows, &id##_products);                                        \
   }                                                                                                                    \
-  ATTEND_DESCRIBE(id, ATTEND_BODY_TILED, ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_OPERANDS, rows, block)
+  ATTEND_DESCRIBE(id, ATTEND_BODY_TILED,                                                                               \
+                  ATTEND_CAN_WEIGHTS | ATTEND_CAN_SCORES | ATTEND_CAN_SPLIT | ATTEND_CAN_OPERANDS, rows, block)
 
 #include "kernels/body/expand.h"
 
