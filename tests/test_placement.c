@@ -229,8 +229,9 @@ Test(run, begins_with_what_is_near) {
 /* Whatever the machine, the bits are the same: by OpenMP, and in parts from the last to the first. */
 Test(run, gives_the_same_bits_on_every_machine) {
   attend_problem problems[] = {attend_test_problem(1, 4, 2, 200, 200, 20), attend_test_problem(1, 8, 8, 1, 5003, 16),
-                               attend_test_problem(5, 3, 3, 64, 130, 12)};
+                               attend_test_problem(5, 3, 3, 64, 130, 12), attend_test_problem(9, 4, 2, 20, 3000, 16)};
   problems[0].causal = ATTEND_CAUSAL_BOTTOM_RIGHT;
+  problems[3].kv_lengths = ATTEND_LENGTHS_PER_BATCH, problems[3].q_starts = 1, problems[3].q_total = 9 * 20;
   for (size_t i = 0; i < COUNT(problems); i++) {
     attend_plan *plan = attend_test_plan(&problems[i], NULL, 1);
     attend_test_tensors expected = attend_test_run(plan, &problems[i]);

@@ -26,10 +26,6 @@ static int64_t splits_of(int64_t keys, int64_t split_keys) {
   return keys > split_keys ? divide_up(keys, split_keys) : 1;
 }
 
-static void deal(const attend_plan *plan, attend_cut *cut, int64_t together) {
-  attend_deal(cut->items, together, plan->cores, plan->groups, cut->begin);
-}
-
 void attend_cut_capacity(attend_plan *plan) {
   const attend_resolved *r = &plan->problem;
   const attend_tiling *tiling = &plan->choice.tiling;
@@ -79,6 +75,12 @@ static int bucket_of(const work *w) {
   memcpy(&bits, &amount, sizeof bits);
   const int step = (int)(bits >> 22) - (127 << 1); /* exponent and one bit of the fraction, from 0 for 1 */
   return BUCKETS - 1 - (step < BUCKETS ? step : BUCKETS - 1);
+}
+
+/** All the work of a sequence. */
+static double amount_of(const attend_plan *plan, const attend_tensors *t, int64_t b) {
+  const work w = work_of(plan, t, b);
+  return (double)w.rows * (double)w.span * plan->key_us[w.way];
 }
 
 /** All that is added up over the sequences before keys are split. */
@@ -151,6 +153,29 @@ int attend_cut_useful(const attend_plan *plan, const attend_tensors *t) {
   return items == 0 ? 0 : useful_threads(all.us, fmin((double)plan->threads, items));
 }
 
+/**
+ * Deals the items of a run out to the groups of cores, heads together, as many as make each group's share of the work:
+ * the greatest come first, so that the same number for each would leave the first group with most of it.
+ */
+static void deal(const attend_plan *plan, const attend_tensors *t, attend_cut *cut, const attend_share *shares) {
+  const int64_t heads = plan->problem.p.kv_heads;
+  double all = 0, before = 0;
+  cut->begin[0] = 0;
+  for (int s = 0; plan->groups > 1 && s < cut->shares; s++) all += amount_of(plan, t, shares[s].sequence);
+  int s = 0, cores = 0;
+  for (int g = 0; g < plan->groups; g++) {
+    cores += plan->cores[g];
+    const double wanted = all * cores / plan->all_cores;
+    double amount = 0;
+    while (s < cut->shares && before + (amount = amount_of(plan, t, shares[s].sequence)) <= wanted)
+      before += amount, s++;
+    cut->begin[g + 1] = cut->items;
+    if (g + 1 == plan->groups || s == cut->shares) continue;
+    const int64_t head = amount > 0 ? (int64_t)((double)heads * (wanted - before) / amount) : 0;
+    cut->begin[g + 1] = shares[s].first_item + min_i64(head, heads) * attend_head_items(plan, &shares[s]);
+  }
+}
+
 void attend_cut_run(const attend_plan *plan, const attend_tensors *t, attend_cut *cut, attend_share *shares) {
   const attend_problem *p = &plan->problem.p;
   totals all;
@@ -174,5 +199,5 @@ void attend_cut_run(const attend_plan *plan, const attend_tensors *t, attend_cut
   cut->items = items, cut->split_chunks = chunks;
   const double most = fmin((double)plan->threads, (double)items);
   cut->useful = items == 0 ? 0 : useful_threads(all.us, most);
-  deal(plan, cut, 1);
+  deal(plan, t, cut, shares);
 }
