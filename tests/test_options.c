@@ -96,6 +96,7 @@ static void look_for_a_profile(void) {
 }
 
 TestSuite(memory, .init = look_for_a_profile);
+TestSuite(layers, .init = look_for_a_profile);
 
 Test(memory, of_plans_and_runs_is_the_callers) {
   for (int which = 0; which < PROBLEMS; which++) {
@@ -493,6 +494,37 @@ Test(layers, use_what_the_options_lend) {
   }
   float *const all[] = {query, key, value, score, q_bias, q_weight, k_weight, expected, out};
   for (size_t i = 0; i < COUNT(all); i++) free(all[i]);
+}
+
+/* Projections, mean weights and attention of a whole layer. */
+Test(layers, with_averaged_weights_use_it_too) {
+  if (!attend_linear_blas()) cr_skip_test("this library was built without a BLAS");
+  attend_linear_one_blas_thread();
+  attend_mha_problem problem = ATTEND_MHA_PROBLEM_INIT;
+  problem.batch = B, problem.q_len = problem.kv_len = LQ, problem.embed_dim = E, problem.q_heads = 8;
+  problem.out_proj = 1, problem.weights = ATTEND_LAYER_WEIGHTS_AVERAGED;
+  enum { OUTPUTS = B * LQ * (E + LQ) };
+  float *x = numbers((size_t)B * LQ * E, 1), *w = numbers((size_t)E * E, 2), *results[2];
+  for (int pooled = 0; pooled < 2; pooled++) {
+    arena a = {0};
+    pool p = {.most = 3};
+    attend_options options = options_with(&a, pooled ? 3 : 1);
+    if (pooled) options.parallel_for = on_new_threads, options.parallel_context = &p;
+    attend_mha_tensors t = ATTEND_MHA_TENSORS_INIT;
+    t.query = t.key = t.value = x, t.q_weight = t.k_weight = t.v_weight = t.out_weight = w;
+    t.out = results[pooled] = numbers(OUTPUTS, 3), t.weights = t.out + B * LQ * E;
+    attend_mha_plan *plan;
+    attend_fail_allocation(0);
+    cr_assert_eq(attend_mha_plan_create(&problem, &options, &plan), ATTEND_OK, "%s", attend_error_detail());
+    cr_expect_eq(attend_mha_plan_run(plan, &t, NULL, 0), ATTEND_OK, "%s", attend_error_detail());
+    attend_mha_plan_destroy(plan);
+    cr_expect_eq(attend_fail_allocation(0), 0, "the layer allocated beside");
+    cr_expect_eq(p.calls > 2, pooled, "%d calls", p.calls);
+    cr_expect_eq(p.wrong, 0);
+    expect_empty(&a);
+  }
+  cr_expect_eq(memcmp(results[0], results[1], OUTPUTS * sizeof(float)), 0);
+  free(x), free(w), free(results[0]), free(results[1]);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- values */
