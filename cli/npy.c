@@ -10,7 +10,8 @@
 #include "dispatch/dispatch.h"
 #include "kernels/size.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "arrays are read as they lie in the file");
+/* How numbers lie in this machine's memory, as 'descr' says it. */
+static const char own_order = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? '<' : '>';
 
 static const char magic[6] = {'\x93', 'N', 'U', 'M', 'P', 'Y'};
 
@@ -24,6 +25,7 @@ static const struct {
     [ATTEND_NPY_BOOL] = {"b1", "bool", 1},   [ATTEND_NPY_F32] = {"f4", "float32", 4},
     [ATTEND_NPY_F16] = {"f2", "float16", 2}, [ATTEND_NPY_I32] = {"i4", "int32", 4},
     [ATTEND_NPY_I64] = {"i8", "int64", 8},   [ATTEND_NPY_U16] = {"u2", "uint16", 2},
+    [ATTEND_NPY_F64] = {"f8", "float64", 8},
 };
 
 const char *attend_npy_type_name(attend_npy_type type) { return types[type].name; }
@@ -45,6 +47,8 @@ typedef struct parser {
   const char *at, *end;
   char *why;
   size_t why_size;
+  bool swapped; /* numbers are in the other byte order than this machine's */
+  bool fortran;
 } parser;
 
 __attribute__((format(printf, 3, 4))) static bool fail(char *why, size_t size, const char *format, ...) {
@@ -102,22 +106,20 @@ static bool parse_descr(parser *p, attend_npy *array) {
   for (int type = 0; descr[0] && type < ATTEND_NPY_TYPE_COUNT; type++)
     if (strcmp(code, types[type].code) == 0) {
       bool no_order = types[type].size == 1 && descr[0] == '|';
-      if (descr[0] == '>') return FAIL(p, "field 'descr' is '%s': big-endian data, expected little-endian", descr);
-      if (descr[0] != '<' && !no_order) break;
+      if (descr[0] != '<' && descr[0] != '>' && !no_order) break;
+      p->swapped = types[type].size > 1 && descr[0] != own_order;
       array->type = (attend_npy_type)type;
       return true;
     }
-  const char *hint = descr[0] && strcmp(code, "f8") == 0 ? "; convert it with .astype('float32')"
-                     : strchr(descr, 'O')                ? "; object arrays hold no numbers"
-                                                         : "";
-  return FAIL(p, "field 'descr' is '%s', expected '<f4', '<f2', '<u2', '<i4', '<i8' or '|b1'%s", descr, hint);
+  const char *hint = strchr(descr, 'O') ? "; object arrays hold no numbers" : "";
+  return FAIL(p, "field 'descr' is '%s', expected '<f4', '<f2', '<f8', '<u2', '<i4', '<i8' or '|b1', or '>' for '<'%s",
+              descr, hint);
 }
 
 static bool parse_order(parser *p) {
   if (accept_word(p, "False")) return true;
-  if (accept_word(p, "True"))
-    return FAIL(p, "field 'fortran_order' is True, expected C order; convert it with numpy.ascontiguousarray()");
-  return FAIL(p, "field 'fortran_order': expected True or False");
+  p->fortran = accept_word(p, "True");
+  return p->fortran || FAIL(p, "field 'fortran_order': expected True or False");
 }
 
 static bool parse_extent(parser *p, int64_t *extent) {
@@ -179,8 +181,18 @@ static bool read_bytes(FILE *file, void *bytes, size_t size, const char *what, c
   return fail(why, why_size, "truncated: %s needs %zu bytes, the file has %zu of them", what, size, done);
 }
 
+/* Whether elements lie alike in Fortran and in C order: those of vectors, and of arrays without elements. */
+static bool is_vector(const attend_npy *array) {
+  int long_ones = 0;
+  for (int i = 0; i < array->rank; i++) {
+    if (array->shape[i] == 0) return true;
+    long_ones += array->shape[i] > 1;
+  }
+  return long_ones <= 1;
+}
+
 /* Reads everything in front of the data. */
-static bool read_header(FILE *file, attend_npy *array, char *why, size_t why_size) {
+static bool read_header(FILE *file, attend_npy *array, bool *swapped, char *why, size_t why_size) {
   unsigned char start[sizeof magic + 2], length[4] = {0};
   size_t got = fread(start, 1, sizeof start, file);
   if (ferror(file)) return fail(why, why_size, "cannot read: %s", strerror(errno));
@@ -199,7 +211,23 @@ static bool read_header(FILE *file, attend_npy *array, char *why, size_t why_siz
   parser p = {.at = text, .end = text + size, .why = why, .why_size = why_size};
   bool ok = read_bytes(file, text, size, "the header", why, why_size) && parse_header(&p, array);
   attend_free(text);
+  if (ok && p.fortran && !is_vector(array))
+    return fail(why, why_size,
+                "field 'fortran_order' is True, expected C order; convert it with numpy.ascontiguousarray()");
+  *swapped = p.swapped;
   return ok;
+}
+
+/* Turns the bytes of each element around. */
+static void swap(attend_npy *array) {
+  const size_t size = types[array->type].size;
+  unsigned char *bytes = array->data;
+  for (size_t i = 0; i < array->count; i++, bytes += size)
+    for (size_t j = 0; j < size / 2; j++) {
+      const unsigned char byte = bytes[j];
+      bytes[j] = bytes[size - 1 - j];
+      bytes[size - 1 - j] = byte;
+    }
 }
 
 /* Elements of the array, if their bytes can be counted at all. */
@@ -217,7 +245,8 @@ static bool count_elements(attend_npy *array, size_t *bytes, char *why, size_t w
 
 static bool read_array(FILE *file, attend_npy *array, char *why, size_t why_size) {
   size_t bytes = 0;
-  if (!read_header(file, array, why, why_size) || !count_elements(array, &bytes, why, why_size)) return false;
+  bool swapped = false;
+  if (!read_header(file, array, &swapped, why, why_size) || !count_elements(array, &bytes, why, why_size)) return false;
   /* A header may promise anything: where the file's size is known, compare before asking for the memory. */
   struct stat info;
   off_t at = ftello(file);
@@ -231,6 +260,7 @@ static bool read_array(FILE *file, attend_npy *array, char *why, size_t why_size
   if (!read_bytes(file, array->data, bytes, "the data", why, why_size)) return false;
   if (fgetc(file) != EOF) return fail(why, why_size, "unexpected bytes behind the data (%zu bytes)", bytes);
   if (ferror(file)) return fail(why, why_size, "cannot read: %s", strerror(errno));
+  if (swapped) swap(array);
   return true;
 }
 
@@ -253,8 +283,8 @@ bool attend_npy_write_f32(FILE *file, int rank, const int64_t *shape, const floa
   char header[1024], text[ATTEND_NPY_MAX_RANK * 22 + 4];
   size_t count = 1;
   for (int i = 0; i < rank; i++) count *= (size_t)shape[i];
-  int length = snprintf(header, sizeof header, "%.6s%c%c%c%c{'descr': '<f4', 'fortran_order': False, 'shape': %s, }",
-                        magic, 1, 0, 0, 0, attend_npy_shape_text(rank, shape, text, sizeof text));
+  int length = snprintf(header, sizeof header, "%.6s%c%c%c%c{'descr': '%cf4', 'fortran_order': False, 'shape': %s, }",
+                        magic, 1, 0, 0, 0, own_order, attend_npy_shape_text(rank, shape, text, sizeof text));
   size_t padded = size_align((size_t)length + 1, 64), behind = padded - sizeof magic - 4;
   memset(header + length, ' ', padded - (size_t)length);
   header[padded - 1] = '\n';

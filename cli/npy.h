@@ -16,13 +16,14 @@ typedef enum attend_npy_type {
   ATTEND_NPY_I32,
   ATTEND_NPY_I64,
   ATTEND_NPY_U16,
+  ATTEND_NPY_F64,
   ATTEND_NPY_TYPE_COUNT
 } attend_npy_type;
 
 /** Most dimensions of a file, as in NumPy 1. */
 #define ATTEND_NPY_MAX_RANK 32
 
-/** An array, C order, little endian as in memory. */
+/** An array, in C order and in the byte order of this machine. */
 typedef struct attend_npy {
   attend_npy_type type;
   int rank;
