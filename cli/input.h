@@ -3,45 +3,44 @@
 #ifndef ATTEND_CLI_INPUT_H
 #define ATTEND_CLI_INPUT_H
 
-#include "attend/attend.h"
-#include "cli/npy.h"
+#include "cli/source.h"
 
-/** An option, its file and what was read from it: what an error has to name. */
-typedef struct attend_source {
-  const char *option, *path;
-  bool bf16_bits; /**< uint16 is the bits of bf16 */
-  attend_npy *array;
-} attend_source;
+/** The inputs, each an option of its own. */
+typedef enum attend_input_id {
+  INPUT_Q,
+  INPUT_K,
+  INPUT_V,
+  INPUT_KV_LENGTHS,
+  INPUT_POSITIONS,
+  INPUT_Q_STARTS,
+  INPUT_KV_STARTS,
+  INPUT_KV_BEGINS,
+  INPUT_KEY_RANGES,
+  INPUT_BLOCK_TABLE,
+  INPUT_MASK,
+  INPUT_BIAS,
+  INPUT_BIAS_HEAD_SCALE,
+  INPUT_ALIBI,
+  INPUT_SINKS,
+  INPUTS
+} attend_input_id;
 
-/** Reports that a file has another shape or another type than was expected. False. */
-bool attend_source_fail_shape(const attend_source *s, const char *expected);
-bool attend_source_fail_type(const attend_source *s, const char *expected);
-
-/** Reads a file of any type, or of f32, f16 or bf16. False after reporting why not. */
-bool attend_source_read(const attend_source *s);
-bool attend_source_numbers(const attend_source *s);
-/** Converts the numbers of a file. False after reporting that there is no memory. */
-bool attend_source_convert(const attend_source *s, attend_dtype dtype);
-/** Whether all numbers are finite, or -inf if they may exclude; else reports the first that is not. */
-bool attend_source_check(const attend_source *s, bool may_exclude);
-
-/**
- * Reads key lengths, (B) or (B, Lq) of int32 or int64, each from 0 to Lk, as int32, and says which of both they are.
- * False after reporting why not.
- */
-bool attend_source_lengths(const attend_source *s, int64_t batch, int64_t q_len, int64_t kv_len, attend_lengths *kind);
+extern const char *const attend_input_options[INPUTS];
 
 /** Paths of the files, NULL where the option was not given, and how to take them. */
 typedef struct attend_input_files {
-  const char *q, *k, *v, *kv_lengths, *mask, *bias, *alibi, *sinks;
+  const char *path[INPUTS];
   bool bf16_bits;     /**< uint16 is the bits of bf16 */
   attend_dtype dtype; /**< what q, k and v are converted to; default: their type if they share one, else f32 */
 } attend_input_files;
 
-/** What was read. */
+/** What was read: arrays without data stand for options that were not given. */
 typedef struct attend_input {
-  attend_npy q, k, v, kv_lengths, mask, bias, alibi, sinks;
+  attend_npy array[INPUTS];
 } attend_input;
+
+/** An input as errors have to name it. */
+attend_source attend_input_source(const attend_input_files *files, attend_input *input, attend_input_id id);
 
 /**
  * Reads all files, checks that they fit together, and sets everything of the problem and the tensors that follows from
@@ -51,5 +50,19 @@ bool attend_input_read(const attend_input_files *files, attend_input *input, att
                        attend_tensors *tensors);
 
 void attend_input_free(attend_input *input);
+
+/* --------------------------------------------------------------------------------------------- input_sequences.c */
+
+/**
+ * The sizes of a problem, from the shapes of q, k and v, which have been read, and from what says where sequences lie
+ * in them, which is read here. False after reporting why they do not fit.
+ */
+bool attend_input_shapes(const attend_input_files *files, attend_input *input, attend_problem *problem);
+
+/** Reads what else the sequences have: lengths, positions, first keys, key ranges. After the shapes. */
+bool attend_input_sequences(const attend_input_files *files, attend_input *input, attend_problem *problem);
+
+/** Dimension `axis` of (B, H, L, D), whatever leading ones an array leaves out. */
+int64_t attend_input_extent(const attend_npy *array, int axis);
 
 #endif

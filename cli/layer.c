@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "cli/commands.h"
-#include "cli/input.h"
 #include "cli/layer.h"
 #include "cli/options.h"
+#include "cli/source.h"
 #include "dispatch/dispatch.h"
 #include "kernels/size.h"
 #include "layers/linear.h"
@@ -132,7 +132,13 @@ static bool take_kv_heads(const char *text, void *to) {
   return attend_cli_integer("kv-heads", text, 1, ATTEND_MAX_EXTENT, &((request *)to)->mha.kv_heads);
 }
 
-static bool take_scale(const char *text, void *to) { return attend_cli_scale(text, &((request *)to)->mha.scale); }
+/* To a layer's plan a scale of 0 is the default. */
+static bool take_scale(const char *text, void *to) {
+  float *scale = &((request *)to)->mha.scale;
+  if (!attend_cli_number("scale", text, scale)) return false;
+  if (*scale == 0.0f) attend_cli_error("--scale '%s': expected a number other than 0", text);
+  return *scale != 0.0f;
+}
 
 static bool take_threads(const char *text, void *to) {
   return attend_cli_threads(text, &((request *)to)->options.num_threads);
@@ -365,19 +371,41 @@ static void name_outputs(const request *r, attend_outputs *outputs) {
   if (r->heatmap) outputs->file[outputs->count++] = (attend_output){.option = "heatmap", .path = r->heatmap};
 }
 
+/* No output may name an input. */
+static bool spare_inputs(const request *r, const attend_outputs *outputs) {
+  const struct {
+    const char *option, *path;
+  } inputs[] = {{"query", r->query},
+                {"key", r->key},
+                {"value", r->value},
+                {"model", r->files.model},
+                {"key-padding-mask", r->key_padding_mask},
+                {"attn-mask", r->attn_mask},
+                {"kv-lengths", r->kv_lengths},
+                {"tokens", r->tokens},
+                {"key-tokens", r->key_tokens}};
+  for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
+    if (!attend_outputs_spare(outputs, inputs[i].option, inputs[i].path)) return false;
+  for (int i = 0; i < PARTS; i++)
+    if (!attend_outputs_spare(outputs, attend_layer_part_options[i], r->files.part[i])) return false;
+  return true;
+}
+
 static void print_summary(const request *r, const session *s, const attend_layer_kind *kind) {
+  FILE *to = attend_outputs_text(&s->outputs);
   char text[4096];
   kind->explain(s, text, sizeof text);
-  if (r->explain) printf("plan: %s\n", text);
-  printf("layer: ");
-  kind->print_shape(s);
-  printf("; ");
+  if (r->explain) fprintf(to, "plan: %s\n", text);
+  fputs("layer: ", to);
+  kind->print_shape(s, to);
+  fputs("; ", to);
   attend_outputs_print(&s->outputs);
 }
 
 static bool execute(const request *r, session *s, const attend_layer_kind *kind) {
   name_outputs(r, &s->outputs);
-  if (!attend_outputs_check(&s->outputs) || !read_inputs(r, s) || !kind->read(r, s)) return false;
+  if (!attend_outputs_check(&s->outputs) || !spare_inputs(r, &s->outputs)) return false;
+  if (!read_inputs(r, s) || !kind->read(r, s)) return false;
   if (!check_heatmap(r, s) || !read_labels(r, s) || !kind->make_plan(r, s) || !allocate(r, s)) return false;
   attend_linear_one_blas_thread(); /* the process is ours */
   if (!kind->run(s) || (r->heatmap && !draw(r, s))) return false;

@@ -59,7 +59,7 @@ typedef struct attend_layer_kind {
   bool (*make_plan)(const attend_layer_request *r, attend_layer_session *s);
   bool (*run)(attend_layer_session *s);
   size_t (*explain)(const attend_layer_session *s, char *text, size_t size);
-  void (*print_shape)(const attend_layer_session *s);
+  void (*print_shape)(const attend_layer_session *s, FILE *to);
   void (*release)(attend_layer_session *s);
 } attend_layer_kind;
 

@@ -2,9 +2,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "cli/input.h"
 #include "cli/layer.h"
 #include "cli/options.h"
+#include "cli/source.h"
 
 static bool read(const attend_layer_request *r, attend_layer_session *s) {
   attend_additive_problem *p = &s->additive.problem;
@@ -17,7 +17,8 @@ static bool read(const attend_layer_request *r, attend_layer_session *s) {
   if (!attend_layer_parts_read_additive(&r->files, &s->parts, p, t)) return false;
   if (r->kv_lengths) {
     const attend_source lengths = {"kv-lengths", r->kv_lengths, false, &s->additive.kv_lengths};
-    if (!attend_source_lengths(&lengths, p->batch, p->q_len, p->kv_len, &p->kv_lengths)) return false;
+    const int64_t rows[2] = {p->batch, p->q_len};
+    if (!attend_source_lengths(&lengths, p->batch, rows, p->kv_len, &p->kv_lengths)) return false;
     t->kv_lengths = s->additive.kv_lengths.data;
   }
   s->out_dim = p->v_dim;
@@ -44,11 +45,12 @@ static size_t explain(const attend_layer_session *s, char *text, size_t size) {
   return attend_additive_plan_explain(s->additive.plan, text, size);
 }
 
-static void print_shape(const attend_layer_session *s) {
+static void print_shape(const attend_layer_session *s, FILE *to) {
   const attend_additive_problem *p = &s->additive.problem;
-  printf("additive, B %" PRId64 ", Lq %" PRId64 ", Lk %" PRId64 ", query dim %" PRId64 ", key dim %" PRId64
-         ", value dim %" PRId64 ", hidden %" PRId64,
-         p->batch, p->q_len, p->kv_len, p->q_dim, p->k_dim, p->v_dim, p->hidden);
+  fprintf(to,
+          "additive, B %" PRId64 ", Lq %" PRId64 ", Lk %" PRId64 ", query dim %" PRId64 ", key dim %" PRId64
+          ", value dim %" PRId64 ", hidden %" PRId64,
+          p->batch, p->q_len, p->kv_len, p->q_dim, p->k_dim, p->v_dim, p->hidden);
 }
 
 static void release(attend_layer_session *s) {

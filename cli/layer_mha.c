@@ -3,17 +3,18 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/input.h"
 #include "cli/layer.h"
 #include "cli/options.h"
+#include "cli/source.h"
 
 /* Reads a mask of one of `count` shapes; returns which of them, or -1 after reporting that it is none. */
 static int read_mask(const attend_source *source, const int64_t (*shapes)[5], int count, attend_layer_mask *kind) {
   const attend_npy *a = source->array;
   if (!attend_source_read(source)) return -1;
   *kind = a->type == ATTEND_NPY_BOOL ? ATTEND_LAYER_MASK_IGNORE : ATTEND_LAYER_MASK_ADD;
+  if (!attend_source_narrow(source)) return -1;
   if (a->type != ATTEND_NPY_BOOL && a->type != ATTEND_NPY_F32 && a->type != ATTEND_NPY_F16) {
-    attend_source_fail_type(source, "bool, float32 or float16");
+    attend_source_fail_type(source, "bool, float32, float16 or float64");
     return -1;
   }
   if (*kind == ATTEND_LAYER_MASK_ADD &&
@@ -98,12 +99,13 @@ static size_t explain(const attend_layer_session *s, char *text, size_t size) {
   return attend_mha_plan_explain(s->mha.plan, text, size);
 }
 
-static void print_shape(const attend_layer_session *s) {
+static void print_shape(const attend_layer_session *s, FILE *to) {
   const attend_mha_problem *p = &s->mha.problem;
-  printf("B %" PRId64 ", Lq %" PRId64 ", Lk %" PRId64 ", E %" PRId64 ", Hq %" PRId64 ", Hkv %" PRId64 ", D %" PRId64
-         ", Dv %" PRId64 ", %s output projection",
-         p->batch, p->q_len, p->kv_len, p->embed_dim, p->q_heads, p->kv_heads, p->head_dim, p->v_head_dim,
-         p->out_proj ? "with" : "no");
+  fprintf(to,
+          "B %" PRId64 ", Lq %" PRId64 ", Lk %" PRId64 ", E %" PRId64 ", Hq %" PRId64 ", Hkv %" PRId64 ", D %" PRId64
+          ", Dv %" PRId64 ", %s output projection",
+          p->batch, p->q_len, p->kv_len, p->embed_dim, p->q_heads, p->kv_heads, p->head_dim, p->v_head_dim,
+          p->out_proj ? "with" : "no");
 }
 
 static void release(attend_layer_session *s) {

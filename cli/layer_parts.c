@@ -4,9 +4,9 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "cli/input.h"
 #include "cli/options.h"
 #include "cli/safetensors.h"
+#include "cli/source.h"
 
 const char *const attend_layer_part_options[PARTS] = {
     [PART_Q] = "q-weight",        [PART_K] = "k-weight",         [PART_V] = "v-weight",

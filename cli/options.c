@@ -120,8 +120,11 @@ bool attend_cli_number(const char *option, const char *text, float *value) {
   char *end;
   errno = 0;
   float number = strtof(text, &end);
-  if (!begins_number(text) || end == text || *end || errno || !isfinite(number)) {
-    attend_cli_error("--%s '%s': expected a finite number in the range of float", option, text);
+  /* ERANGE also comes with a number below FLT_MIN that is as good as any, unless nothing is left of it. */
+  const bool lost = errno && number == 0.0f;
+  if (!begins_number(text) || end == text || *end || lost || !isfinite(number)) {
+    attend_cli_error("--%s '%s': expected a number that float32 can hold: 0, or 1.4e-45 to 3.4e38, or less than 0",
+                     option, text);
     return false;
   }
   *value = number;
@@ -133,12 +136,6 @@ bool attend_cli_threads(const char *text, int *threads) {
   if (!attend_cli_integer("threads", text, 1, ATTEND_MOST_THREADS, &number)) return false;
   *threads = (int)number;
   return true;
-}
-
-bool attend_cli_scale(const char *text, float *scale) {
-  if (!attend_cli_number("scale", text, scale)) return false;
-  if (*scale == 0.0f) attend_cli_error("--scale '%s': expected a number other than 0", text);
-  return *scale != 0.0f;
 }
 
 bool attend_cli_dtype(const char *text, attend_dtype *dtype) {

@@ -60,9 +60,8 @@ void *attend_cli_allocate(const char *what, size_t count, size_t size);
 bool attend_cli_integer(const char *option, const char *text, int64_t least, int64_t most, int64_t *value);
 bool attend_cli_number(const char *option, const char *text, float *value);
 
-/** The value of --threads, and of --scale. */
+/** The value of --threads. */
 bool attend_cli_threads(const char *text, int *threads);
-bool attend_cli_scale(const char *text, float *scale);
 
 /** The value of --dtype. */
 bool attend_cli_dtype(const char *text, attend_dtype *dtype);

@@ -20,25 +20,52 @@ static bool fail(const attend_output *output, const char *what) {
 
 /* ---------------------------------------------------------------------------------------------------------- names */
 
-/* Finds the target: of a file that is there, the file itself; else its name in the directory it is to appear in. */
-static bool resolve(attend_output *output) {
-  struct stat info;
-  if (stat(output->path, &info) == 0) {
-    if (!S_ISREG(info.st_mode)) return fail(output, "expected a regular file, or none");
-    if (access(output->path, W_OK) != 0) return fail(output, strerror(errno));
-    return realpath(output->path, output->target) || fail(output, strerror(errno));
-  }
-  if (errno != ENOENT) return fail(output, strerror(errno));
-  const char *slash = strrchr(output->path, '/'), *name = slash ? slash + 1 : output->path;
+/* The path without links of a file that is not there, but its directory is. */
+static bool resolve_new(attend_output *output, const char *path) {
+  const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
   if (!*name) return fail(output, "expected the name of a file");
   char parent[PATH_MAX], directory[PATH_MAX];
-  size_t length = slash ? (size_t)(name - output->path) : 1;
+  size_t length = slash ? (size_t)(name - path) : 1;
   if (length >= sizeof parent) return fail(output, strerror(ENAMETOOLONG));
-  memcpy(parent, slash ? output->path : ".", length);
+  memcpy(parent, slash ? path : ".", length);
   parent[length] = '\0';
   if (!realpath(parent, directory)) return fail(output, strerror(errno));
   int joined = snprintf(output->target, PATH_MAX, "%s/%s", strcmp(directory, "/") == 0 ? "" : directory, name);
   return (joined > 0 && joined < PATH_MAX) || fail(output, strerror(ENAMETOOLONG));
+}
+
+/* Follows links to a file that is not there: where that is to appear becomes the target. */
+static bool resolve_links(attend_output *output) {
+  enum { MOST_LINKS = 40 }; /* as Linux has it */
+  char link[PATH_MAX];
+  if (!resolve_new(output, output->path)) return false;
+  for (int i = 0; i < MOST_LINKS; i++) {
+    const ssize_t length = readlink(output->target, link, sizeof link - 1);
+    if (length < 0) return errno == ENOENT || errno == EINVAL || fail(output, strerror(errno));
+    link[length] = '\0';
+    char path[2 * PATH_MAX];
+    const int directory = link[0] == '/' ? 0 : (int)(strrchr(output->target, '/') - output->target) + 1;
+    if (snprintf(path, sizeof path, "%.*s%s", directory, output->target, link) >= PATH_MAX)
+      return fail(output, strerror(ENAMETOOLONG));
+    if (!resolve_new(output, path)) return false;
+  }
+  return fail(output, strerror(ELOOP));
+}
+
+/* Finds the target: of a file that is there, the file itself; else its name in the directory it is to appear in. */
+static bool resolve(attend_output *output) {
+  struct stat info;
+  output->stream = strcmp(output->path, "-") == 0;
+  strcpy(output->target, output->stream ? "-" : "");
+  if (output->stream) return true;
+  if (stat(output->path, &info) != 0) return errno == ENOENT ? resolve_links(output) : fail(output, strerror(errno));
+  output->stream = S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode);
+  if (!S_ISREG(info.st_mode) && !output->stream)
+    return fail(output, "expected a regular file, a pipe or a character device, or none");
+  if (access(output->path, W_OK) != 0) return fail(output, strerror(errno));
+  /* What /dev/stdout leads to may be a pipe, which has no name. */
+  if (output->stream) return true;
+  return realpath(output->path, output->target) || fail(output, strerror(errno));
 }
 
 /* Where the target is or will be, with a slash at the end. */
@@ -53,10 +80,11 @@ bool attend_outputs_check(attend_outputs *outputs) {
     output->temporary[0] = output->replaced[0] = '\0';
     if (!resolve(output)) return false;
     for (int j = 0; j < i; j++)
-      if (strcmp(outputs->file[j].target, output->target) == 0) {
+      if (*output->target && strcmp(outputs->file[j].target, output->target) == 0) {
         attend_cli_error("--%s and --%s name the same file, %s", outputs->file[j].option, output->option, output->path);
         return false;
       }
+    if (output->stream) continue;
     char directory[PATH_MAX];
     directory_of(output, directory);
     if (access(directory, W_OK | X_OK) != 0) {
@@ -66,6 +94,26 @@ bool attend_outputs_check(attend_outputs *outputs) {
     }
   }
   return true;
+}
+
+bool attend_outputs_spare(const attend_outputs *outputs, const char *option, const char *path) {
+  struct stat input, output;
+  if (!path || stat(path, &input) != 0) return true;
+  for (int i = 0; i < outputs->count; i++) {
+    const attend_output *file = &outputs->file[i];
+    if (file->stream || stat(file->target, &output) != 0) continue;
+    if (input.st_dev != output.st_dev || input.st_ino != output.st_ino) continue;
+    attend_cli_error("--%s and --%s name the same file, %s: expected an output that is no input", option, file->option,
+                     file->path);
+    return false;
+  }
+  return true;
+}
+
+FILE *attend_outputs_text(const attend_outputs *outputs) {
+  for (int i = 0; i < outputs->count; i++)
+    if (strcmp(outputs->file[i].path, "-") == 0) return stderr;
+  return stdout;
 }
 
 /* A name of our own beside the target, short whatever the target is called. */
@@ -91,7 +139,8 @@ static volatile sig_atomic_t noted;
 static void note(int signal_number) { noted = signal_number; }
 
 static void hold_signals(void) {
-  struct sigaction hold = {.sa_handler = note, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN};
+  /* Without SA_RESTART: a pipe that nobody reads does not keep the process for ever. */
+  struct sigaction hold = {.sa_handler = note}, ignore = {.sa_handler = SIG_IGN};
   noted = 0;
   for (int i = 0; i < ENDING; i++) {
     sigaction(ending[i], &hold, &ending_before[i]);
@@ -116,6 +165,21 @@ static void remove_temporaries(attend_outputs *outputs) {
   }
 }
 
+static bool write_to(const attend_output *output, FILE *file) {
+  return output->text ? fputs(output->text, file) >= 0
+                      : attend_npy_write_f32(file, output->rank, output->shape, output->data);
+}
+
+/* Gives a file the owner, as far as that is ours to give, and the mode of the one that it is to replace. */
+static void take_after(const attend_output *output, int descriptor) {
+  struct stat info;
+  if (stat(output->target, &info) != 0) return;
+  const bool owned = fchown(descriptor, info.st_uid, info.st_gid) == 0;
+  /* To a group that is another one's, only what all may do. */
+  const mode_t mode = info.st_mode & 0777, others = mode & 07;
+  (void)fchmod(descriptor, owned ? mode : (mode & 0707) | (mode & others << 3));
+}
+
 static bool write_temporary(attend_output *output, int index) {
   char path[PATH_MAX];
   if (!name_beside(output, index, "tmp", path)) return false;
@@ -128,8 +192,8 @@ static bool write_temporary(attend_output *output, int index) {
     close(descriptor);
     return fail(output, strerror(reason));
   }
-  bool written = output->text ? fputs(output->text, file) >= 0
-                              : attend_npy_write_f32(file, output->rank, output->shape, output->data);
+  take_after(output, descriptor);
+  bool written = write_to(output, file);
   int reason = errno;
   /* A full disk may be noticed as late as here. */
   if (fclose(file) != 0 && written) written = false, reason = errno;
@@ -139,7 +203,7 @@ static bool write_temporary(attend_output *output, int index) {
 bool attend_outputs_stage(attend_outputs *outputs) {
   hold_signals();
   for (int i = 0; i < outputs->count; i++)
-    if (!write_temporary(&outputs->file[i], i) || noted) {
+    if ((!outputs->file[i].stream && !write_temporary(&outputs->file[i], i)) || noted) {
       attend_outputs_discard(outputs);
       return false;
     }
@@ -151,9 +215,21 @@ void attend_outputs_discard(attend_outputs *outputs) {
   release_signals();
 }
 
+/* Before anything is renamed: what has gone down a pipe cannot be brought back. */
+static bool write_stream(const attend_output *output) {
+  const bool own = strcmp(output->path, "-") != 0;
+  FILE *file = own ? fopen(output->path, "wb") : stdout;
+  bool written = file && write_to(output, file);
+  int reason = errno;
+  if (file && (own ? fclose(file) : fflush(file)) != 0 && written) written = false, reason = errno;
+  if (!own && !written) clearerr(stdout); /* it is reported here */
+  return written || (!noted && fail(output, strerror(reason)));
+}
+
 /* The last file simply replaces its target; the ones before put theirs aside until that has happened. */
 static bool rename_temporary(attend_output *output, int index, bool last) {
   char aside[PATH_MAX];
+  if (output->stream) return true;
   if (!last) {
     if (!name_beside(output, index, "old", aside)) return false;
     if (rename(output->target, aside) == 0)
@@ -168,11 +244,16 @@ static bool rename_temporary(attend_output *output, int index, bool last) {
 
 bool attend_outputs_commit(attend_outputs *outputs) {
   int done = 0;
+  for (int i = 0; i < outputs->count; i++)
+    if (outputs->file[i].stream && !write_stream(&outputs->file[i])) {
+      attend_outputs_discard(outputs);
+      return false;
+    }
   while (done < outputs->count && rename_temporary(&outputs->file[done], done, done == outputs->count - 1)) done++;
   bool ok = done == outputs->count;
   for (int i = 0; i < outputs->count; i++) {
     attend_output *output = &outputs->file[i];
-    if (!ok && i < done) unlink(output->target);
+    if (!ok && i < done && !output->stream) unlink(output->target);
     if (!output->replaced[0]) continue;
     if (ok)
       unlink(output->replaced);
@@ -191,12 +272,13 @@ bool attend_outputs_finish(attend_outputs *outputs) {
 }
 
 void attend_outputs_print(const attend_outputs *outputs) {
-  printf("wrote");
+  FILE *text = attend_outputs_text(outputs);
+  fputs("wrote", text);
   for (int i = 0; i < outputs->count; i++) {
     const attend_output *file = &outputs->file[i];
     char shape[128];
-    printf("%s %s%s%s %s", i ? "," : "", file->option, file->text ? "" : " ",
-           file->text ? "" : attend_npy_shape_text(file->rank, file->shape, shape, sizeof shape), file->path);
+    fprintf(text, "%s %s%s%s %s", i ? "," : "", file->option, file->text ? "" : " ",
+            file->text ? "" : attend_npy_shape_text(file->rank, file->shape, shape, sizeof shape), file->path);
   }
-  putchar('\n');
+  fputc('\n', text);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <inttypes.h>
-#include <stdio.h>
+#include "cli/run.h"
+
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -9,10 +10,8 @@
 #include "cli/input.h"
 #include "cli/options.h"
 #include "cli/output.h"
-#include "dispatch/plan/sequences.h"
 #include "kernels/convert.h"
 #include "kernels/size.h"
-#include "verify/reference.h"
 
 static const char help[] =
     "usage: attend run --q FILE --k FILE --v FILE --out FILE [OPTION]...\n"
@@ -20,41 +19,61 @@ static const char help[] =
     "Computes softmax(scale * Q K^T + bias, masked) V on .npy files.\n"
     "\n"
     "q is (B, Hq, Lq, D), k (B, Hkv, Lk, D), v (B, Hkv, Lk, Dv), and Hkv divides Hq. All three may leave out the\n"
-    "batch, (H, L, D), or batch and heads, (L, D); outputs have as many dimensions as q. Files are .npy versions 1.0 "
-    "to\n"
-    "3.0, C order, little-endian: float32, float16, or uint16 with --bits bf16. A key is attended when it passes "
-    "every\n"
-    "mask that is given; query i stands at key i + offset.\n"
+    "batch, (H, L, D), or batch and heads, (L, D); outputs have as many dimensions as q. Files are .npy versions 1.0\n"
+    "to 3.0, C order: float32, float16, float64 (rounded to float32), or uint16 with --bits bf16; numbers of "
+    "sequences,\n"
+    "lengths for instance, are int32 or int64. A key is attended when it passes every mask that is given; query i\n"
+    "stands at key i + offset.\n"
     "\n"
     "tensors\n"
     "  --q FILE --k FILE --v FILE   inputs\n"
-    "  --out FILE                   output (B, Hq, Lq, Dv), float32\n"
+    "  --out FILE                   output (B, Hq, Lq, Dv), float32; - is standard output\n"
     "  --lse FILE                   also write the logarithm of the softmax denominator (B, Hq, Lq), float32\n"
     "  --weights FILE               also write the attention weights (B, Hq, Lq, Lk), float32\n"
     "  --dtype f32|f16|bf16         convert q, k and v to this type, and compute an output of it; default: their type\n"
     "                               if all three have the same, else f32\n"
     "  --bits bf16                  uint16 files hold the bits of bfloat16\n"
     "\n"
+    "sequences: each of the B has lengths and positions of its own\n"
+    "  --kv-lengths FILE            only the first so many keys: (B), or by query (B, Lq), which moves no offset\n"
+    "  --q-starts FILE              q is (1, Hq, rows of all, D), and rows starts[b] to starts[b + 1] - 1 of it are\n"
+    "                               sequence b: (B + 1), from 0 to the number of rows. Outputs are as q, and so is "
+    "what\n"
+    "                               has a number by query, with 1 in the place of B\n"
+    "  --kv-starts FILE             likewise k and v: (1, Hkv, rows of all, D)\n"
+    "  --block-table FILE           k and v lie in pages: (pages, Hkv, rows of a page, D). Row b of the table, (B,\n"
+    "                               pages of a sequence), says which pages hold the keys of sequence b, in order; -1\n"
+    "                               where there is none, and then --kv-lengths says how many keys it has\n"
+    "  --positions FILE             (B): the offset of each sequence, in the place of what --causal says\n"
+    "  --kv-begins FILE             only keys from this one on: (B), as in batches padded on the left\n"
+    "  --key-ranges FILE            only keys from begin to end - 1, by query: (B, Lq, 2) or (rows of all, 2)\n"
+    "\n"
     "masks\n"
     "  --causal[=top-left|bottom-right|OFFSET]\n"
-    "                               query i attends keys j <= i + offset: 0, Lk - Lq (the default) or OFFSET\n"
+    "                               query i attends keys j <= i + offset. The offset is 0, or the sequence's keys "
+    "less\n"
+    "                               its queries (the default), or OFFSET\n"
     "  --window LEFT,RIGHT          only keys from i + offset - LEFT to i + offset + RIGHT; -1 is open. The offset is\n"
-    "                               that of --causal, or Lk - Lq without it\n"
-    "  --kv-lengths FILE            only the first so many keys: (B) or (B, Lq), int32 or int64\n"
-    "  --mask FILE                  only keys where this is true: bool, broadcast to (B, Hq, Lq, Lk) as in NumPy\n"
+    "                               that of --causal; without it, that of bottom-right\n"
+    "  --mask FILE                  only keys where this is true: bool, broadcast to (B, Hq, Lq, Lk) as in NumPy; "
+    "with\n"
+    "                               --q-starts to (B, Hq, rows of all, Lk). Lk is the most keys of a sequence\n"
     "\n"
     "scores\n"
     "  --scale X                    default 1 / sqrt(D)\n"
     "  --softcap X                  X * tanh(score / X) in place of the score; 0 is none\n"
-    "  --bias FILE                  added to the scores: broadcast to (B, Hq, Lq, Lk), finite or -inf\n"
+    "  --bias FILE                  added to the scores: broadcast like a mask, finite or -inf\n"
+    "  --bias-head-scale FILE       (Hq): the bias is multiplied by this\n"
     "  --alibi FILE                 ALiBi slopes (Hq)\n"
     "  --sinks FILE                 attention sinks (Hq): each adds exp(sink) to its head's denominators\n"
+    "  --dropout P                  set each weight to 0 with this probability, and divide the others by 1 - P\n"
+    "  --seed N                     which weights --dropout drops; default 0\n"
     "\n"
     "running\n"
     "  --kernel NAME|auto           one of 'attend kernels'; auto, the default, picks the fastest\n"
     "  --threads N                  at most this many threads; the result is the same for every number\n"
     "  --bind                       keep threads on cores that share a cache, or a memory node, while they work\n"
-    "  --explain                    say which kernel is run, and why\n"
+    "  --explain                    say which kernel is run, and why, and what the sequences hold\n"
     "  --time N                     run N times after a warm-up; print the time and the rate of useful arithmetic:\n"
     "                               attended pairs * 2 * (D + Dv) operations\n"
     "  --help                       this text\n"
@@ -63,7 +82,14 @@ static const char help[] =
     "  attend run --q q.npy --k k.npy --v v.npy --out out.npy\n"
     "  attend run --q q.npy --k k.npy --v v.npy --out out.npy --causal --window 256,0 --lse lse.npy\n"
     "  attend run --q q.npy --k k.npy --v v.npy --out out.npy --kv-lengths lengths.npy --weights weights.npy\n"
-    "  attend run --q q.npy --k k.npy --v v.npy --out out.npy --dtype bf16 --explain --time 20\n";
+    "  attend run --q q.npy --k k.npy --v v.npy --out out.npy --dtype bf16 --explain --time 20\n"
+    "\n"
+    "  three sequences of 2, 1 and 4 tokens in a row: q is (1, Hq, 7, D), k (1, Hkv, 7, D), starts.npy [0, 2, 3, 7]\n"
+    "  attend run --q q.npy --k k.npy --v v.npy --out out.npy --causal --q-starts starts.npy --kv-starts starts.npy\n"
+    "\n"
+    "  a token each of two sequences over a cache of pages: q is (2, Hq, 1, D), k (pages, Hkv, 16, D), lengths.npy\n"
+    "  [40, 9], table.npy [[4, 0, 2], [1, -1, -1]]\n"
+    "  attend run --q q.npy --k k.npy --v v.npy --out out.npy --block-table table.npy --kv-lengths lengths.npy\n";
 
 /* What the command line asks for. Masks and numbers go straight into the problem. */
 typedef struct request {
@@ -71,7 +97,8 @@ typedef struct request {
   const char *out, *lse, *weights;
   attend_problem problem;
   attend_options options;
-  bool explain;
+  uint64_t seed;
+  bool seeded, explain;
   int64_t runs; /* timed ones; 0: no timing */
 } request;
 
@@ -121,7 +148,8 @@ static bool take_window(const char *text, void *to) {
 
 static bool take_scale(const char *text, void *to) {
   request *r = to;
-  return attend_cli_scale(text, &r->problem.scale);
+  r->problem.as_given |= ATTEND_AS_GIVEN_SCALE;
+  return attend_cli_number("scale", text, &r->problem.scale);
 }
 
 static bool take_softcap(const char *text, void *to) {
@@ -130,6 +158,24 @@ static bool take_softcap(const char *text, void *to) {
   if (!attend_cli_number("softcap", text, softcap)) return false;
   if (*softcap < 0.0f) attend_cli_error("--softcap '%s': expected a number of at least 0", text);
   return *softcap >= 0.0f;
+}
+
+static bool take_dropout(const char *text, void *to) {
+  float *dropout = &((request *)to)->problem.dropout;
+  if (!attend_cli_number("dropout", text, dropout)) return false;
+  if (*dropout >= 0.0f && *dropout <= 1.0f) return true;
+  attend_cli_error("--dropout '%s': expected a probability from 0 to 1", text);
+  return false;
+}
+
+/* All 64 bits, which attend_cli_integer() has no room for. */
+static bool take_seed(const char *text, void *to) {
+  request *r = to;
+  errno = 0;
+  r->seed = strtoull(text, NULL, 10);
+  r->seeded = *text && strspn(text, "0123456789") == strlen(text) && !errno;
+  if (!r->seeded) attend_cli_error("--seed '%s': expected a whole number from 0 to %llu", text, (unsigned long long)-1);
+  return r->seeded;
 }
 
 static bool take_threads(const char *text, void *to) {
@@ -156,10 +202,23 @@ static bool take_time(const char *text, void *to) {
   return attend_cli_integer("time", text, 1, 1000000, &r->runs);
 }
 
+#define INPUT(id) offsetof(request, files.path[id])
 static const attend_cli_option options[] = {
-    {"q", required_argument, offsetof(request, files.q), NULL},
-    {"k", required_argument, offsetof(request, files.k), NULL},
-    {"v", required_argument, offsetof(request, files.v), NULL},
+    {"q", required_argument, INPUT(INPUT_Q), NULL},
+    {"k", required_argument, INPUT(INPUT_K), NULL},
+    {"v", required_argument, INPUT(INPUT_V), NULL},
+    {"kv-lengths", required_argument, INPUT(INPUT_KV_LENGTHS), NULL},
+    {"positions", required_argument, INPUT(INPUT_POSITIONS), NULL},
+    {"q-starts", required_argument, INPUT(INPUT_Q_STARTS), NULL},
+    {"kv-starts", required_argument, INPUT(INPUT_KV_STARTS), NULL},
+    {"kv-begins", required_argument, INPUT(INPUT_KV_BEGINS), NULL},
+    {"key-ranges", required_argument, INPUT(INPUT_KEY_RANGES), NULL},
+    {"block-table", required_argument, INPUT(INPUT_BLOCK_TABLE), NULL},
+    {"mask", required_argument, INPUT(INPUT_MASK), NULL},
+    {"bias", required_argument, INPUT(INPUT_BIAS), NULL},
+    {"bias-head-scale", required_argument, INPUT(INPUT_BIAS_HEAD_SCALE), NULL},
+    {"alibi", required_argument, INPUT(INPUT_ALIBI), NULL},
+    {"sinks", required_argument, INPUT(INPUT_SINKS), NULL},
     {"out", required_argument, offsetof(request, out), NULL},
     {"lse", required_argument, offsetof(request, lse), NULL},
     {"weights", required_argument, offsetof(request, weights), NULL},
@@ -167,26 +226,40 @@ static const attend_cli_option options[] = {
     {"bits", required_argument, 0, take_bits},
     {"causal", optional_argument, 0, take_causal},
     {"window", required_argument, 0, take_window},
-    {"kv-lengths", required_argument, offsetof(request, files.kv_lengths), NULL},
-    {"mask", required_argument, offsetof(request, files.mask), NULL},
     {"scale", required_argument, 0, take_scale},
     {"softcap", required_argument, 0, take_softcap},
-    {"bias", required_argument, offsetof(request, files.bias), NULL},
-    {"alibi", required_argument, offsetof(request, files.alibi), NULL},
-    {"sinks", required_argument, offsetof(request, files.sinks), NULL},
+    {"dropout", required_argument, 0, take_dropout},
+    {"seed", required_argument, 0, take_seed},
     {"kernel", required_argument, offsetof(request, options.kernel), NULL},
     {"threads", required_argument, 0, take_threads},
     {"bind", no_argument, 0, take_bind},
     {"explain", no_argument, 0, take_explain},
     {"time", required_argument, 0, take_time},
 };
+#undef INPUT
+
+/* Options that mean nothing without another, or beside it. */
+static bool check_together(const request *r) {
+  const char *const *path = r->files.path;
+  if (path[INPUT_KV_STARTS] && path[INPUT_BLOCK_TABLE])
+    attend_cli_error("--kv-starts and --block-table: expected one of them: keys are in a row, or in pages");
+  else if (path[INPUT_BIAS_HEAD_SCALE] && !path[INPUT_BIAS])
+    attend_cli_error("--bias-head-scale %s: expected only with --bias", path[INPUT_BIAS_HEAD_SCALE]);
+  else if (r->seeded && r->problem.dropout == 0.0f)
+    attend_cli_error("--seed '%llu': expected only with a --dropout above 0", (unsigned long long)r->seed);
+  else
+    return true;
+  return false;
+}
 
 /* False when there is nothing to run: after --help, or an error. */
 static bool parse(int argc, char **argv, request *r, int *status) {
   if (!attend_cli_parse(argc, argv, options, sizeof options / sizeof *options, help, r, status)) return false;
-  const char *missing = !r->files.q ? "q" : !r->files.k ? "k" : !r->files.v ? "v" : !r->out ? "out" : NULL;
+  const char *missing = r->out ? NULL : "out";
+  for (int i = INPUT_V; i >= INPUT_Q; i--)
+    if (!r->files.path[i]) missing = attend_input_options[i];
   if (missing) attend_cli_error("run: option '--%s FILE' is missing; 'attend run --help' lists all", missing);
-  return !missing;
+  return !missing && check_together(r);
 }
 
 /* -------------------------------------------------------------------------------------------------------- the work */
@@ -196,10 +269,12 @@ typedef struct session {
   attend_input input;
   attend_tensors tensors;
   attend_outputs outputs;
+  attend_resolved resolved;
   attend_plan *plan;
   size_t workspace_size;
   void *workspace;
   float *out; /* what is written: tensors.out itself if that is f32 */
+  size_t out_count;
 } session;
 
 static void release(session *s) {
@@ -214,10 +289,10 @@ static void release(session *s) {
 
 /* Elements of an output with the last dimensions given, -1 for none; the leading ones are those of q. */
 static size_t shape_output(const session *s, attend_output *output, const attend_problem *p, int64_t last) {
-  const int64_t full[4] = {p->batch, p->q_heads, p->q_len, last};
+  const int64_t full[4] = {p->q_starts ? 1 : p->batch, p->q_heads, p->q_starts ? p->q_total : p->q_len, last};
   int axes = last < 0 ? 3 : 4;
   size_t count = 1;
-  output->rank = s->input.q.rank - (4 - axes);
+  output->rank = s->input.array[INPUT_Q].rank - (4 - axes);
   for (int i = 0; i < axes; i++) count = size_mul(count, (size_t)full[i]);
   memcpy(output->shape, full + axes - output->rank, (size_t)output->rank * sizeof *full);
   return count;
@@ -226,7 +301,9 @@ static size_t shape_output(const session *s, attend_output *output, const attend
 /* Makes the plan and allocates what it writes. The outputs are out, then lse and weights as far as asked for. */
 static bool prepare(const request *r, session *s) {
   const attend_problem *p = &r->problem;
-  if (!attend_cli_library(attend_plan_create(p, &r->options, &s->plan))) return false;
+  if (!attend_cli_library(attend_resolve(p, &s->resolved)) ||
+      !attend_cli_library(attend_plan_create(p, &r->options, &s->plan)))
+    return false;
   s->workspace_size = attend_plan_workspace_size(s->plan);
   s->workspace = attend_cli_allocate("the workspace", s->workspace_size, 1);
   if (!s->workspace) return false;
@@ -234,6 +311,7 @@ static bool prepare(const request *r, session *s) {
   attend_output *file = s->outputs.file;
   size_t count = shape_output(s, file, p, p->v_head_dim);
   s->tensors.out = attend_cli_allocate("--out", count, attend_dtype_size(p->q_dtype));
+  s->out_count = count;
   s->out = p->q_dtype == ATTEND_F32 ? s->tensors.out : attend_cli_allocate("--out", count, sizeof *s->out);
   if (!s->tensors.out || !s->out) return false;
   file++->data = s->out;
@@ -252,37 +330,13 @@ static bool prepare(const request *r, session *s) {
 }
 
 static void widen_output(const attend_problem *p, session *s) {
-  size_t count = (size_t)(p->batch * p->q_heads * p->q_len * p->v_head_dim);
   const uint16_t *bits = s->tensors.out;
   if (p->q_dtype == ATTEND_F32) return;
-  for (size_t i = 0; i < count; i++) s->out[i] = p->q_dtype == ATTEND_F16 ? f16_to_f32(bits[i]) : bf16_to_f32(bits[i]);
+  for (size_t i = 0; i < s->out_count; i++)
+    s->out[i] = p->q_dtype == ATTEND_F16 ? f16_to_f32(bits[i]) : bf16_to_f32(bits[i]);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- timing */
-
-/*
- * (query, key) pairs that are attended. Causal, window and lengths leave a range of keys; in it, what the boolean mask
- * and a bias of -inf leave is counted one by one, for one head if it is the same for all.
- */
-static double attended_pairs(const attend_resolved *resolved, const attend_tensors *t) {
-  const attend_problem *p = &resolved->p;
-  bool one_by_one = p->mask || p->bias_dtype != ATTEND_DTYPE_DEFAULT;
-  bool by_head = (p->mask && p->mask_strides.head) || (p->bias_dtype != ATTEND_DTYPE_DEFAULT && p->bias_strides.head);
-  int64_t heads = by_head ? p->q_heads : 1;
-  double pairs = 0;
-  for (int64_t b = 0; b < p->batch; b++) {
-    const attend_sequence sequence = attend_sequence_of(resolved, t, b);
-    const key_limits limits = attend_limits_of(resolved, t, b, &sequence);
-    for (int64_t h = 0; h < heads; h++)
-      for (int64_t i = 0; i < sequence.queries; i++) {
-        const key_range keys = range_of(&limits, i, 0, p->kv_len);
-        if (!one_by_one) pairs += (double)(keys.end - keys.begin);
-        for (int64_t j = keys.begin; one_by_one && j < keys.end; j++)
-          pairs += attend_reference_attends(p, t, b, h, i, j);
-      }
-  }
-  return by_head ? pairs : pairs * (double)p->q_heads;
-}
 
 static double seconds(void) {
   struct timespec now;
@@ -290,52 +344,25 @@ static double seconds(void) {
   return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static int compare(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
 static bool run(session *s) {
   return attend_cli_library(attend_plan_run(s->plan, &s->tensors, s->workspace, s->workspace_size));
 }
 
 /* Runs again and again; the run before was the warm-up. */
-static bool time_runs(const attend_problem *p, size_t runs, session *s) {
-  attend_resolved resolved;
+static bool time_runs(FILE *text, size_t runs, session *s) {
   double *times = attend_cli_allocate("--time", runs, sizeof *times);
-  bool ok = times && attend_cli_library(attend_resolve(p, &resolved));
+  bool ok = times != NULL;
   for (size_t i = 0; ok && i < runs; i++) {
     double start = seconds();
     ok = run(s);
     times[i] = seconds() - start;
   }
-  if (ok) {
-    qsort(times, runs, sizeof *times, compare);
-    double median = (times[(runs - 1) / 2] + times[runs / 2]) / 2;
-    double operations =
-        attended_pairs(&resolved, &s->tensors) * 2 * (double)(resolved.p.head_dim + resolved.p.v_head_dim);
-    printf("time of %zu runs: min %.3f ms, median %.3f ms, max %.3f ms; %.2f GFLOP/s at the median\n", runs,
-           1e3 * times[0], 1e3 * median, 1e3 * times[runs - 1], median > 0 ? 1e-9 * operations / median : 0.0);
-  }
+  if (ok) attend_run_print_times(text, &s->resolved, &s->tensors, times, runs);
   attend_free(times);
   return ok;
 }
 
 /* -------------------------------------------------------------------------------------------------------- command */
-
-static void print_explanation(const attend_plan *plan) {
-  char text[4096];
-  attend_plan_explain(plan, text, sizeof text);
-  printf("plan: %s\n", text);
-}
-
-static void print_summary(const attend_problem *p, const session *s) {
-  printf("attention: B %" PRId64 ", Hq %" PRId64 ", Hkv %" PRId64 ", Lq %" PRId64 ", Lk %" PRId64 ", D %" PRId64
-         ", Dv %" PRId64 ", %s, kernel %s; ",
-         p->batch, p->q_heads, p->kv_heads, p->q_len, p->kv_len, p->head_dim, p->v_head_dim,
-         attend_dtype_name(p->q_dtype), attend_plan_kernel(s->plan));
-  attend_outputs_print(&s->outputs);
-}
 
 static void name_outputs(const request *r, attend_outputs *outputs) {
   outputs->file[outputs->count++] = (attend_output){.option = "out", .path = r->out};
@@ -346,15 +373,22 @@ static void name_outputs(const request *r, attend_outputs *outputs) {
 static bool execute(request *r, session *s) {
   attend_problem *p = &r->problem;
   name_outputs(r, &s->outputs);
-  if (!attend_outputs_check(&s->outputs) || !attend_input_read(&r->files, &s->input, p, &s->tensors)) return false;
+  if (!attend_outputs_check(&s->outputs)) return false;
+  for (int i = 0; i < INPUTS; i++)
+    if (!attend_outputs_spare(&s->outputs, attend_input_options[i], r->files.path[i])) return false;
+  if (!attend_input_read(&r->files, &s->input, p, &s->tensors)) return false;
   p->lse = r->lse != NULL;
   p->weights = r->weights != NULL;
+  s->tensors.dropout_seed = r->seed;
   if (!prepare(r, s)) return false;
-  if (r->explain) print_explanation(s->plan);
-  if (!run(s) || (r->runs > 0 && !time_runs(p, (size_t)r->runs, s))) return false;
+  FILE *text = attend_outputs_text(&s->outputs);
+  if (r->explain) attend_run_explain(text, s->plan, &s->resolved, &s->tensors);
+  if (!run(s) || (r->runs > 0 && !time_runs(text, (size_t)r->runs, s))) return false;
   widen_output(p, s);
   if (!attend_outputs_stage(&s->outputs)) return false;
-  print_summary(p, s);
+  attend_run_print_problem(text, &s->resolved, &s->tensors);
+  fprintf(text, ", kernel %s; ", attend_plan_kernel(s->plan));
+  attend_outputs_print(&s->outputs);
   return attend_outputs_finish(&s->outputs);
 }
 

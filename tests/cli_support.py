@@ -32,7 +32,7 @@ def end(process, signal):
 
 # ------------------------------------------------------------------------------------------------------------- tensors
 
-FORMATS = {"<f4": "f", "<f2": "e", "<i4": "i", "<i8": "q", "<u2": "H", "|b1": "?", "<f8": "d", ">f4": ">f"}
+FORMATS = {"<f4": "f", "<f2": "e", "<i4": "i", "<i8": "q", "<u2": "H", "|b1": "?", "<f8": "d", ">f4": ">f", ">f8": ">d", ">i8": ">q"}
 
 
 def product(shape):
@@ -92,27 +92,50 @@ def from_bf16(tensor):
     return Tensor(tensor.shape, [struct.unpack("<f", struct.pack("<I", n << 16))[0] for n in tensor.numbers])
 
 
-def reference(q, k, v, *, scale=None, softcap=0, bias=None, alibi=None, sinks=None, causal=None, window=None,
-              lengths=None, mask=None):
-    """Attention of (B, H, L, D) tensors, one query after the other: out, lse and weights. `causal` is an offset."""
+def philox(counter, seed):
+    """Philox 4x32-10 of Salmon et al. 2011, as its paper defines it."""
+    c, key = list(counter), [seed & 0xFFFFFFFF, seed >> 32]
+    for _ in range(10):
+        first, second = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [second >> 32 ^ c[1] ^ key[0], second & 0xFFFFFFFF, first >> 32 ^ c[3] ^ key[1], first & 0xFFFFFFFF]
+        key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    return c
+
+
+def dropped(p, seed, head, i, j):
+    """Whether attend drops the weight of query i and key j; heads count through the batch."""
+    p = struct.unpack("<f", struct.pack("<f", p))[0]
+    return p == 1 or philox((j // 64 * 16 + j % 16, i, head, 0), seed)[j // 16 % 4] < int(p * 2**32)
+
+
+def reference(q, k, v, *, scale=None, softcap=0, bias=None, head_scale=None, alibi=None, sinks=None, causal=None,
+              window=None, lengths=None, positions=None, begins=None, ranges=None, mask=None, dropout=(0, 0), first=0):
+    """Attention of (B, H, L, D) tensors, one query after the other: out, lse and weights. `causal` is an offset, or "end"
+    for that which lets the last query of each sequence stand at its last key. The batch begins with sequence `first`."""
     B, Hq, Lq, D = q.shape
     _, Hkv, Lk, Dv = v.shape
     scale = 1 / math.sqrt(D) if scale is None else scale
     out, lse, weights = [], [], []
     for b, h, i in itertools.product(range(B), range(Hq), range(Lq)):
         g = h // (Hq // Hkv)
-        position = i + (Lk - Lq if causal is None else causal)
+        own = lengths.at(b) if lengths and len(lengths.shape) == 1 else Lk
+        length = lengths.at(b, i) if lengths and len(lengths.shape) == 2 else own
+        position = i + (positions.at(b) if positions else own - Lq if causal in (None, "end") else causal)
         scores = {}
         for j in range(Lk):
-            length = Lk if lengths is None else lengths.at(b, i) if len(lengths.shape) == 2 else lengths.at(b)
             if causal is not None and j > position or j >= length or mask and not mask.at(b, h, i, j):
+                continue
+            if begins and j < begins.at(b) or ranges and not ranges.at(b, i, 0) <= j < ranges.at(b, i, 1):
                 continue
             if window and (window[0] >= 0 and j < position - window[0] or window[1] >= 0 and j > position + window[1]):
                 continue
             score = scale * sum(q.at(b, h, i, d) * k.at(b, g, j, d) for d in range(D))
             if softcap:
                 score = softcap * math.tanh(score / softcap)
-            score += bias.at(b, h, i, j) if bias else 0
+            added = bias.at(b, h, i, j) if bias else 0
+            if added != -math.inf and head_scale:
+                added *= head_scale.at(h)
+            score += added
             score -= alibi.at(h) * abs(position - j) if alibi else 0
             if score != -math.inf:
                 scores[j] = score
@@ -120,6 +143,9 @@ def reference(q, k, v, *, scale=None, softcap=0, bias=None, alibi=None, sinks=No
         top = max(terms, default=-math.inf)
         total = sum(math.exp(term - top) for term in terms)
         row = [math.exp(scores[j] - top) / total if j in scores else 0.0 for j in range(Lk)]
+        if p := dropout[0]:
+            head = (first + b) * Hq + h
+            row = [0.0 if dropped(p, dropout[1], head, i, j) else n / (1 - p) for j, n in enumerate(row)]
         out += [sum(row[j] * v.at(b, g, j, d) for j in scores) for d in range(Dv)]
         lse.append(top + math.log(total) if terms else -math.inf)
         weights += row

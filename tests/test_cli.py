@@ -59,8 +59,9 @@ class BadInput(Case):
         self.refuse("unexpected argument 'more.npy'", "more.npy")
         self.refuse("unexpected argument 'top-left'", "--causal", "top-left")
         self.refuse("takes no value", "--explain=yes")
-        for option in ("lse", "weights", "dtype", "bits", "window", "kv-lengths", "mask", "scale", "softcap", "bias", "alibi",
-                       "sinks", "kernel", "threads", "time"):
+        for option in ("lse", "weights", "dtype", "bits", "window", "kv-lengths", "positions", "q-starts", "kv-starts",
+                       "kv-begins", "key-ranges", "block-table", "mask", "scale", "softcap", "bias", "bias-head-scale",
+                       "alibi", "sinks", "dropout", "seed", "kernel", "threads", "time"):
             self.refuse(f"option '--{option}' needs a value", f"--{option}")
 
     def test_numbers(self):
@@ -76,11 +77,19 @@ class BadInput(Case):
             for text in whole + ["0", "-1", "1000001"]:
                 self.refuse(f"--{option}", f"--{option}={text}")
         self.refuse("--threads", "--threads=1025")
-        for option in "scale", "softcap":
+        for option in "scale", "softcap", "dropout":
             for text in ["", "abc", "nan", "-nan", "inf", "-inf", "+infinity", "1e39", "-1e39", "1e-60", " 1", "1 ", "1,5", "1x"]:
                 self.refuse(f"--{option}", f"--{option}={text}")
-        self.refuse("other than 0", "--scale=0")
+        self.refuse("expected a number that float32 can hold: 0, or 1.4e-45 to 3.4e38", "--scale=1e-60")
         self.refuse("at least 0", "--softcap=-1")
+        for text in "-0.1", "1.0001", "2":
+            self.refuse("expected a probability from 0 to 1", f"--dropout={text}")
+        for text in whole + ["-1", "+1", "18446744073709551616"]:
+            self.refuse(f"--seed '{text}': expected a whole number from 0 to 18446744073709551615", "--dropout=0.5", f"--seed={text}")
+        self.refuse("--seed '1': expected only with a --dropout above 0", "--seed=1")
+        self.refuse("--seed '1': expected only with a --dropout above 0", "--seed=1", "--dropout=0")
+        self.refuse("--bias-head-scale q.npy: expected only with --bias", "--bias-head-scale", "q.npy")
+        self.refuse("--kv-starts and --block-table: expected one of them", "--kv-starts", "q.npy", "--block-table", "q.npy")
 
     def test_words(self):
         self.refuse("expected f32, f16 or bf16", "--dtype=f64")
@@ -104,8 +113,6 @@ class BadInput(Case):
             "trailing": (whole + b"\0", "unexpected bytes behind the data"),
             "twice": (whole + whole, "unexpected bytes behind the data"),
             "fortran": (npy(self.q, order="True"), "'fortran_order' is True"),
-            "big": (npy(self.q, ">f4"), "big-endian"),
-            "double": (npy(self.q, "<f8"), "astype('float32')"),
             "object": (npy(self.q, "|O"), "object arrays"),
             "text_array": (npy(self.q, "<U1"), "'descr' is '<U1'"),
             "negative": (npy(self.q, shape="(2, 4, -3, 6)"), "negative dimension"),
@@ -122,7 +129,8 @@ class BadInput(Case):
                 self.directory.joinpath(f"{name}.npy").write_bytes(data)
             for option in "q", "k", "v":
                 self.refuse(expected, **{option: f"{name}.npy"})
-            for option in "kv-lengths", "mask", "bias", "alibi", "sinks":
+            for option in ("kv-lengths", "positions", "q-starts", "kv-starts", "kv-begins", "key-ranges", "block-table",
+                           "mask", "bias", "alibi", "sinks"):
                 self.refuse(f"--{option} ", f"--{option}", f"{name}.npy")
                 self.refuse(expected, f"--{option}", f"{name}.npy")
 
@@ -140,13 +148,16 @@ class BadInput(Case):
             self.write("bad", Tensor((4,), [1] * 4), descr)
             for option in "bias", "alibi", "sinks":
                 self.refuse(f"field 'descr' is {name}, expected float32", f"--{option}", "bad.npy")
+            self.write("bias", Tensor((5,), [1] * 5))
+            self.refuse(f"--bias-head-scale bad.npy: field 'descr' is {name}", "--bias", "bias.npy", "--bias-head-scale", "bad.npy")
         self.write("bad", Tensor(self.q.shape, [16256] * product(self.q.shape)), "<u2")
-        self.refuse("uint16, expected float32 or float16; if it holds the bits of bfloat16, add --bits bf16", q="bad.npy")
+        self.refuse("uint16, expected float32, float16 or float64; if it holds the bits of bfloat16, add --bits bf16", q="bad.npy")
         self.write("bad", Tensor((5,), [1] * 5), "<u2")
         self.refuse("--bits bf16", "--bias", "bad.npy")
-        for descr, name in ("<f4", "float32"), ("<u2", "uint16"), ("|b1", "bool"):
+        for descr, name in ("<f4", "float32"), ("<f8", "float64"), ("<u2", "uint16"), ("|b1", "bool"):
             self.write("bad", Tensor((2,), [1] * 2), descr)
-            self.refuse(f"is {name}, expected int32 or int64", "--bits=bf16", "--kv-lengths", "bad.npy")
+            for option in "kv-lengths", "positions", "q-starts", "kv-starts", "kv-begins", "key-ranges", "block-table":
+                self.refuse(f"--{option} bad.npy: field 'descr' is {name}, expected int32 or int64", "--bits=bf16", f"--{option}", "bad.npy")
         for descr, name in ("<f4", "float32"), ("<i4", "int32"), ("<u2", "uint16"):
             self.write("bad", Tensor((5,), [1] * 5), descr)
             self.refuse(f"is {name}, expected bool", "--mask", "bad.npy")
@@ -178,18 +189,15 @@ class BadInput(Case):
             self.write("bad", randoms(*shape))
             self.refuse(expected, **{option: "bad.npy"})
         for option, descr, shape, expected in [
-            ("kv-lengths", "<i4", (), "is (), expected (2,)"),
-            ("kv-lengths", "<i4", (3,), "is (3,), expected (2,)"),
-            ("kv-lengths", "<i8", (2, 2), "is (2, 2), expected (2, 3)"),
-            ("kv-lengths", "<i8", (1, 2, 3), "is (1, 2, 3), expected (2,)"),
-            ("mask", "|b1", (), "expected one that broadcasts to (2, 4, 3, 5)"),
+            *[("kv-lengths", "<i8", shape, f"is {shape}, expected (2,), a length for each sequence, or (2, 3), for each query")
+              for shape in ((), (3,), (2, 2), (1, 3), (1, 2, 3))],
             ("mask", "|b1", (4,), "expected one that broadcasts to (2, 4, 3, 5)"),
             ("mask", "|b1", (2, 5), "expected one that broadcasts to (2, 4, 3, 5)"),
             ("mask", "|b1", (2, 2, 3, 5), "expected one that broadcasts to (2, 4, 3, 5)"),
             ("mask", "|b1", (1, 2, 4, 3, 5), "expected one that broadcasts to (2, 4, 3, 5)"),
             ("mask", "|b1", (0,), "expected one that broadcasts to (2, 4, 3, 5)"),
             ("bias", "<f4", (2, 4, 3, 4), "expected one that broadcasts to (2, 4, 3, 5)"),
-            ("bias", "<f4", (), "expected one that broadcasts to (2, 4, 3, 5)"),
+            ("bias", "<f4", (1, 1, 1, 1, 1), "expected one that broadcasts to (2, 4, 3, 5)"),
             ("alibi", "<f4", (2,), "expected (4,)"),
             ("alibi", "<f4", (), "expected (4,)"),
             ("alibi", "<f4", (1, 4), "expected (4,)"),
@@ -217,8 +225,14 @@ class BadInput(Case):
             self.write("bad", Tensor((4,), [0, 0, number, 0]))
             self.refuse(f"element 2 is {number}, expected a finite number", "--alibi", "bad.npy")
             self.refuse(f"element 2 is {number}, expected a finite number or -inf", "--sinks", "bad.npy")
+            self.write("bias", Tensor((5,), [1] * 5))
+            self.refuse(f"--bias-head-scale bad.npy: element 2 is {number}", "--bias", "bias.npy", "--bias-head-scale", "bad.npy")
         self.write("bad", Tensor((4,), [-math.inf] * 4))
         self.refuse("element 0 is -inf, expected a finite number\n", "--alibi", "bad.npy")
+        for option in "q", "k", "v":
+            shape = self.SHAPES[option]
+            self.write("bad", Tensor(shape, [0] * (product(shape) - 1) + [-1e300]), "<f8")
+            self.refuse(f"element {product(shape) - 1} is -1e+300, expected a number in the range of float32", **{option: "bad.npy"})
 
     def test_kernel_that_cannot(self):
         rows = json.loads(attend("kernels", "--json").stdout)["kernels"]
@@ -229,10 +243,12 @@ class BadInput(Case):
     def test_outputs(self):
         self.directory.joinpath("there").mkdir()
         self.directory.joinpath("out.npy").write_bytes(b"precious")
-        os.mkfifo(self.directory / "pipe")
-        for name, expected in [("nowhere/x.npy", "No such file"), ("there", "expected a regular file"),
-                               ("there/", "expected a regular file"), ("pipe", "expected a regular file"),
-                               ("/dev/null", "expected a regular file"), ("new/", "expected the name of a file"),
+        os.symlink("nowhere/x.npy", self.directory / "dangling.npy")
+        os.symlink("loop.npy", self.directory / "loop.npy")
+        os.symlink("other.npy", self.directory / "new.npy")
+        for name, expected in [("nowhere/x.npy", "No such file"), ("there", "expected a regular file, a pipe or"),
+                               ("there/", "expected a regular file"), ("dangling.npy", "No such file"),
+                               ("loop.npy", "Too many levels of symbolic links"), ("new/", "expected the name of a file"),
                                ("", "expected the name of a file"), ("q.npy/x.npy", "Not a directory"),
                                ("x" * 256, "File name too long"), ("x/" * 3000 + "x", "File name too long"),
                                ("/proc/self/x.npy", "")]:
@@ -245,6 +261,17 @@ class BadInput(Case):
         self.refuse("--lse and --weights name the same file", "--lse", "new.npy", "--weights", "./new.npy")
         os.symlink("out.npy", self.directory / "link.npy")
         self.refuse("name the same file", "--lse", "link.npy")
+        self.refuse("--out and --lse name the same file", "--lse", "-", out="-")
+        before = self.contents()
+        for option, out in ("--lse", "new.npy"), ("--weights", "out.npy"):
+            result = self.run_attend(option, "/dev/full", out=out)
+            self.assertEqual((result.returncode, result.stderr), (2, f"attend: {option} /dev/full: No space left on device\n"))
+            self.assertEqual(self.contents(), before)
+        os.link(self.directory / "q.npy", self.directory / "hard.npy")
+        for name in "q.npy", "./there/../q.npy", "hard.npy":
+            self.refuse(f"--q and --out name the same file, {name}: expected an output that is no input", out=name)
+        self.write("lengths", Tensor((2,), [1, 2]), "<i4")
+        self.refuse("--kv-lengths and --lse name the same file", "--kv-lengths", "lengths.npy", "--lse", "lengths.npy")
         if os.geteuid() != 0:
             self.directory.joinpath("there").chmod(0o500)
             self.refuse("cannot write to its directory", out="there/out.npy")

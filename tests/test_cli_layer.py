@@ -346,7 +346,7 @@ class Layer(unittest.TestCase):
         for descr, shape, numbers, says in (("<i8", (2,), [0, 7], "element 1 is 7, expected 0 to 6, the number of keys"),
                                             ("<i4", (2, 3), [0, 1, -1, 0, 0, 0], "element 2 is -1, expected 0 to 6"),
                                             ("<i8", (2,), [2**33, 0], "expected 0 to 6"), ("<i8", (3,), [1] * 3, "expected (2,)"),
-                                            ("<i8", (3, 2), [1] * 6, "expected (2, 3)"), ("<f4", (2,), [1, 1], "expected int32 or int64")):
+                                            ("<i8", (3, 2), [1] * 6, "or (2, 3), for each query"), ("<f4", (2,), [1, 1], "expected int32 or int64")):
             self.write("lengths", Tensor(shape, numbers), descr)
             self.refuse(*inputs, *files, "--kv-lengths", "lengths.npy", says=says)
 
@@ -450,7 +450,7 @@ class Layer(unittest.TestCase):
         self.write("mask", Tensor((9, 9), [math.nan] * 81))
         self.refuse(*inputs, "--attn-mask", "mask.npy", says="element 0 is nan, expected a finite number or -inf")
         self.write("mask", Tensor((9,), [1] * 9), "<i4")
-        self.refuse(*inputs, "--key-padding-mask", "mask.npy", says="expected bool, float32 or float16")
+        self.refuse(*inputs, "--key-padding-mask", "mask.npy", says="expected bool, float32, float16 or float64")
 
     def test_models_that_are_not_what_they_say(self):
         inputs = self.gpt2_inputs() + ["--out", "o.npy"]

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import subprocess
 import unittest
 
 from cli_support import Case, Tensor, attend, bf16_bits, from_bf16, npy, product, randoms, reference, rounded
@@ -36,6 +37,10 @@ class Run(Case):
         self.check()
         self.check("--scale", "0.25", scale=0.25)
         self.check("--scale=-2", scale=-2)
+        for zero in "0", "-0.0", "0e7":
+            self.check(f"--scale={zero}", scale=0)
+        self.check("--scale=1e-38", scale=1e-38)
+        self.check("--scale=1e-44", scale=1e-44)
         self.check("--softcap", "1.5", softcap=1.5)
         self.check("--softcap", "0")
 
@@ -51,17 +56,19 @@ class Run(Case):
             self.check("--window", f"{window[0]},{window[1]}", "--causal=top-left", window=window, causal=0)
 
     def test_lengths(self):
-        for descr in "<i4", "<i8":
+        for descr in "<i4", "<i8", ">i8":
             lengths = Tensor((2,), [0, 3])
             self.write("lengths", lengths, descr)
             self.check("--kv-lengths", "lengths.npy", lengths=lengths)
+            self.check("--kv-lengths", "lengths.npy", "--causal", lengths=lengths, causal="end")
+            self.check("--kv-lengths", "lengths.npy", "--window=1,0", lengths=lengths, window=(1, 0))
             lengths = Tensor((2, 3), [0, 1, 5, 4, 2, 3])
             self.write("lengths", lengths, descr)
             self.check("--kv-lengths", "lengths.npy", "--causal", lengths=lengths, causal=2)
 
     def test_mask_and_bias_are_broadcast(self):
         for extents in itertools.product((1, 2), (1, 4), (1, 3), (1, 5)):
-            for rank in range(1, 5):
+            for rank in range(5):
                 shape = extents[4 - rank :]
                 if any(extent > 1 for extent in extents[: 4 - rank]):
                     continue
@@ -70,6 +77,10 @@ class Run(Case):
                 self.write("mask", mask, "|b1")
                 self.write("bias", bias)
                 self.check("--mask", "mask.npy", mask=mask)
+                if rank == 0:  # no number is left out of what there is only one of
+                    for allowed in False, True:
+                        self.write("mask", mask := Tensor((), [allowed]), "|b1")
+                        self.check("--mask", "mask.npy", mask=mask)
                 self.check("--bias", "bias.npy", bias=rounded(bias, "<f"))
 
     def test_bias_types(self):
@@ -79,10 +90,29 @@ class Run(Case):
         self.write("bias", bf16_bits(bias), "<u2")
         self.check("--bias", "bias.npy", "--bits", "bf16", bias=from_bf16(bf16_bits(bias)))
 
+    def test_bias_head_scale(self):
+        bias, scale = randoms(2, 1, 3, 5, seed="bias"), Tensor((4,), [1.0, 0.5, -2.0, 0.0])
+        bias.numbers[3] = bias.numbers[20] = -math.inf
+        self.write("bias", bias)
+        for descr in "<f4", "<f2", "<f8":
+            self.write("scale", scale, descr)
+            self.check("--bias", "bias.npy", "--bias-head-scale", "scale.npy", bias=bias, head_scale=scale)
+
+    def test_dropout(self):
+        self.write("k", k := randoms(2, 2, 150, 6, seed="k"))
+        self.write("v", v := randoms(2, 2, 150, 7, seed="v"))
+        for p, seed in (0.0, None), (0.25, None), (0.5, 1), (0.9, 2**64 - 1), (1.0, 7):
+            options = [] if seed is None else [f"--seed={seed}"]
+            self.check(f"--dropout={p}", *options, k=k, v=v, dropout=(p, seed or 0))
+            dropped = self.output("weights").numbers.count(0) / len(self.output("weights").numbers)
+            self.assertAlmostEqual(dropped, p, delta=0.05)
+
     def test_alibi_and_sinks(self):
         alibi, sinks = Tensor((4,), [0.5, 0.25, 0.125, 0.0]), Tensor((4,), [-1.0, 0.0, 3.0, -math.inf])
         self.write("alibi", alibi)
         self.write("sinks", sinks, "<f2")
+        self.check("--alibi", "alibi.npy", alibi=alibi)
+        self.write("alibi", alibi, order="True")
         self.check("--alibi", "alibi.npy", alibi=alibi)
         self.check("--alibi", "alibi.npy", "--causal=top-left", alibi=alibi, causal=0)
         self.check("--sinks", "sinks.npy", sinks=sinks)
@@ -144,6 +174,11 @@ class Run(Case):
         self.write("v", self.v)
         self.assertIn(", f32,", self.compute())
         self.check(**(halves | {"v": self.v}))
+        for descr in ">f4", "<f8", ">f8":
+            for name in "qkv":
+                self.write(name, getattr(self, name), descr)
+            self.assertIn(", f32,", self.compute())
+            self.check()
         bits = {name: bf16_bits(getattr(self, name)) for name in "qkv"}
         for name in "qkv":
             self.write(name, bits[name], "<u2")
@@ -210,8 +245,43 @@ class Run(Case):
         self.compute(out="link.npy")
         self.assertTrue(self.directory.joinpath("link.npy").is_symlink())
         self.compare(self.output("real"), self.output())
-        self.compute(out="q.npy")
-        self.assertEqual(self.output("q").shape, (2, 4, 3, 7))
+        os.symlink("new.npy", self.directory / "dangling.npy")
+        self.compute(out="dangling.npy")
+        self.assertTrue(self.directory.joinpath("dangling.npy").is_symlink())
+        self.compare(self.output("new"), self.output())
+
+    def test_outputs_keep_mode_and_owner(self):
+        out = self.directory / "out.npy"
+        for mode in 0o600, 0o664, 0o640:
+            out.write_bytes(b"old")
+            out.chmod(mode)
+            if os.geteuid() == 0:
+                os.chown(out, 12345, 54321)
+            before = out.stat()
+            self.compute()
+            after = out.stat()
+            self.assertEqual(after.st_mode & 0o7777, mode)
+            self.assertEqual((after.st_uid, after.st_gid), (before.st_uid, before.st_gid))
+            self.assertGreater(after.st_size, 3)
+
+    def test_outputs_that_are_streams(self):
+        self.compute()
+        wanted = self.directory.joinpath("out.npy").read_bytes()
+        self.directory.joinpath("out.npy").unlink()
+        before = self.contents()
+        result = self.run_attend("--lse", "/dev/null", "--weights", "/dev/null", out="/dev/null")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertIn("wrote out (2, 4, 3, 7) /dev/null", result.stdout)
+        result = attend("run", "--q", "q.npy", "--k", "k.npy", "--v", "v.npy", "--out", "-", "--explain", cwd=self.directory,
+                        text=False)
+        self.assertEqual((result.returncode, result.stdout), (0, wanted))
+        self.assertRegex(result.stderr.decode(), r"\Aplan: [^\n]+\nattention: [^\n]+\n\Z")
+        os.mkfifo(self.directory / "pipe")
+        reader = subprocess.Popen(["cat", "pipe"], cwd=self.directory, stdout=subprocess.PIPE)
+        result = self.run_attend(out="pipe")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertEqual(reader.communicate()[0], wanted)
+        self.assertEqual(self.contents(), before)
 
     def test_inputs_from_a_pipe(self):
         reader, writer = os.pipe()
