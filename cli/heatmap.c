@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "cli/options.h"
+#include "cli/text.h"
 
 /* ---------------------------------------------------------------------------------------------------------- labels */
 
@@ -68,28 +69,16 @@ void attend_labels_free(attend_labels *labels) {
   *labels = (attend_labels){0};
 }
 
-/* Bytes of the UTF-8 character at `text`, or 0 if that is none that XML allows. */
-static int character(const char *text) {
-  const unsigned char *c = (const unsigned char *)text;
-  if (c[0] < 0x80) return c[0] >= ' ' && c[0] != 127;
-  const int length = c[0] >= 0xf0 ? 4 : c[0] >= 0xe0 ? 3 : 2;
-  if (c[0] < 0xc2 || c[0] > 0xf4) return 0;
-  for (int i = 1; i < length; i++)
-    if ((c[i] & 0xc0) != 0x80) return 0;
-  const unsigned code = length == 3 ? (unsigned)(c[0] & 15) << 12 | (unsigned)(c[1] & 63) << 6 | (c[2] & 63) : 0;
-  const bool surrogate = code >= 0xd800 && code <= 0xdfff, nothing = code == 0xfffe || code == 0xffff;
-  const bool overlong = (c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xf0 && c[1] < 0x90);
-  return surrogate || nothing || overlong || (c[0] == 0xf4 && c[1] > 0x8f) ? 0 : length;
-}
-
 /* What is no character becomes a question mark. */
 static void print_escaped(FILE *to, const char *text) {
   while (*text) {
-    const int length = character(text);
+    const int length = attend_cli_character(text);
     if (*text == '<')
       fputs("&lt;", to);
     else if (*text == '&')
       fputs("&amp;", to);
+    else if (*text == '>') /* "]]>" must not be in a text */
+      fputs("&gt;", to);
     else if (length == 0)
       fputc('?', to);
     else
@@ -107,7 +96,7 @@ static void print_label(FILE *to, const attend_labels *labels, int64_t i) {
 
 static int columns_of(const char *text) {
   int columns = 0;
-  for (int length; *text; text += length ? length : 1, columns++) length = character(text);
+  for (int length; *text; text += length ? length : 1, columns++) length = attend_cli_character(text);
   return columns;
 }
 

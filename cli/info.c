@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/json.h"
 #include "cli/options.h"
+#include "cli/text.h"
 #include "cli/topology.h"
 #include "dispatch/choose/profile.h"
 
@@ -41,6 +42,7 @@ static attend_status find_profile(const attend_env *env) {
     snprintf(profile, sizeof profile, "none: built-in rules (%s is rejected: %s)", state.path, state.why);
   else
     snprintf(profile, sizeof profile, "none: built-in rules (%s)", state.why);
+  attend_cli_clean(profile);
   return status;
 }
 
@@ -131,7 +133,9 @@ static void print_text(const attend_env *env) {
   puts("\nenvironment");
   for (const attend_env_variable *v = attend_env_variables; v->name; v++) {
     const char *value = environment_value(v->name);
-    printf("  %-20s %s\n", v->name, value ? value : "not set");
+    printf("  %-20s ", v->name);
+    attend_cli_print_clean(stdout, value ? value : "not set");
+    putchar('\n');
   }
 }
 

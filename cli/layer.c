@@ -8,6 +8,7 @@
 #include "cli/layer.h"
 #include "cli/options.h"
 #include "cli/source.h"
+#include "cli/text.h"
 #include "dispatch/dispatch.h"
 #include "kernels/size.h"
 #include "layers/linear.h"
@@ -395,7 +396,7 @@ static void print_summary(const request *r, const session *s, const attend_layer
   FILE *to = attend_outputs_text(&s->outputs);
   char text[4096];
   kind->explain(s, text, sizeof text);
-  if (r->explain) fprintf(to, "plan: %s\n", text);
+  if (r->explain) fprintf(to, "plan: %s\n", attend_cli_clean(text));
   fputs("layer: ", to);
   kind->print_shape(s, to);
   fputs("; ", to);

@@ -165,7 +165,7 @@ static bool read_model(const attend_layer_files *files, bool additive, attend_la
   for (int i = 0; ok && i < PARTS; i++) {
     if (!n->part[i]) continue;
     snprintf(tensor, sizeof tensor, "%s%s", prefix, n->part[i]);
-    snprintf(w->name[i], sizeof w->name[i], "tensor '%s'", tensor);
+    snprintf(w->name[i], sizeof w->name[i], "--model %s: tensor '%s'", files->model, tensor);
     const bool needed = i <= PART_QKV || (i == PART_OUT && !n->out_is_optional);
     if (needed || attend_safetensors_has(&s, tensor)) ok = attend_safetensors_read(&s, tensor, &w->part[i]);
   }

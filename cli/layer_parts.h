@@ -40,7 +40,7 @@ typedef struct attend_layer_files {
 /** What was read, as f32, and how errors call it. */
 typedef struct attend_layer_parts {
   attend_npy part[PARTS];
-  char name[PARTS][512];
+  char name[PARTS][4096 + 512]; /**< option, path, and what the part is called in a model */
 } attend_layer_parts;
 
 /**

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/text.h"
 #include "dispatch/dispatch.h"
 #include "kernels/size.h"
 
@@ -18,9 +19,7 @@ int attend_cli_error(const char *format, ...) {
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
   /* A file name may hold a line break or a terminal's escape sequence. */
-  for (char *c = text; *c; c++)
-    if ((unsigned char)*c < ' ' || *c == 127) *c = '?';
-  fprintf(stderr, "attend: %s\n", text);
+  fprintf(stderr, "attend: %s\n", attend_cli_clean(text));
   return ATTEND_EXIT_BAD_INPUT;
 }
 

@@ -12,6 +12,7 @@
 
 #include "cli/npy.h"
 #include "cli/options.h"
+#include "cli/text.h"
 
 static bool fail(const attend_output *output, const char *what) {
   attend_cli_error("--%s %s: %s", output->option, output->path, what);
@@ -277,8 +278,9 @@ void attend_outputs_print(const attend_outputs *outputs) {
   for (int i = 0; i < outputs->count; i++) {
     const attend_output *file = &outputs->file[i];
     char shape[128];
-    fprintf(text, "%s %s%s%s %s", i ? "," : "", file->option, file->text ? "" : " ",
-            file->text ? "" : attend_npy_shape_text(file->rank, file->shape, shape, sizeof shape), file->path);
+    fprintf(text, "%s %s%s%s ", i ? "," : "", file->option, file->text ? "" : " ",
+            file->text ? "" : attend_npy_shape_text(file->rank, file->shape, shape, sizeof shape));
+    attend_cli_print_clean(text, file->path);
   }
   fputc('\n', text);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "cli/run.h"
+#include "cli/text.h"
 #include "dispatch/plan/sequences.h"
 #include "verify/reference.h"
 
@@ -36,7 +37,7 @@ void attend_run_explain(FILE *text, const attend_plan *plan, const attend_resolv
   const attend_problem *p = &problem->p;
   char line[4096];
   attend_plan_explain(plan, line, sizeof line);
-  fprintf(text, "plan: %s\n", line);
+  fprintf(text, "plan: %s\n", attend_cli_clean(line));
   if (!attend_is_ragged(p)) return;
   totals queries, keys;
   count_rows(problem, tensors, &queries, &keys);

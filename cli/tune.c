@@ -12,6 +12,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/text.h"
 #include "dispatch/choose/profile.h"
 
 static const char help[] =
@@ -259,9 +260,9 @@ static int check(const arguments *a, const attend_env *env) {
   if (!with) return attend_cli_error("tune: no memory");
   double *without = with + count, *team = without + count;
   if (state.profile)
-    printf("profile: %s\n\n", state.path);
+    fputs("profile: ", stdout), attend_cli_print_clean(stdout, state.path), puts("\n");
   else
-    printf("no profile is in use (%s)\n\n", state.why);
+    fputs("no profile is in use (", stdout), attend_cli_print_clean(stdout, state.why), puts(")\n");
   printf("%-44s %13s  %8s  %8s\n", "shape", "best of all", "profile", "rules");
   int64_t done = 0;
   for (; done < a->count && !stop; done++) {

@@ -5,10 +5,12 @@ examples. What `attend run` computes is tested in test_cli_run.py."""
 import json
 import math
 import os
+import pathlib
 import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import unittest
 
 from cli_support import ATTEND, ENVIRONMENT, ROOT, Case, Tensor, attend, end, npy, product, randoms
@@ -367,6 +369,29 @@ class OtherCommands(unittest.TestCase):
         self.assertEqual(info["environment"]["ATTEND_NUM_THREADS"], "3")
         self.assertIsNone(info["environment"]["ATTEND_PROFILE"])
         self.assertRegex(self.succeed("info", environment=environment), r"threads +3 \(ATTEND_NUM_THREADS\)")
+
+    def test_no_escape_sequence_reaches_the_terminal(self):
+        """Those of ESC and those of C1, raw and in UTF-8, from a profile, a path or the environment."""
+        bad = b"\x1b]0;pwn\x07\x1b[31m \xc2\x9b31m \x9b31m \x7f \xff"
+        clean = "?]0;pwn??[31m ??31m ?31m ? ?"
+        signature = json.loads(self.succeed("info", "--json"))["signature"]
+        with tempfile.TemporaryDirectory() as directory:
+            folder = pathlib.Path(directory, "attend")
+            folder.mkdir()
+            text, number = b"attend-profile " + bad + b"\n", 0xCBF29CE484222325
+            for byte in text:
+                number = (number ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+            folder.joinpath(signature.replace("/", "_") + ".profile").write_bytes(text + f"end {number:016x}\n".encode())
+            for arguments in ["info"], ["info", "--json"]:
+                text = self.succeed(*arguments, environment={"XDG_CACHE_HOME": directory})
+                self.assertIn(f"it was made for attend-profile {clean}, this is", text)
+            words = ["attend", "run", "--q", bad, "--k", "k", "--v", "v", "--out", "o"]
+            result = subprocess.run([ATTEND.encode(), *words[1:]], capture_output=True, env=ENVIRONMENT, cwd=directory)
+            self.assertEqual(result.stderr.decode(), f"attend: --q {clean}: cannot open: No such file or directory\n")
+            result = subprocess.run([ATTEND, "info"], capture_output=True, env=ENVIRONMENT | {"ATTEND_VERBOSE": bad})
+            self.assertIn(clean, result.stderr.decode())
+            self.assertEqual(attend("run", "--q", "naïve 日本", *words[4:], cwd=directory).stderr,
+                             "attend: --q naïve 日本: cannot open: No such file or directory\n")
 
     def test_info_of_the_topology(self):
         here = json.loads(self.succeed("info", "--json"))["topology"]

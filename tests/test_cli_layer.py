@@ -376,7 +376,7 @@ class Layer(unittest.TestCase):
             self.model(names, change=lambda header: header.pop(name))
             self.refuse(*inputs, says="model.safetensors: ")
         self.model(names | {"W_k.weight": t["wq"]})
-        self.refuse(*inputs, says="tensor 'W_k.weight': shape is (8, 5), expected (outputs, 4)")
+        self.refuse(*inputs, says="--model model.safetensors: tensor 'W_k.weight': shape is (8, 5), expected (outputs, 4)")
 
     # ------------------------------------------------------------------------------------------------------- pictures
 
@@ -387,7 +387,7 @@ class Layer(unittest.TestCase):
 
     def test_heatmap(self):
         inputs = self.gpt2_inputs()
-        labels = ["a<b", "&amp;", "naïve", '"q"', "\x01bad", "x" * 30, "tok", "日本", ""]
+        labels = ["a<b", "&amp;", "naïve", '"q"', "\x01bad", "x" * 30, "]]>", "日本", ""]
         self.directory.joinpath("tokens.txt").write_text("\n".join(labels[:-1]) + "\n\n", encoding="utf-8")
         for options, panels in (["--tokens", "tokens.txt"], 4), (["--tokens", "tokens.txt", "--average"], 1), ([], 4):
             self.compute(*inputs, "--heatmap", "map.svg", "--weights", "weights.npy", *options)
@@ -446,7 +446,7 @@ class Layer(unittest.TestCase):
             self.refuse(*inputs, "--key-padding-mask", "other.npy", says="expected (1, 9) or (9,)")
         self.write("other", number("key", 9, 31))
         self.refuse(*inputs, "--key", "other.npy", says="takes keys and values of the queries' size 32")
-        self.refuse("--query", "other.npy", *inputs[2:], says="tensor 'c_attn.weight': shape is (32, 96), expected (31, outputs)")
+        self.refuse("--query", "other.npy", *inputs[2:], says="--model model.safetensors: tensor 'c_attn.weight': shape is (32, 96), expected (31, outputs)")
         self.write("mask", Tensor((9, 9), [math.nan] * 81))
         self.refuse(*inputs, "--attn-mask", "mask.npy", says="element 0 is nan, expected a finite number or -inf")
         self.write("mask", Tensor((9,), [1] * 9), "<i4")
