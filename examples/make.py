@@ -69,6 +69,29 @@ def query_lengths():
     save("query-lengths", padded_inputs(2) | {"lengths": np.array([[1, 3], [2, 4]], np.int32)}, {"out": expected})
 
 
+def packed_batch():
+    """Sequences of 2 and 3 tokens in a row, causal: each query gets the mean of its sequence's values up to its own."""
+    q = f32(np.random.default_rng(1).standard_normal((1, 1, 5, 2)))
+    k = np.ones((1, 1, 5, 2), np.float32)
+    v = f32(np.arange(20).reshape(1, 1, 5, 4))
+    first, second = (np.cumsum(rows, axis=0) / np.arange(1, len(rows) + 1)[:, None] for rows in (v[0, 0, :2], v[0, 0, 2:]))
+    expected = np.concatenate([first, second])[None, None]
+    save("packed-batch", {"q": q, "k": k, "v": v, "starts": np.array([0, 2, 5], np.int32)}, {"out": expected})
+
+
+def paged_cache():
+    """The keys and values of the padded batch in pages of 4 rows: what is beyond a sequence's length is NaN here."""
+    padded, lengths = padded_inputs(1), np.array([2, 6], np.int64)
+    table = np.array([[1, -1], [2, 0]], np.int32)
+    pages = {name: np.full((3, 1, 4, padded[name].shape[-1]), np.nan, np.float32) for name in "kv"}
+    for b, length in enumerate(lengths):
+        for j in range(length):
+            for name in "kv":
+                pages[name][table[b, j // 4], 0, j % 4] = padded[name][b, 0, j]
+    expected = f32([[2, 3, 4, 5], [10, 11, 12, 13]]).reshape(2, 1, 1, 4)
+    save("paged-cache", pages | {"q": padded["q"], "table": table, "lengths": lengths}, {"out": expected})
+
+
 def six_tokens():
     x = f32(
         [
@@ -94,4 +117,6 @@ if __name__ == "__main__":
     three_tokens()
     padded_batch()
     query_lengths()
+    packed_batch()
+    paged_cache()
     six_tokens()

@@ -435,7 +435,7 @@ class OtherCommands(unittest.TestCase):
     def test_examples(self):
         result = subprocess.run([sys.executable, ROOT / "examples" / "check", ATTEND], capture_output=True, text=True, env=ENVIRONMENT)
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
-        self.assertEqual(result.stdout.count("  pass\n"), 6)
+        self.assertEqual(result.stdout.count("  pass\n"), 8)
 
 
 if __name__ == "__main__":
