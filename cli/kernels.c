@@ -10,65 +10,104 @@
 static const char help[] =
     "usage: attend kernels [--json]\n"
     "\n"
-    "Lists every kernel of this build: its name, which 'attend run --kernel' and ATTEND_KERNEL take; its body and\n"
-    "instruction set; the element types it takes; and whether it runs here, under the limit of ATTEND_ISA, if not "
-    "why.\n"
+    "Lists every kernel of this build, operation by operation: its name; its body and instruction set; the element "
+    "types\n"
+    "it takes; what it can do that others of its operation cannot; and whether it runs here, under the limit of\n"
+    "ATTEND_ISA, if not why. 'attend run --kernel' and ATTEND_KERNEL take the names of the operation forward.\n"
     "\n"
-    "  --json   as JSON, with tile sizes and what else each can do\n"
+    "  --json   as JSON, with tile sizes\n"
     "  --help   this text\n"
+    "\n"
+    "operations\n"
+    "  forward  attention: what plans run\n"
+    "  softmax  masked softmax of rows\n"
+    "  append   new rows of keys or values into a cache\n"
+    "  merge    results over several key ranges into one\n"
+    "\n"
+    "what kernels can do\n"
+    "  weights   write attention weights      split    share the keys of a row out among threads\n"
+    "  additive  compute additive scores      dropout  drop weights\n"
+    "  scores    write scores\n"
     "\n"
     "examples\n"
     "  attend kernels\n"
     "  attend kernels --json | jq -r '.kernels[] | select(.runnable) | .name'\n"
     "  ATTEND_ISA=avx2 attend kernels\n";
 
-static void print_json(attend_isa highest) {
-  cJSON *root = attend_cli_json_object(), *list = cJSON_AddArrayToObject(root, "kernels");
-  for (size_t i = 0; i < attend_kernel_count(); i++) {
-    const attend_kernel *kernel = attend_kernel_at(i);
-    char why[256] = "";
-    bool runnable = attend_kernel_runnable(kernel, highest, why, sizeof why);
-    cJSON *item = cJSON_CreateObject();
-    cJSON_AddItemToArray(list, item);
-    cJSON_AddStringToObject(item, "name", kernel->name);
-    cJSON_AddStringToObject(item, "body", attend_body_name(kernel->body));
-    cJSON_AddStringToObject(item, "isa", attend_isa_name(kernel->isa));
-    cJSON_AddStringToObject(item, "compute", attend_dtype_name(kernel->compute));
-    cJSON *dtypes = cJSON_AddArrayToObject(item, "dtypes");
-    for (attend_dtype dtype = ATTEND_F32; dtype <= ATTEND_BF16; dtype++)
-      if (kernel->dtypes & ATTEND_DTYPE_BIT(dtype))
-        cJSON_AddItemToArray(dtypes, cJSON_CreateString(attend_dtype_name(dtype)));
+static const struct {
+  unsigned bit;
+  const char *name;
+} abilities[] = {{ATTEND_CAN_WEIGHTS, "weights"},
+                 {ATTEND_CAN_SPLIT, "split"},
+                 {ATTEND_CAN_ADDITIVE, "additive"},
+                 {ATTEND_CAN_DROPOUT, "dropout"},
+                 {ATTEND_CAN_SCORES, "scores"}};
+enum { ABILITIES = sizeof abilities / sizeof *abilities };
+
+static cJSON *row_json(const attend_kernel *kernel, attend_isa highest) {
+  char why[256] = "";
+  const bool runnable = attend_kernel_runnable(kernel, highest, why, sizeof why);
+  cJSON *item = cJSON_CreateObject();
+  cJSON_AddStringToObject(item, "name", kernel->name);
+  cJSON_AddStringToObject(item, "operation", attend_operation_name(kernel->operation));
+  cJSON_AddStringToObject(item, "body", attend_body_name(kernel->body));
+  cJSON_AddStringToObject(item, "isa", attend_isa_name(kernel->isa));
+  if (kernel->compute) cJSON_AddStringToObject(item, "compute", attend_dtype_name(kernel->compute));
+  cJSON *dtypes = cJSON_AddArrayToObject(item, "dtypes");
+  for (attend_dtype dtype = ATTEND_F32; dtype <= ATTEND_BF16; dtype++)
+    if (kernel->dtypes & ATTEND_DTYPE_BIT(dtype))
+      cJSON_AddItemToArray(dtypes, cJSON_CreateString(attend_dtype_name(dtype)));
+  if (kernel->operation == ATTEND_OP_FORWARD) {
     cJSON_AddNumberToObject(item, "q_rows", kernel->q_rows);
     cJSON_AddNumberToObject(item, "k_block", kernel->k_block);
-    cJSON_AddBoolToObject(item, "writes_weights", (kernel->can & ATTEND_CAN_WEIGHTS) != 0);
-    cJSON_AddBoolToObject(item, "splits_keys", (kernel->can & ATTEND_CAN_SPLIT) != 0);
-    cJSON_AddBoolToObject(item, "built", true);
-    cJSON_AddBoolToObject(item, "runnable", runnable);
-    if (!runnable) cJSON_AddStringToObject(item, "reason", why);
+    cJSON *can = cJSON_AddArrayToObject(item, "can");
+    for (int i = 0; i < ABILITIES; i++)
+      if (kernel->can & abilities[i].bit) cJSON_AddItemToArray(can, cJSON_CreateString(abilities[i].name));
   }
+  cJSON_AddBoolToObject(item, "runnable", runnable);
+  if (!runnable) cJSON_AddStringToObject(item, "reason", why);
+  return item;
+}
+
+static void print_json(attend_isa highest) {
+  cJSON *root = attend_cli_json_object(), *list = cJSON_AddArrayToObject(root, "kernels");
+  for (attend_operation operation = 0; operation < ATTEND_OP_COUNT; operation++)
+    for (size_t i = 0; attend_kernel_of(operation, i); i++)
+      cJSON_AddItemToArray(list, row_json(attend_kernel_of(operation, i), highest));
   attend_cli_json_print(root);
+}
+
+enum { TEXT = 64 };
+
+/* Appends a word to a list. */
+static void add_word(char text[TEXT], const char *word) {
+  const size_t length = strlen(text);
+  snprintf(text + length, TEXT - length, "%s%s", length ? "," : "", word);
+}
+
+static void print_row(const attend_kernel *kernel, int width, attend_isa highest) {
+  char why[256] = "", dtypes[TEXT] = "", can[TEXT] = "";
+  const bool runnable = attend_kernel_runnable(kernel, highest, why, sizeof why);
+  for (attend_dtype dtype = ATTEND_F32; dtype <= ATTEND_BF16; dtype++)
+    if (kernel->dtypes & ATTEND_DTYPE_BIT(dtype)) add_word(dtypes, attend_dtype_name(dtype));
+  for (int i = 0; i < ABILITIES; i++)
+    if (kernel->can & abilities[i].bit) add_word(can, abilities[i].name);
+  printf("%-*s  %-9s  %-9s  %-10s  %-12s  %-30s  %s%s\n", width, kernel->name, attend_operation_name(kernel->operation),
+         attend_body_name(kernel->body), attend_isa_name(kernel->isa), dtypes, *can ? can : "-",
+         runnable ? "yes" : "no: ", why);
 }
 
 static void print_table(attend_isa highest) {
   int width = (int)strlen("name");
-  for (size_t i = 0; i < attend_kernel_count(); i++) {
-    int length = (int)strlen(attend_kernel_at(i)->name);
-    if (length > width) width = length;
-  }
-  printf("%-*s  %-9s  %-6s  %-12s  %-5s  %s\n", width, "name", "body", "isa", "dtypes", "built", "runnable here");
-  for (size_t i = 0; i < attend_kernel_count(); i++) {
-    const attend_kernel *kernel = attend_kernel_at(i);
-    char why[256] = "", dtypes[32] = "";
-    bool runnable = attend_kernel_runnable(kernel, highest, why, sizeof why);
-    for (attend_dtype dtype = ATTEND_F32; dtype <= ATTEND_BF16; dtype++)
-      if (kernel->dtypes & ATTEND_DTYPE_BIT(dtype)) {
-        if (*dtypes) strcat(dtypes, ",");
-        strcat(dtypes, attend_dtype_name(dtype));
-      }
-    /* A row is in the table only if its instruction set was built. */
-    printf("%-*s  %-9s  %-6s  %-12s  %-5s  %s%s\n", width, kernel->name, attend_body_name(kernel->body),
-           attend_isa_name(kernel->isa), dtypes, "yes", runnable ? "yes" : "no: ", why);
-  }
+  for (attend_operation operation = 0; operation < ATTEND_OP_COUNT; operation++)
+    for (size_t i = 0; attend_kernel_of(operation, i); i++) {
+      const int length = (int)strlen(attend_kernel_of(operation, i)->name);
+      if (length > width) width = length;
+    }
+  printf("%-*s  %-9s  %-9s  %-10s  %-12s  %-30s  %s\n", width, "name", "operation", "body", "isa", "dtypes", "can",
+         "runnable here");
+  for (attend_operation operation = 0; operation < ATTEND_OP_COUNT; operation++)
+    for (size_t i = 0; attend_kernel_of(operation, i); i++) print_row(attend_kernel_of(operation, i), width, highest);
 }
 
 int cmd_kernels(int argc, char **argv) {

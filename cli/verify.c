@@ -13,7 +13,6 @@
 #include "cli/json.h"
 #include "cli/options.h"
 #include "dispatch/dispatch.h"
-#include "layers/softmax.h"
 
 /* As many as it takes for 600 ragged, 400 paged and 300 ranged cases of each kernel of f32. Those of bf16 take a run of
    their own, with --dtype bf16 --cases 1500. */
@@ -31,7 +30,8 @@ static const char help[] =
     "precision, on named cases (each semantic alone and combined, in every element type) and on random ones. Buffers\n"
     "lie against guard pages, everything that is not attended is NaN, and each case is run several ways that must "
     "give\n"
-    "the same bits. Masked softmax (softmax_*) is checked on random cases of its own.\n"
+    "the same bits. The kernels of other operations (softmax_*, append_*, merge_*) are checked on random cases of\n"
+    "their own.\n"
     "\n"
     "  --kernel GLOB  only kernels whose name matches, '*avx2*' for example\n"
     "  --dtype T      all tensors of this type: f32, f16 or bf16\n"
@@ -69,8 +69,7 @@ typedef struct arguments {
 enum { REASONS = 8, PRINTED_FAILURES = 10 };
 typedef struct tally {
   const char *name;
-  const attend_kernel *kernel;          /* NULL: the library's choice, unless it is the next one */
-  const attend_softmax_kernel *softmax; /* takes part in the random cases, with one of its own from the same seed */
+  const attend_kernel *kernel; /* NULL: the library's choice of a kernel of attention */
   int64_t passed, failed, skipped;
   int64_t ragged, paged, ranged; /* of those not skipped: with packed sequences, with pages, with key ranges */
   double error[2], plain[2];     /* where out is f32, and where it has 16 bits; negative: no such case */
@@ -176,7 +175,7 @@ static void count_result(tally *t, const attend_verify_case *c, const attend_ver
   }
   const int wide = r->out_dtype == ATTEND_F32 ? 0 : 1;
   ++*(r->status == ATTEND_VERIFY_PASSED ? &t->passed : &t->failed);
-  if (!t->softmax) {
+  if (!t->kernel || t->kernel->operation == ATTEND_OP_FORWARD) {
     t->ragged += p->q_starts || p->kv_starts;
     t->paged += p->page_rows > 0;
     t->ranged += p->key_ranges;
@@ -186,18 +185,20 @@ static void count_result(tally *t, const attend_verify_case *c, const attend_ver
   if (r->share > t->share) t->share = r->share;
 }
 
-/* As many as there may be: kernels of attention, the library's choice of them, and kernels of masked softmax. */
-static size_t most_tallies(void) { return attend_kernel_count() + 1 + attend_softmax_kernel_count(); }
+static size_t add_tally(const char *glob, const char *name, const attend_kernel *kernel, tally *tallies, size_t count) {
+  if (fnmatch(glob, name, 0) != 0) return count;
+  if (tallies) tallies[count] = (tally){.name = name, .kernel = kernel, .error = {-1, -1}, .plain = {-1, -1}};
+  return count + 1;
+}
 
-/* Those that match. */
+/* Kernels that match, of every operation, and the library's choice. Without `tallies` they are only counted. */
 static size_t choose_kernels(const char *glob, tally *tallies) {
   size_t count = 0;
-  for (size_t i = 0; i < most_tallies(); i++) {
-    tally t = {.name = "auto", .kernel = attend_kernel_at(i), .error = {-1, -1}, .plain = {-1, -1}};
-    if (i > attend_kernel_count()) t.softmax = attend_softmax_kernel_at(i - attend_kernel_count() - 1);
-    if (t.kernel) t.name = t.kernel->name;
-    if (t.softmax) t.name = t.softmax->name;
-    if (fnmatch(glob, t.name, 0) == 0) tallies[count++] = t;
+  for (attend_operation operation = 0; operation < ATTEND_OP_COUNT; operation++) {
+    const attend_kernel *kernel;
+    for (size_t i = 0; (kernel = attend_kernel_of(operation, i)); i++)
+      count = add_tally(glob, kernel->name, kernel, tallies, count);
+    if (operation == ATTEND_OP_FORWARD) count = add_tally(glob, "auto", NULL, tallies, count);
   }
   return count;
 }
@@ -289,10 +290,11 @@ static bool verify_all(const arguments *a, const attend_env *env, tally *tallies
     if (progress && done % 10 == 0) fprintf(stderr, "\r%" PRId64 " of %" PRId64 " cases", done, cases);
     ok = attend_verify_prepare(v, &c);
     for (size_t i = 0; ok && i < count; i++) {
-      if (!tallies[i].softmax)
-        attend_verify_run(v, tallies[i].kernel, result);
-      else if (strcmp(c.name, "random") == 0)
-        attend_verify_softmax(tallies[i].softmax, env->isa, c.seed, a->dtype, result);
+      const attend_kernel *kernel = tallies[i].kernel;
+      if (!kernel || kernel->operation == ATTEND_OP_FORWARD)
+        attend_verify_run(v, kernel, result);
+      else if (strcmp(c.name, "random") == 0) /* these have cases of their own, from the same seeds */
+        attend_verify_rows(kernel, env->isa, c.seed, a->dtype, result);
       else
         continue;
       count_result(&tallies[i], &c, result);
@@ -312,13 +314,11 @@ int cmd_verify(int argc, char **argv) {
   attend_env env;
   const attend_status read = attend_env_read(&env);
   if (read != ATTEND_OK) return attend_cli_library_error(read);
-  tally *tallies = calloc(most_tallies(), sizeof *tallies), all = {0};
+  const size_t count = choose_kernels(a.kernel, NULL);
+  if (count == 0) return attend_cli_error("--kernel '%s': matches no kernel; 'attend kernels' lists them", a.kernel);
+  tally *tallies = calloc(count, sizeof *tallies), all = {0};
   if (!tallies) return attend_cli_error("no memory for the results");
-  const size_t count = choose_kernels(a.kernel, tallies);
-  if (count == 0) {
-    free(tallies);
-    return attend_cli_error("--kernel '%s': matches no kernel; 'attend kernels' lists them", a.kernel);
-  }
+  choose_kernels(a.kernel, tallies);
 
   cJSON *root = a.json ? attend_cli_json_object() : NULL, *failures = NULL;
   if (root) {

@@ -37,18 +37,21 @@ uint64_t attend_isa_features(attend_isa isa);
 int attend_isa_rank(attend_isa isa);
 /** Floating-point operations a microsecond on one thread, roughly. */
 double attend_isa_flops_per_us(attend_isa isa);
-const char *attend_body_name(attend_body body);    /**< "blocked", "tiled", "streaming", "decode" */
-const char *attend_dtype_name(attend_dtype dtype); /**< "f32", ... */
+const char *attend_operation_name(attend_operation operation); /**< "forward", "softmax", "append", "merge" */
+const char *attend_body_name(attend_body body);                /**< "blocked", "tiled", "streaming", "decode", "rows" */
+const char *attend_dtype_name(attend_dtype dtype);             /**< "f32", ... */
 size_t attend_dtype_size(attend_dtype dtype);
 
 /* ------------------------------------------------------------------------------------------------------ registry.c */
 
+/** The kernels of an operation, widest ISA first, scalar last: the index-th of them, NULL after the last. */
+const attend_kernel *attend_kernel_of(attend_operation operation, size_t index);
+/** The widest kernel of an operation that can run here under ATTEND_ISA's limit `highest`: portable C at least. */
+const attend_kernel *attend_kernel_widest(attend_operation operation, attend_isa highest);
+/** The kernels of attention, which plans, profiles and options choose among: how many, each in turn, by name. */
 size_t attend_kernel_count(void);
-/** Kernels in table order: widest ISA first, scalar last. */
 const attend_kernel *attend_kernel_at(size_t index);
 const attend_kernel *attend_kernel_find(const char *name);
-/** Whether what needs an ISA and the features `cpu` can run on this processor, as attend_kernel_runnable(). */
-bool attend_isa_runnable(attend_isa isa, uint64_t cpu, attend_isa highest, char *why, size_t why_size);
 /** Whether it can run on this processor under ATTEND_ISA's limit `highest`; if not and `why` is given, the reason. */
 bool attend_kernel_runnable(const attend_kernel *kernel, attend_isa highest, char *why, size_t why_size);
 /** Whether it can do a problem; if not and `why` is given, the reason. */
@@ -287,5 +290,22 @@ bool attend_uses_openmp(void);
  */
 void attend_share_out(const attend_host *host, int threads, int64_t count, void (*work)(void *argument, int64_t i),
                       void *argument);
+
+/* ------------------------------------------------------------------------------------------ append.c, merge_parts.c */
+
+/** attend_append() and attend_merge() by a kernel that can run here; NULL is the library's choice. */
+attend_status attend_append_by(const attend_kernel *kernel, const attend_append_problem *problem,
+                               const attend_append_tensors *tensors);
+attend_status attend_merge_by(const attend_kernel *kernel, const attend_merge_problem *problem,
+                              const attend_merge_tensors *tensors);
+
+/* ---------------------------------------------------------------------------------------------------- share_rows.c */
+
+/**
+ * Shares out rows 0 to `rows` among OpenMP threads, a piece for each, as many as their `elements` pay for: for the
+ * operations that work row by row and have no plan. `num_threads` is the problem's.
+ */
+void attend_share_rows(int64_t rows, double elements, int num_threads, const attend_env *env,
+                       void (*task)(const void *argument, int64_t begin, int64_t end), const void *argument);
 
 #endif

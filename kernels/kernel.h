@@ -39,12 +39,22 @@ typedef enum attend_isa {
 
 #define ATTEND_CPU_BIT(feature) (UINT64_C(1) << (ATTEND_CPU_##feature))
 
+/** What a kernel computes. Every operation has its rows in the one table of kernels. */
+typedef enum attend_operation {
+  ATTEND_OP_FORWARD, /**< attention: what a plan runs */
+  ATTEND_OP_SOFTMAX, /**< masked softmax of rows */
+  ATTEND_OP_APPEND,  /**< rows into a cache, converted to its type */
+  ATTEND_OP_MERGE,   /**< results over several key ranges into one */
+  ATTEND_OP_COUNT
+} attend_operation;
+
 /** The families of implementations; docs/kernels.md compares them. */
 typedef enum attend_body {
   ATTEND_BODY_BLOCKED,   /**< the whole score matrix of the slice: product, softmax, product */
   ATTEND_BODY_TILED,     /**< the same over a strip of query rows whose scores fit the L2 cache */
   ATTEND_BODY_STREAMING, /**< online softmax over key blocks */
   ATTEND_BODY_DECODE,    /**< streaming for few query rows: keys and values are read in place, once */
+  ATTEND_BODY_ROWS,      /**< row by row, nothing kept between rows: all operations but attention */
   ATTEND_BODY_COUNT
 } attend_body;
 
@@ -143,7 +153,16 @@ typedef struct attend_slice {
 /** Floats per row of a partial result: a multiple of 16, so that rows start on cache lines. */
 static inline int64_t attend_partial_stride(int64_t v_head_dim) { return (v_head_dim + 2 + 15) / 16 * 16; }
 
-/** What a kernel can do beyond writing the final output. */
+/** Rows of some heads that one call of an append kernel copies: each from where it lies to where it belongs. */
+typedef struct attend_row_copy {
+  const char *from;
+  char *to;
+  int64_t from_head, from_row, to_head, to_row; /**< bytes from head to head, and from row to row */
+  attend_dtype from_dtype, to_dtype;
+  int64_t heads, rows, dim;
+} attend_row_copy;
+
+/** What a kernel of attention can do beyond writing the final output. */
 enum {
   ATTEND_CAN_WEIGHTS = 1 << 0,  /**< writes attention weights */
   ATTEND_CAN_SPLIT = 1 << 1,    /**< writes partial results */
@@ -160,23 +179,26 @@ typedef struct attend_thread_state {
   unsigned char bytes[64];
 } attend_thread_state;
 
-/** A kernel row. */
+/** A kernel: a row of the table. What no kernel of its operation has is 0 or NULL. */
 typedef struct attend_kernel {
-  const char *name; /**< body_dtype__isa_qROWSkBLOCK, dtype being what it computes in; checked by a test */
+  const char *name; /**< docs/naming.md has the grammar; checked by a test */
+  attend_operation operation;
   attend_body body;
   attend_isa isa;
   uint64_t cpu;         /**< features it needs, ATTEND_CPU_BIT(...) */
   unsigned can;         /**< ATTEND_CAN_... */
-  attend_dtype compute; /**< type of the products' operands */
-  unsigned dtypes;      /**< ATTEND_DTYPE_BIT set of element types it takes, for q, k and v each; it writes any */
-  int q_rows;           /**< query rows of a register tile */
-  int k_block;          /**< keys of a block */
+  attend_dtype compute; /**< type of the products' operands, or of sums; default: it computes nothing */
+  unsigned dtypes;      /**< ATTEND_DTYPE_BIT set of element types it takes, for each input; it writes any */
+
+  /* -- attention -- */
+  int q_rows;  /**< query rows of a register tile */
+  int k_block; /**< keys of a block */
 
   /** Bytes of scratch one slice needs; SIZE_MAX if that overflows. */
   size_t (*scratch)(const attend_problem *problem, const attend_tiling *tiling);
 
   /** Computes a slice of a run with that tiling. `scratch` is aligned to 64 bytes and not initialised. */
-  void (*run)(const attend_slice *slice, const attend_tiling *tiling, void *scratch);
+  void (*forward)(const attend_slice *slice, const attend_tiling *tiling, void *scratch);
 
   /**
    * Per-thread state around a thread's slices (AMX tiles); both NULL when there is none. `before` is room for what the
@@ -184,16 +206,18 @@ typedef struct attend_kernel {
    */
   void (*enter)(attend_thread_state *before);
   void (*leave)(const attend_thread_state *before);
+
+  /* -- the other operations: one of these each. Problems have no field at its default value any more -- */
+
+  /** Computes rows begin to end of all B H R. */
+  void (*softmax)(const attend_softmax_problem *problem, const attend_softmax_tensors *tensors, int64_t begin,
+                  int64_t end);
+
+  /** Converts to nearest even, NaN staying NaN; where the types are the same, bytes are copied. */
+  void (*append)(const attend_row_copy *copy);
+
+  /** Merges rows begin to end of all B H R, the parts in their order. */
+  void (*merge)(const attend_merge_problem *problem, const attend_merge_tensors *tensors, int64_t begin, int64_t end);
 } attend_kernel;
-
-/** A masked softmax, for all element types: named softmax_f32__isa. */
-typedef struct attend_softmax_kernel {
-  const char *name;
-  attend_isa isa;
-  uint64_t cpu; /**< features it needs, ATTEND_CPU_BIT(...) */
-
-  /** Computes rows begin to end of all B H R. The problem has no field at its default value any more. */
-  void (*run)(const attend_softmax_problem *problem, const attend_softmax_tensors *tensors, int64_t begin, int64_t end);
-} attend_softmax_kernel;
 
 #endif

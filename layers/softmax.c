@@ -3,33 +3,12 @@
 #include "layers/softmax.h"
 
 #include <inttypes.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include "kernels/size.h"
 
 /* Fields that the first release has. */
 #define PROBLEM_FIRST_SIZE (offsetof(attend_softmax_problem, mask_strides) + sizeof(attend_strides4))
 #define TENSORS_FIRST_SIZE (offsetof(attend_softmax_tensors, mask) + sizeof(const uint8_t *))
-
-/* ----------------------------------------------------------------------------------------------------------- table */
-
-#define ATTEND_KERNEL(identifier)
-#define ATTEND_SOFTMAX(identifier) extern const attend_softmax_kernel attend_kernel_##identifier;
-#include "kernels/kernels.def"
-
-static const attend_softmax_kernel *const kernels[] = {
-#define ATTEND_SOFTMAX(identifier) &attend_kernel_##identifier,
-#include "kernels/kernels.def"
-#undef ATTEND_KERNEL
-};
-
-size_t attend_softmax_kernel_count(void) { return sizeof kernels / sizeof *kernels; }
-
-const attend_softmax_kernel *attend_softmax_kernel_at(size_t index) {
-  return index < attend_softmax_kernel_count() ? kernels[index] : NULL;
-}
 
 /* ---------------------------------------------------------------------------------------------------------- checks */
 
@@ -86,46 +65,30 @@ static attend_status check_tensors(const attend_softmax_problem *p, const attend
 
 /* ------------------------------------------------------------------------------------------------------------ run */
 
-/** The widest one that can run here. Portable C always can. */
-static const attend_softmax_kernel *choose(attend_isa highest) {
-  size_t i = 0;
-  while (!attend_isa_runnable(kernels[i]->isa, kernels[i]->cpu, highest, NULL, 0)) i++;
-  return kernels[i];
-}
-
-/** Rows are shared out in one piece a thread, each of which is to have some tens of microseconds of work. */
-static void run(const attend_softmax_kernel *kernel, const attend_softmax_problem *p, const attend_softmax_tensors *t,
-                int threads) {
-  const double elements_per_thread = 1e5;
-  const int64_t rows = p->batch * p->heads * p->rows; /* fits: out has at least so many elements */
-  const double worthwhile = 1 + (double)rows * (double)p->columns / elements_per_thread;
-  if (worthwhile < threads) threads = (int)worthwhile;
-  if (rows < threads) threads = (int)rows;
-#ifdef _OPENMP
-  if (threads > 1 && !omp_in_parallel()) {
-    const int64_t share = rows / threads, more = rows % threads;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int i = 0; i < threads; i++) {
-      const int64_t begin = i * share + (i < more ? i : more);
-      kernel->run(p, t, begin, begin + share + (i < more));
-    }
-    return;
-  }
-#endif
-  kernel->run(p, t, 0, rows);
-}
-
-attend_status attend_masked_softmax_by(const attend_softmax_kernel *kernel, const attend_softmax_problem *problem,
-                                       const attend_softmax_tensors *tensors) {
+typedef struct softmax_run {
   attend_softmax_problem p;
   attend_softmax_tensors t;
+  const attend_kernel *kernel;
+} softmax_run;
+
+static void softmax_rows(const void *argument, int64_t begin, int64_t end) {
+  const softmax_run *run = argument;
+  run->kernel->softmax(&run->p, &run->t, begin, end);
+}
+
+attend_status attend_masked_softmax_by(const attend_kernel *kernel, const attend_softmax_problem *problem,
+                                       const attend_softmax_tensors *tensors) {
+  softmax_run run = {.kernel = kernel};
+  const attend_softmax_problem *p = &run.p;
   attend_env env;
-  attend_status s = resolve(problem, &p);
-  if (s != ATTEND_OK || (s = check_tensors(&p, tensors, &t)) != ATTEND_OK || (s = attend_env_read(&env)) != ATTEND_OK)
+  attend_status s = resolve(problem, &run.p);
+  if (s != ATTEND_OK || (s = check_tensors(p, tensors, &run.t)) != ATTEND_OK ||
+      (s = attend_env_read(&env)) != ATTEND_OK)
     return s;
-  if (p.batch == 0 || p.rows == 0 || p.columns == 0) return ATTEND_OK;
-  const int threads = p.num_threads ? p.num_threads : env.num_threads ? env.num_threads : attend_default_threads();
-  run(kernel ? kernel : choose(env.isa), &p, &t, threads);
+  if (p->batch == 0 || p->rows == 0 || p->columns == 0) return ATTEND_OK;
+  if (!kernel) run.kernel = attend_kernel_widest(ATTEND_OP_SOFTMAX, env.isa);
+  const int64_t rows = p->batch * p->heads * p->rows; /* fits: out has at least so many elements */
+  attend_share_rows(rows, (double)rows * (double)p->columns, p->num_threads, &env, softmax_rows, &run);
   return ATTEND_OK;
 }
 

@@ -238,9 +238,12 @@ class BadInput(Case):
 
     def test_kernel_that_cannot(self):
         rows = json.loads(attend("kernels", "--json").stdout)["kernels"]
-        cannot = [row["name"] for row in rows if row["runnable"] and "f32" in row["dtypes"] and not row["writes_weights"]]
+        cannot = [row["name"] for row in rows if row["runnable"] and "f32" in row["dtypes"] and "weights" not in row.get("can", ["weights"])]
         self.assertTrue(cannot)
         self.refuse("weights", "--kernel", cannot[0], "--weights", "weights.npy")
+        for row in rows:
+            if row["operation"] != "forward":
+                self.refuse(row["name"], "--kernel", row["name"])
 
     def test_outputs(self):
         self.directory.joinpath("there").mkdir()
@@ -424,9 +427,13 @@ class OtherCommands(unittest.TestCase):
         lines = self.succeed("kernels").splitlines()
         self.assertEqual(len(lines), 1 + len(rows))
         for row, line in zip(rows, lines[1:]):
-            words = line.split(maxsplit=5)
+            words = line.split(maxsplit=6)
             runnable = "yes" if row["runnable"] else f"no: {row['reason']}"
-            self.assertEqual(words, [row["name"], row["body"], row["isa"], ",".join(row["dtypes"]), "yes", runnable])
+            can = ",".join(row.get("can", [])) or "-"
+            self.assertEqual(words, [row["name"], row["operation"], row["body"], row["isa"], ",".join(row["dtypes"]), can, runnable])
+        self.assertEqual({row["operation"] for row in rows}, {"forward", "softmax", "append", "merge"})
+        for row in rows:
+            self.assertEqual("can" in row and "q_rows" in row, row["operation"] == "forward", row["name"])
         self.assertEqual({row["isa"] for row in rows}, set(json.loads(self.succeed("info", "--json"))["built_isas"]))
         for row in json.loads(self.succeed("kernels", "--json", environment={"ATTEND_ISA": "scalar"}))["kernels"]:
             self.assertEqual(row["runnable"], row["isa"] == "scalar")

@@ -77,6 +77,7 @@ Test(cpu, names_of_types_and_bodies) {
   cr_expect_str_eq(attend_body_name(ATTEND_BODY_TILED), "tiled");
   cr_expect_str_eq(attend_body_name(ATTEND_BODY_STREAMING), "streaming");
   cr_expect_str_eq(attend_body_name(ATTEND_BODY_DECODE), "decode");
+  cr_expect_str_eq(attend_body_name(ATTEND_BODY_ROWS), "rows");
   cr_expect_str_eq(attend_dtype_name(ATTEND_F32), "f32");
   cr_expect_str_eq(attend_dtype_name(ATTEND_F16), "f16");
   cr_expect_str_eq(attend_dtype_name(ATTEND_BF16), "bf16");
@@ -129,11 +130,12 @@ Test(table, rows_are_well_formed) {
     cr_assert_str_not_empty(kernel->name);
     cr_expect_eq(attend_kernel_find(kernel->name), kernel, "%s: another kernel has the name", kernel->name);
     cr_assert_lt(kernel->isa, ATTEND_ISA_COUNT, "%s", kernel->name);
-    cr_assert_lt(kernel->body, ATTEND_BODY_COUNT, "%s", kernel->name);
+    cr_expect_eq(kernel->operation, ATTEND_OP_FORWARD, "%s", kernel->name);
+    cr_assert_lt(kernel->body, ATTEND_BODY_ROWS, "%s", kernel->name);
     cr_expect_eq(attend_isa_features(kernel->isa) & ~kernel->cpu, 0, "%s does not need all of its ISA", kernel->name);
     cr_expect_eq(kernel->cpu >> ATTEND_CPU_FEATURE_COUNT, 0, "%s", kernel->name);
-    cr_expect_eq(kernel->can &
-                     ~(unsigned)(ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE | ATTEND_CAN_DROPOUT),
+    cr_expect_eq(kernel->can & ~(unsigned)(ATTEND_CAN_WEIGHTS | ATTEND_CAN_SPLIT | ATTEND_CAN_ADDITIVE |
+                                           ATTEND_CAN_DROPOUT | ATTEND_CAN_SCORES),
                  0, "%s", kernel->name);
     cr_expect(kernel->compute >= ATTEND_F32 && kernel->compute <= ATTEND_BF16, "%s", kernel->name);
     cr_expect_neq(kernel->dtypes, 0, "%s", kernel->name);
@@ -141,7 +143,8 @@ Test(table, rows_are_well_formed) {
     cr_expect_gt(kernel->q_rows, 0, "%s", kernel->name);
     cr_expect_gt(kernel->k_block, 0, "%s", kernel->name);
     cr_expect_not_null(kernel->scratch, "%s", kernel->name);
-    cr_expect_not_null(kernel->run, "%s", kernel->name);
+    cr_expect_not_null(kernel->forward, "%s", kernel->name);
+    cr_expect(!kernel->softmax && !kernel->append && !kernel->merge, "%s", kernel->name);
     cr_expect_eq(kernel->enter == NULL, kernel->leave == NULL, "%s", kernel->name);
     if (i == 0) continue;
     const attend_isa before = attend_kernel_at(i - 1)->isa;
@@ -150,6 +153,37 @@ Test(table, rows_are_well_formed) {
   cr_expect_eq(attend_kernel_at(attend_kernel_count() - 1)->isa, ATTEND_ISA_SCALAR);
   cr_expect_null(attend_kernel_find(""));
   cr_expect_null(attend_kernel_find("no_such_kernel"));
+}
+
+/* The other operations: rows of the same table, which are found by their operation and never as kernels of a plan. */
+Test(table, other_operations_are_well_formed) {
+  static const char *const names[ATTEND_OP_COUNT] = {"forward", "softmax", "append", "merge"};
+  static const char *const prefixes[ATTEND_OP_COUNT] = {NULL, "softmax_f32", "append", "merge_f32"};
+  for (attend_operation operation = 0; operation < ATTEND_OP_COUNT; operation++) {
+    cr_expect_str_eq(attend_operation_name(operation), names[operation]);
+    if (operation == ATTEND_OP_FORWARD) continue;
+    const attend_kernel *kernel, *last = NULL;
+    for (size_t i = 0; (kernel = attend_kernel_of(operation, i)); i++, last = kernel) {
+      char name[64];
+      snprintf(name, sizeof name, "%s__%s", prefixes[operation], attend_isa_name(kernel->isa));
+      cr_expect_str_eq(kernel->name, name);
+      cr_expect_null(attend_kernel_find(name), "%s is not a kernel of attention", name);
+      cr_expect_eq(kernel->operation, operation, "%s", name);
+      cr_expect_eq(kernel->body, ATTEND_BODY_ROWS, "%s", name);
+      cr_expect_eq(attend_isa_features(kernel->isa) & ~kernel->cpu, 0, "%s does not need all of its ISA", name);
+      cr_expect_eq(kernel->dtypes, (unsigned)ATTEND_DTYPES_ALL, "%s", name);
+      cr_expect_eq(kernel->can, 0, "%s", name);
+      cr_expect_eq(kernel->compute, operation == ATTEND_OP_APPEND ? ATTEND_DTYPE_DEFAULT : ATTEND_F32, "%s", name);
+      cr_expect(!kernel->forward && !kernel->scratch && !kernel->enter && !kernel->leave, "%s", name);
+      cr_expect_eq(kernel->softmax != NULL, operation == ATTEND_OP_SOFTMAX, "%s", name);
+      cr_expect_eq(kernel->append != NULL, operation == ATTEND_OP_APPEND, "%s", name);
+      cr_expect_eq(kernel->merge != NULL, operation == ATTEND_OP_MERGE, "%s", name);
+      if (last) cr_expect_lt(attend_isa_rank(kernel->isa), attend_isa_rank(last->isa), "%s: widest ISA first", name);
+    }
+    cr_assert_not_null(last, "no kernel of the operation %s", names[operation]);
+    cr_expect_eq(last->isa, ATTEND_ISA_SCALAR);
+    cr_expect_eq(attend_kernel_widest(operation, ATTEND_ISA_SCALAR), last);
+  }
 }
 
 Test(table, scalar_rows_do_everything) {
@@ -163,7 +197,7 @@ Test(table, scalar_rows_do_everything) {
     of_body[kernel->body]++;
     with_weights += attend_test_can(kernel, &full);
   }
-  for (attend_body body = 0; body < ATTEND_BODY_COUNT; body++) {
+  for (attend_body body = 0; body < ATTEND_BODY_ROWS; body++) {
     cr_expect_gt(of_body[body], 0, "no scalar kernel of the %s family", attend_body_name(body));
   }
   cr_expect_gt(with_weights, 0);

@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** Masked softmax: known results, every kernel on random cases, threads, and what it accepts and refuses. */
 #include <criterion/criterion.h>
-#include <criterion/parameterized.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "layers/softmax.h"
+#include "tests/row_kernels.h"
 #include "tests/support.h"
-#include "verify/verify.h"
 
 static attend_softmax_problem problem_of(int64_t batch, int64_t rows, int64_t columns) {
   attend_softmax_problem p = ATTEND_SOFTMAX_PROBLEM_INIT;
@@ -94,38 +92,12 @@ Test(softmax, mask_is_broadcast) {
 
 /* --------------------------------------------------------------------------------------------------- every kernel */
 
-Test(softmax, table_of_kernels) {
-  const size_t count = attend_softmax_kernel_count();
-  cr_assert_leq(count, ATTEND_ISA_COUNT);
-  cr_assert_eq(attend_softmax_kernel_at(count - 1)->isa, ATTEND_ISA_SCALAR);
-  cr_assert_null(attend_softmax_kernel_at(count));
-  for (size_t k = 0; k < count; k++) {
-    const attend_softmax_kernel *kernel = attend_softmax_kernel_at(k);
-    char name[40];
-    snprintf(name, sizeof name, "softmax_f32__%s", attend_isa_name(kernel->isa));
-    cr_expect_str_eq(kernel->name, name);
-  }
-}
-
 ParameterizedTestParameters(softmax, every_kernel_on_random_cases) {
-  static size_t indices[ATTEND_ISA_COUNT];
-  for (size_t k = 0; k < COUNT(indices); k++) indices[k] = k;
-  return cr_make_param_array(size_t, indices, attend_softmax_kernel_count());
+  return attend_test_each_kernel(ATTEND_OP_SOFTMAX);
 }
 
-/* A test for each kernel, skipped where the processor lacks what it needs. */
 ParameterizedTest(const size_t *index, softmax, every_kernel_on_random_cases) {
-  const attend_softmax_kernel *kernel = attend_softmax_kernel_at(*index);
-  attend_verify_result *result = malloc(sizeof *result);
-  attend_env env;
-  cr_assert(result && attend_env_read(&env) == ATTEND_OK);
-  for (uint64_t seed = 1; seed <= 1500; seed++) {
-    attend_verify_softmax(kernel, env.isa, seed, ATTEND_DTYPE_DEFAULT, result);
-    if (kernel->isa != ATTEND_ISA_SCALAR && seed == 1 && result->status == ATTEND_VERIFY_SKIPPED)
-      cr_skip_test("%s %s", kernel->name, result->message);
-    cr_expect_eq(result->status, ATTEND_VERIFY_PASSED, "%s: %s", kernel->name, result->message);
-  }
-  free(result);
+  attend_test_random_cases(ATTEND_OP_SOFTMAX, *index, 1500);
 }
 
 /* Work for many threads gives the bits that one gives, and nothing is allocated. */

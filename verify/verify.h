@@ -167,11 +167,12 @@ bool attend_verify_prepare(attend_verify *v, const attend_verify_case *c);
 void attend_verify_run(attend_verify *v, const attend_kernel *kernel, attend_verify_result *result);
 
 /**
- * Proves a masked softmax on the random case of a seed, with x and out of type `dtype` unless that is DEFAULT: against
- * sums in double, with guard pages, NaN in all that is not attended, and gaps that must come back unchanged. One thread
- * at a time in the whole process.
+ * Checks a kernel of another operation than attention on the random case of a seed, with tensors of type `dtype` unless
+ * that is DEFAULT: masked softmax and merging against sums in double, appending against kernels/convert.h; with guard
+ * pages, NaN in all that must not be read, and gaps that must come back unchanged. One thread at a time in the whole
+ * process.
  */
-void attend_verify_softmax(const attend_softmax_kernel *kernel, attend_isa highest, uint64_t seed, attend_dtype dtype,
-                           attend_verify_result *result);
+void attend_verify_rows(const attend_kernel *kernel, attend_isa highest, uint64_t seed, attend_dtype dtype,
+                        attend_verify_result *result);
 
 #endif

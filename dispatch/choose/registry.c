@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** The table of kernels, from the rows in kernels/kernels.def, and what each one can be used for. */
+/** The table of kernels of all operations, from the rows in kernels/kernels.def, and what each one can be used for. */
 #include <stdio.h>
 #include <string.h>
 
@@ -20,33 +20,48 @@ static const attend_kernel *const kernels[] = {
 #define MOST_HEAD_SCORES ((size_t)512 << 20)
 #define MOST_TILE_SCORES ((size_t)256 << 20)
 
-size_t attend_kernel_count(void) { return sizeof kernels / sizeof *kernels; }
+enum { KERNELS = sizeof kernels / sizeof *kernels };
 
-const attend_kernel *attend_kernel_at(size_t index) { return index < attend_kernel_count() ? kernels[index] : NULL; }
-
-const attend_kernel *attend_kernel_find(const char *name) {
-  for (size_t i = 0; i < attend_kernel_count(); i++)
-    if (strcmp(kernels[i]->name, name) == 0) return kernels[i];
+/* Looked through each time: it has a few dozen rows. */
+const attend_kernel *attend_kernel_of(attend_operation operation, size_t index) {
+  for (size_t i = 0; i < KERNELS; i++)
+    if (kernels[i]->operation == operation && index-- == 0) return kernels[i];
   return NULL;
 }
 
-bool attend_isa_runnable(attend_isa isa, uint64_t cpu, attend_isa highest, char *why, size_t why_size) {
-  uint64_t missing = (cpu | attend_isa_features(isa)) & ~attend_cpu_get()->usable;
+const attend_kernel *attend_kernel_widest(attend_operation operation, attend_isa highest) {
+  size_t i = 0;
+  while (!attend_kernel_runnable(attend_kernel_of(operation, i), highest, NULL, 0)) i++;
+  return attend_kernel_of(operation, i);
+}
+
+size_t attend_kernel_count(void) {
+  size_t count = 0;
+  for (size_t i = 0; i < KERNELS; i++) count += kernels[i]->operation == ATTEND_OP_FORWARD;
+  return count;
+}
+
+const attend_kernel *attend_kernel_at(size_t index) { return attend_kernel_of(ATTEND_OP_FORWARD, index); }
+
+const attend_kernel *attend_kernel_find(const char *name) {
+  for (size_t i = 0; i < KERNELS; i++)
+    if (kernels[i]->operation == ATTEND_OP_FORWARD && strcmp(kernels[i]->name, name) == 0) return kernels[i];
+  return NULL;
+}
+
+bool attend_kernel_runnable(const attend_kernel *kernel, attend_isa highest, char *why, size_t why_size) {
+  uint64_t missing = (kernel->cpu | attend_isa_features(kernel->isa)) & ~attend_cpu_get()->usable;
   if (missing) {
     attend_cpu_feature feature = (attend_cpu_feature)__builtin_ctzll(missing);
     if (why)
       snprintf(why, why_size, "needs %s: %s", attend_cpu_feature_name(feature), attend_cpu_unusable_reason(feature));
     return false;
   }
-  if (attend_isa_rank(isa) > attend_isa_rank(highest)) {
+  if (attend_isa_rank(kernel->isa) > attend_isa_rank(highest)) {
     if (why) snprintf(why, why_size, "ATTEND_ISA allows %s at most", attend_isa_name(highest));
     return false;
   }
   return true;
-}
-
-bool attend_kernel_runnable(const attend_kernel *kernel, attend_isa highest, char *why, size_t why_size) {
-  return attend_isa_runnable(kernel->isa, kernel->cpu, highest, why, why_size);
 }
 
 static bool takes_dtype(const attend_kernel *kernel, const char *what, attend_dtype dtype, char *why, size_t why_size) {

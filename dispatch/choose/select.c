@@ -153,7 +153,7 @@ static attend_status choose_named(const attend_resolved *r, const attend_env *en
 static const attend_kernel *first_of(const attend_resolved *r, const attend_env *env, const attend_body *bodies,
                                      size_t count, char why[200]) {
   for (size_t b = 0; b < count; b++)
-    for (size_t i = 0; i < attend_kernel_count(); i++) { /* wider ones stand first */
+    for (size_t i = 0; attend_kernel_at(i); i++) { /* wider ones stand first */
       const attend_kernel *kernel = attend_kernel_at(i);
       if (kernel->body == bodies[b] && !(attend_cpu_get()->unproven >> kernel->isa & 1) &&
           attend_kernel_runnable(kernel, env->isa, NULL, 0) && attend_kernel_can(kernel, r, why, 200))

@@ -18,11 +18,16 @@ static const struct {
 #include "kernels/cpu.def"
 };
 
+static const char *const operation_names[ATTEND_OP_COUNT] = {
+    [ATTEND_OP_FORWARD] = "forward",
+    [ATTEND_OP_SOFTMAX] = "softmax",
+    [ATTEND_OP_APPEND] = "append",
+    [ATTEND_OP_MERGE] = "merge",
+};
+
 static const char *const body_names[ATTEND_BODY_COUNT] = {
-    [ATTEND_BODY_BLOCKED] = "blocked",
-    [ATTEND_BODY_TILED] = "tiled",
-    [ATTEND_BODY_STREAMING] = "streaming",
-    [ATTEND_BODY_DECODE] = "decode",
+    [ATTEND_BODY_BLOCKED] = "blocked", [ATTEND_BODY_TILED] = "tiled", [ATTEND_BODY_STREAMING] = "streaming",
+    [ATTEND_BODY_DECODE] = "decode",   [ATTEND_BODY_ROWS] = "rows",
 };
 
 static const struct {
@@ -79,6 +84,7 @@ int attend_isa_rank(attend_isa isa) { return isas[isa].rank; }
 
 double attend_isa_flops_per_us(attend_isa isa) { return isas[isa].flops_per_us; }
 
+const char *attend_operation_name(attend_operation operation) { return operation_names[operation]; }
 const char *attend_body_name(attend_body body) { return body_names[body]; }
 
 const char *attend_dtype_name(attend_dtype dtype) { return dtypes[dtype].name; }

@@ -71,7 +71,7 @@ static void run_split(const attend_plan *plan, const attend_run_state *run, cons
   if (slice.key_end - slice.key_begin > keys) slice.key_end = slice.key_begin + keys;
   slice.partial =
       chunk_partials + split * (slice.row_end - slice.row_begin) * attend_partial_stride(plan->problem.p.v_head_dim);
-  choice->kernel->run(&slice, &choice->tiling, scratch);
+  choice->kernel->forward(&slice, &choice->tiling, scratch);
 }
 
 /** The partial results of a chunk in the workspace. */
@@ -108,7 +108,7 @@ static void run_item(const attend_plan *plan, attend_run_state *run, int group, 
       next = slice_of(plan, &then, shown);
       slice.next = &next;
     }
-    choice->kernel->run(&slice, &choice->tiling, scratch);
+    choice->kernel->forward(&slice, &choice->tiling, scratch);
   } else if (at.split < 0) {
     float *partials = (float *)(void *)(scratch + plan->partials_at);
     for (int64_t split = 0; split < at.share->splits; split++)

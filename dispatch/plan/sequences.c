@@ -113,8 +113,7 @@ void attend_view_of(const attend_resolved *problem, const attend_tensors *t, int
 
 /* ---------------------------------------------------------------------------------------------------------- checks */
 
-/** ATTEND_ERROR_INVALID_ARGUMENT where starts do not rise from 0 in steps of at most `most` to at most `total`. */
-static attend_status check_starts(const char *name, const int32_t *starts, int64_t batch, const char *most_field,
+attend_status attend_check_starts(const char *name, const int32_t *starts, int64_t batch, const char *most_field,
                                   int64_t most, const char *total_field, int64_t total) {
   if (starts[0] != 0)
     return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "%s[0] is %" PRId32 ", expected 0", name, starts[0]);
@@ -159,9 +158,9 @@ static attend_status check_pages(const attend_resolved *problem, const attend_te
 attend_status attend_check_sequences(const attend_resolved *problem, const attend_tensors *t) {
   const attend_problem *p = &problem->p;
   attend_status s = ATTEND_OK;
-  if (p->q_starts) s = check_starts("q_starts", t->q_starts, p->batch, "q_len", p->q_len, "q_total", p->q_total);
+  if (p->q_starts) s = attend_check_starts("q_starts", t->q_starts, p->batch, "q_len", p->q_len, "q_total", p->q_total);
   if (s == ATTEND_OK && p->kv_starts)
-    s = check_starts("kv_starts", t->kv_starts, p->batch, "kv_len", p->kv_len, "kv_total", p->kv_total);
+    s = attend_check_starts("kv_starts", t->kv_starts, p->batch, "kv_len", p->kv_len, "kv_total", p->kv_total);
   if (s == ATTEND_OK && t->kv_lengths) {
     const int64_t queries = p->q_starts ? t->q_starts[p->batch] : p->batch * p->q_len;
     s = attend_check_lengths("kv_lengths", t->kv_lengths,

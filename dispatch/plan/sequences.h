@@ -30,6 +30,10 @@ static inline bool attend_is_ragged(const attend_problem *p) {
 /** The limits of a sequence as long as the problem allows: for costs, before any tensor is known. */
 key_limits attend_capacity_limits(const attend_resolved *problem);
 
+/** ATTEND_ERROR_INVALID_ARGUMENT where starts do not rise from 0 in steps of at most `most` to at most `total`. */
+attend_status attend_check_starts(const char *name, const int32_t *starts, int64_t batch, const char *most_field,
+                                  int64_t most, const char *total_field, int64_t total);
+
 /** Checks what of a run says how long sequences are and where they lie: nothing then reads beyond a tensor. */
 attend_status attend_check_sequences(const attend_resolved *problem, const attend_tensors *tensors);
 

@@ -325,7 +325,7 @@ static void run(const attend_slice *slice, const attend_tiling *tiling, char *sc
   static size_t id##_scratch(const attend_problem *problem, const attend_tiling *tiling) {                             \
     return lay_out(problem, tiling, block_).total;                                                                     \
   }                                                                                                                    \
-  static void id##_run(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                        \
+  static void id(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                              \
     run(slice, tiling, scratch, block_);                                                                               \
   }                                                                                                                    \
   ATTEND_DESCRIBE(id, ATTEND_BODY_STREAMING, ATTEND_CAN_SPLIT, rows_, block_)

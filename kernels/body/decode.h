@@ -513,7 +513,7 @@ ATTEND_OUTLINE void decode_run(const attend_slice *slice, const attend_tiling *t
   static size_t id##_scratch(const attend_problem *problem, const attend_tiling *tiling) {                             \
     return decode_plan(problem, tiling, rows, block).total;                                                            \
   }                                                                                                                    \
-  static void id##_run(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                        \
+  static void id(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                              \
     static const decode_products *const products[] = {ATTEND_EACH_DTYPE(ATTEND_DECODE_PRODUCTS_AT, id)};               \
     const attend_problem *p = slice->view->p;                                                                          \
     decode_run(slice, tiling, scratch, rows, block, products[p->k_dtype], products[p->v_dtype]);                       \

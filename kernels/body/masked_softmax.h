@@ -72,8 +72,8 @@ ATTEND_INLINE void masked_softmax_rows(const attend_softmax_problem *p, const at
 }
 
 #define ATTEND_SOFTMAX(id)                                                                                             \
-  static void id##_run(const attend_softmax_problem *problem, const attend_softmax_tensors *tensors, int64_t begin,    \
-                       int64_t end) {                                                                                  \
+  static void id(const attend_softmax_problem *problem, const attend_softmax_tensors *tensors, int64_t begin,          \
+                 int64_t end) {                                                                                        \
     if (problem->dtype == ATTEND_F32)                                                                                  \
       masked_softmax_rows(problem, tensors, begin, end, ATTEND_F32);                                                   \
     else if (problem->dtype == ATTEND_F16)                                                                             \
@@ -81,7 +81,7 @@ ATTEND_INLINE void masked_softmax_rows(const attend_softmax_problem *p, const at
     else                                                                                                               \
       masked_softmax_rows(problem, tensors, begin, end, ATTEND_BF16);                                                  \
   }                                                                                                                    \
-  const attend_softmax_kernel attend_kernel_##id = {#id, ATTEND_ISA_ID, ATTEND_ISA_CPU, id##_run};
+  ATTEND_DESCRIBE_ROWS(id, ATTEND_OP_SOFTMAX, softmax, ATTEND_F32)
 
 #include "kernels/body/expand.h"
 

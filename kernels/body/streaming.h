@@ -132,7 +132,7 @@ ATTEND_OUTLINE void streaming_run(const attend_slice *slice, const attend_tiling
   static size_t id##_scratch(const attend_problem *problem, const attend_tiling *tiling) {                             \
     return streaming_plan(problem, tiling, &id##_products).total;                                                      \
   }                                                                                                                    \
-  static void id##_run(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                        \
+  static void id(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                              \
     streaming_run(slice, tiling, scratch, &id##_products);                                                             \
   }                                                                                                                    \
   ATTEND_DESCRIBE(id, ATTEND_BODY_STREAMING, ATTEND_CAN_SPLIT | ATTEND_CAN_OPERANDS, rows, block)

@@ -273,7 +273,7 @@ ATTEND_OUTLINE void three_pass_run(const attend_slice *slice, const attend_tilin
   static size_t id##_scratch(const attend_problem *problem, const attend_tiling *tiling) {                             \
     return three_pass_plan(problem, tiling, tiling->slice_rows, &id##_products).total;                                 \
   }                                                                                                                    \
-  static void id##_run(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                        \
+  static void id(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                              \
     three_pass_run(slice, tiling, scratch, tiling->slice_rows, &id##_products);                                        \
   }                                                                                                                    \
   ATTEND_DESCRIBE(id, ATTEND_BODY_BLOCKED,                                                                             \
@@ -284,7 +284,7 @@ ATTEND_OUTLINE void three_pass_run(const attend_slice *slice, const attend_tilin
   static size_t id##_scratch(const attend_problem *problem, const attend_tiling *tiling) {                             \
     return three_pass_plan(problem, tiling, tiling->strip_rows, &id##_products).total;                                 \
   }                                                                                                                    \
-  static void id##_run(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                        \
+  static void id(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                              \
     three_pass_run(slice, tiling, scratch, tiling->strip_rows, &id##_products);                                        \
   }                                                                                                                    \
   ATTEND_DESCRIBE(id, ATTEND_BODY_TILED,                                                                               \

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/row_kernels.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+#include "tests/support.h"
+#include "verify/verify.h"
+
+struct criterion_test_params attend_test_each_kernel(attend_operation operation) {
+  static size_t indices[ATTEND_ISA_COUNT];
+  size_t count = 0;
+  for (; count < COUNT(indices) && attend_kernel_of(operation, count); count++) indices[count] = count;
+  return cr_make_param_array(size_t, indices, count);
+}
+
+void attend_test_random_cases(attend_operation operation, size_t index, uint64_t cases) {
+  const attend_kernel *kernel = attend_kernel_of(operation, index);
+  attend_verify_result *result = malloc(sizeof *result);
+  attend_env env;
+  cr_assert(kernel && result && attend_env_read(&env) == ATTEND_OK);
+  for (uint64_t seed = 1; seed <= cases; seed++) {
+    attend_verify_rows(kernel, env.isa, seed, ATTEND_DTYPE_DEFAULT, result);
+    if (kernel->isa != ATTEND_ISA_SCALAR && seed == 1 && result->status == ATTEND_VERIFY_SKIPPED)
+      cr_skip_test("%s %s", kernel->name, result->message);
+    cr_expect_eq(result->status, ATTEND_VERIFY_PASSED, "%s: %s", kernel->name, result->message);
+  }
+  free(result);
+}
