@@ -34,6 +34,18 @@ static void expect_floats(const float *got, const float *expected, int count, co
                  (double)expected[i]);
 }
 
+/* ---------------------------------------------------------------------------------------------------------- structs */
+
+/* As 0.2 has laid them out: fields are only ever added at the end, and there is no hole. */
+Test(structs, keep_their_layout) {
+  cr_expect_eq(sizeof(attend_append_problem), 144);
+  cr_expect_eq(offsetof(attend_append_problem, x_strides), 80);
+  cr_expect_eq(offsetof(attend_append_problem, x_dtype), 128);
+  cr_expect_eq(offsetof(attend_append_problem, num_threads), 140);
+  cr_expect_eq(sizeof(attend_append_tensors), 48);
+  cr_expect_eq(offsetof(attend_append_tensors, block_table), 40);
+}
+
 /* -------------------------------------------------------------------------------------------------- what goes where */
 
 Test(append, into_a_cache_in_one_piece) {

@@ -40,7 +40,7 @@ static void run_noting(int bind_threads) {
   cr_expect_eq(strstr(text, "threads bound") != NULL, bind_threads == 1, "%s", text);
   attend_plan noting = *plan;
   attend_kernel kernel = *plan->choice.kernel;
-  kernel.run = note_mask, noting.choice.kernel = &kernel;
+  kernel.forward = note_mask, noting.choice.kernel = &kernel;
   attend_test_tensors tensors = attend_test_tensors_create(&problem);
   size_t size;
   void *workspace = attend_test_workspace(plan, &size);

@@ -186,11 +186,16 @@ class Documents(unittest.TestCase):
     def test_kernel_names_follow_the_grammar(self):
         table = text("docs/naming.md")
         self.assertIn("`body_dtype__isa_qROWSkBLOCK`", table)
+        others = dict(re.findall(r"^\| (\w+) \| `(\w+)__isa` \|", table, re.M))
         bodies = re.findall(r"`(\w+)`", re.search(r"^\| body \| ([^:]*)", table, re.M).group(1))
         folders = [path.name for path in (ROOT / "kernels").iterdir() if path.is_dir() and path.name != "body"]
         grammar = re.compile(rf"({'|'.join(bodies)})_(f32|f16|bf16)__({'|'.join(folders)})_q([1-9]\d*)k([1-9]\d*)")
         listed = json.loads(attend("kernels", "--json"))
-        names = [kernel["name"] for kernel in (listed["kernels"] if isinstance(listed, dict) else listed)]
+        self.assertEqual(set(others), {kernel["operation"] for kernel in listed["kernels"]} - {"forward"})
+        for kernel in listed["kernels"]:
+            if kernel["operation"] != "forward":
+                self.assertEqual(kernel["name"], f"{others[kernel['operation']]}__{kernel['isa']}")
+        names = [kernel["name"] for kernel in listed["kernels"] if kernel["operation"] == "forward"]
         for name in names:
             self.assertRegex(name, rf"^{grammar.pattern}$")
         self.assertEqual({name.split("_")[0] for name in names}, set(bodies))

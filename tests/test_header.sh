@@ -12,8 +12,14 @@ int main(void) {
   attend_problem problem = ATTEND_PROBLEM_INIT;
   attend_tensors tensors = ATTEND_TENSORS_INIT;
   attend_options options = ATTEND_OPTIONS_INIT;
+  attend_append_problem append = ATTEND_APPEND_PROBLEM_INIT;
+  attend_append_tensors append_tensors = ATTEND_APPEND_TENSORS_INIT;
+  attend_merge_problem merge = ATTEND_MERGE_PROBLEM_INIT;
+  attend_merge_tensors merge_tensors = ATTEND_MERGE_TENSORS_INIT;
   return problem.struct_size == sizeof problem && tensors.struct_size == sizeof tensors &&
-         options.struct_size == sizeof options ? 0 : 1;
+         options.struct_size == sizeof options && append.struct_size == sizeof append &&
+         append_tensors.struct_size == sizeof append_tensors && merge.struct_size == sizeof merge &&
+         merge_tensors.struct_size == sizeof merge_tensors ? 0 : 1;
 }
 END
 cat >"$work/layers.c" <<'END'

@@ -34,6 +34,18 @@ static void merge_row(int parts, const float (*rows)[2], const float *lse, float
   cr_assert_eq(attend_merge(&p, &t), ATTEND_OK, "%s", attend_error_detail());
 }
 
+/* ---------------------------------------------------------------------------------------------------------- structs */
+
+/* As 0.2 has laid them out: fields are only ever added at the end, and there is no hole. */
+Test(structs, keep_their_layout) {
+  cr_expect_eq(sizeof(attend_merge_problem), 120);
+  cr_expect_eq(offsetof(attend_merge_problem, part_strides), 48);
+  cr_expect_eq(offsetof(attend_merge_problem, part_dtype), 104);
+  cr_expect_eq(offsetof(attend_merge_problem, num_threads), 116);
+  cr_expect_eq(sizeof(attend_merge_tensors), 40);
+  cr_expect_eq(offsetof(attend_merge_tensors, lse), 32);
+}
+
 /* ------------------------------------------------------------------------------------------ attention in key ranges */
 
 enum { HEADS = 4, KV_HEADS = 2, QUERIES = 5, KEYS = 40, DIM = 24, ROWS = HEADS * QUERIES };

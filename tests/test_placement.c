@@ -206,7 +206,7 @@ Test(run, begins_with_what_is_near) {
     attend_topology_set_test_machine(t);
     attend_plan *plan = attend_test_plan(&problem, NULL, 6), noting = *plan;
     attend_kernel kernel = *plan->choice.kernel;
-    kernel.run = note_head, noting.choice.kernel = &kernel;
+    kernel.forward = note_head, noting.choice.kernel = &kernel;
     attend_test_tensors tensors = attend_test_tensors_create(&problem);
     size_t size;
     void *workspace = attend_test_workspace(plan, &size);
