@@ -294,7 +294,7 @@ static bool verify_all(const arguments *a, const attend_env *env, tally *tallies
       if (!kernel || kernel->operation == ATTEND_OP_FORWARD)
         attend_verify_run(v, kernel, result);
       else if (strcmp(c.name, "random") == 0) /* these have cases of their own, from the same seeds */
-        attend_verify_rows(kernel, env->isa, c.seed, a->dtype, result);
+        attend_verify_row_kernel(kernel, env->isa, c.seed, a->dtype, result);
       else
         continue;
       count_result(&tallies[i], &c, result);

@@ -20,7 +20,7 @@ void attend_test_random_cases(attend_operation operation, size_t index, uint64_t
   attend_env env;
   cr_assert(kernel && result && attend_env_read(&env) == ATTEND_OK);
   for (uint64_t seed = 1; seed <= cases; seed++) {
-    attend_verify_rows(kernel, env.isa, seed, ATTEND_DTYPE_DEFAULT, result);
+    attend_verify_row_kernel(kernel, env.isa, seed, ATTEND_DTYPE_DEFAULT, result);
     if (kernel->isa != ATTEND_ISA_SCALAR && seed == 1 && result->status == ATTEND_VERIFY_SKIPPED)
       cr_skip_test("%s %s", kernel->name, result->message);
     cr_expect_eq(result->status, ATTEND_VERIFY_PASSED, "%s: %s", kernel->name, result->message);

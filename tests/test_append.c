@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "kernels/convert.h"
+#include "tests/row_kernels.h"
 #include "tests/support.h"
-#include "verify/verify.h"
 
 static attend_append_problem problem_of(int64_t batch, int64_t heads, int64_t rows, int64_t dim, int64_t cache_len) {
   attend_append_problem p = ATTEND_APPEND_PROBLEM_INIT;
@@ -32,18 +32,6 @@ static void expect_floats(const float *got, const float *expected, int count, co
   for (int i = 0; i < count; i++)
     cr_expect_eq(got[i], expected[i], "%s: element %d is %g, expected %g", what, i, (double)got[i],
                  (double)expected[i]);
-}
-
-/* ---------------------------------------------------------------------------------------------------------- structs */
-
-/* As 0.2 has laid them out: fields are only ever added at the end, and there is no hole. */
-Test(structs, keep_their_layout) {
-  cr_expect_eq(sizeof(attend_append_problem), 144);
-  cr_expect_eq(offsetof(attend_append_problem, x_strides), 80);
-  cr_expect_eq(offsetof(attend_append_problem, x_dtype), 128);
-  cr_expect_eq(offsetof(attend_append_problem, num_threads), 140);
-  cr_expect_eq(sizeof(attend_append_tensors), 48);
-  cr_expect_eq(offsetof(attend_append_tensors, block_table), 40);
 }
 
 /* -------------------------------------------------------------------------------------------------- what goes where */
@@ -123,22 +111,10 @@ Test(append, attention_reads_what_was_appended) {
 
 /* --------------------------------------------------------------------------------------------------- every kernel */
 
-Test(append, every_kernel_on_random_cases) {
-  attend_verify_result *result = malloc(sizeof *result);
-  attend_env env;
-  size_t passed = 0;
-  cr_assert(result && attend_env_read(&env) == ATTEND_OK);
-  const attend_kernel *kernel;
-  for (size_t k = 0; (kernel = attend_kernel_of(ATTEND_OP_APPEND, k)); k++)
-    for (uint64_t seed = 1; seed <= 1500; seed++) {
-      attend_verify_rows(kernel, env.isa, seed, ATTEND_DTYPE_DEFAULT, result);
-      cr_expect_neq(result->status, ATTEND_VERIFY_FAILED, "%s", result->message);
-      if (result->status == ATTEND_VERIFY_SKIPPED) cr_log_warn("%s is skipped: %s", kernel->name, result->message);
-      if (result->status == ATTEND_VERIFY_SKIPPED) break;
-      passed++;
-    }
-  cr_expect_geq(passed, 1500);
-  free(result);
+ParameterizedTestParameters(append, every_kernel_on_random_cases) { return attend_test_each_kernel(ATTEND_OP_APPEND); }
+
+ParameterizedTest(const size_t *index, append, every_kernel_on_random_cases) {
+  attend_test_random_cases(ATTEND_OP_APPEND, *index, 1500);
 }
 
 /* Every number of 16 bits, and the f32 around all numbers of 16 bits and half-way between them. */

@@ -129,6 +129,39 @@ static const recorded attend_options_fields[] = {
     FIELD(attend_options, verbose, 92, 4),
 };
 
+static const recorded attend_append_problem_fields[] = {
+    FIELD(attend_append_problem, struct_size, 0, 8), FIELD(attend_append_problem, batch, 8, 8),
+    FIELD(attend_append_problem, heads, 16, 8),      FIELD(attend_append_problem, rows, 24, 8),
+    FIELD(attend_append_problem, dim, 32, 8),        FIELD(attend_append_problem, cache_len, 40, 8),
+    FIELD(attend_append_problem, x_total, 48, 8),    FIELD(attend_append_problem, page_rows, 56, 8),
+    FIELD(attend_append_problem, pages, 64, 8),      FIELD(attend_append_problem, block_table_stride, 72, 8),
+    FIELD(attend_append_problem, x_strides, 80, 24), FIELD(attend_append_problem, cache_strides, 104, 24),
+    FIELD(attend_append_problem, x_dtype, 128, 4),   FIELD(attend_append_problem, cache_dtype, 132, 4),
+    FIELD(attend_append_problem, x_starts, 136, 4),  FIELD(attend_append_problem, num_threads, 140, 4),
+};
+
+static const recorded attend_append_tensors_fields[] = {
+    FIELD(attend_append_tensors, struct_size, 0, 8), FIELD(attend_append_tensors, x, 8, 8),
+    FIELD(attend_append_tensors, cache, 16, 8),      FIELD(attend_append_tensors, positions, 24, 8),
+    FIELD(attend_append_tensors, x_starts, 32, 8),   FIELD(attend_append_tensors, block_table, 40, 8),
+};
+
+static const recorded attend_merge_problem_fields[] = {
+    FIELD(attend_merge_problem, struct_size, 0, 8),    FIELD(attend_merge_problem, parts, 8, 8),
+    FIELD(attend_merge_problem, batch, 16, 8),         FIELD(attend_merge_problem, heads, 24, 8),
+    FIELD(attend_merge_problem, rows, 32, 8),          FIELD(attend_merge_problem, dim, 40, 8),
+    FIELD(attend_merge_problem, part_strides, 48, 24), FIELD(attend_merge_problem, out_strides, 72, 24),
+    FIELD(attend_merge_problem, lse_stride, 96, 8),    FIELD(attend_merge_problem, part_dtype, 104, 4),
+    FIELD(attend_merge_problem, out_dtype, 108, 4),    FIELD(attend_merge_problem, lse, 112, 4),
+    FIELD(attend_merge_problem, num_threads, 116, 4),
+};
+
+static const recorded attend_merge_tensors_fields[] = {
+    FIELD(attend_merge_tensors, struct_size, 0, 8), FIELD(attend_merge_tensors, outs, 8, 8),
+    FIELD(attend_merge_tensors, lses, 16, 8),       FIELD(attend_merge_tensors, out, 24, 8),
+    FIELD(attend_merge_tensors, lse, 32, 8),
+};
+
 static const recorded attend_additive_problem_fields[] = {
     FIELD(attend_additive_problem, struct_size, 0, 8),
     FIELD(attend_additive_problem, batch, 8, 8),
@@ -182,9 +215,11 @@ typedef struct layout {
 #define STRUCT(type, bytes) {#type, type##_fields, COUNT(type##_fields), bytes, sizeof(type)}
 
 static const layout layouts[] = {
-    STRUCT(attend_strides, 24),           STRUCT(attend_strides4, 32),         STRUCT(attend_problem, 392),
-    STRUCT(attend_tensors, 184),          STRUCT(attend_options, 96),          STRUCT(attend_additive_problem, 88),
-    STRUCT(attend_additive_tensors, 112), STRUCT(attend_softmax_problem, 136), STRUCT(attend_softmax_tensors, 40),
+    STRUCT(attend_strides, 24),          STRUCT(attend_strides4, 32),          STRUCT(attend_problem, 392),
+    STRUCT(attend_tensors, 184),         STRUCT(attend_options, 96),           STRUCT(attend_append_problem, 144),
+    STRUCT(attend_append_tensors, 48),   STRUCT(attend_merge_problem, 120),    STRUCT(attend_merge_tensors, 40),
+    STRUCT(attend_additive_problem, 88), STRUCT(attend_additive_tensors, 112), STRUCT(attend_softmax_problem, 136),
+    STRUCT(attend_softmax_tensors, 40),
 };
 
 Test(layout, is_what_was_released) {

@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "kernels/convert.h"
+#include "tests/row_kernels.h"
 #include "tests/support.h"
-#include "verify/verify.h"
 
 static attend_merge_problem problem_of(int64_t parts, int64_t batch, int64_t heads, int64_t rows, int64_t dim) {
   attend_merge_problem p = ATTEND_MERGE_PROBLEM_INIT;
@@ -32,18 +32,6 @@ static void merge_row(int parts, const float (*rows)[2], const float *lse, float
   const attend_merge_problem p = problem_of(parts, 1, 1, 1, 2);
   const attend_merge_tensors t = tensors_of(outs, lses, out, merged);
   cr_assert_eq(attend_merge(&p, &t), ATTEND_OK, "%s", attend_error_detail());
-}
-
-/* ---------------------------------------------------------------------------------------------------------- structs */
-
-/* As 0.2 has laid them out: fields are only ever added at the end, and there is no hole. */
-Test(structs, keep_their_layout) {
-  cr_expect_eq(sizeof(attend_merge_problem), 120);
-  cr_expect_eq(offsetof(attend_merge_problem, part_strides), 48);
-  cr_expect_eq(offsetof(attend_merge_problem, part_dtype), 104);
-  cr_expect_eq(offsetof(attend_merge_problem, num_threads), 116);
-  cr_expect_eq(sizeof(attend_merge_tensors), 40);
-  cr_expect_eq(offsetof(attend_merge_tensors, lse), 32);
 }
 
 /* ------------------------------------------------------------------------------------------ attention in key ranges */
@@ -180,22 +168,10 @@ Test(merge, no_output) {
 
 /* --------------------------------------------------------------------------------------------------- every kernel */
 
-Test(merge, every_kernel_on_random_cases) {
-  attend_verify_result *result = malloc(sizeof *result);
-  attend_env env;
-  size_t passed = 0;
-  cr_assert(result && attend_env_read(&env) == ATTEND_OK);
-  const attend_kernel *kernel;
-  for (size_t k = 0; (kernel = attend_kernel_of(ATTEND_OP_MERGE, k)); k++)
-    for (uint64_t seed = 1; seed <= 1500; seed++) {
-      attend_verify_rows(kernel, env.isa, seed, ATTEND_DTYPE_DEFAULT, result);
-      cr_expect_neq(result->status, ATTEND_VERIFY_FAILED, "%s", result->message);
-      if (result->status == ATTEND_VERIFY_SKIPPED) cr_log_warn("%s is skipped: %s", kernel->name, result->message);
-      if (result->status == ATTEND_VERIFY_SKIPPED) break;
-      passed++;
-    }
-  cr_expect_geq(passed, 1500);
-  free(result);
+ParameterizedTestParameters(merge, every_kernel_on_random_cases) { return attend_test_each_kernel(ATTEND_OP_MERGE); }
+
+ParameterizedTest(const size_t *index, merge, every_kernel_on_random_cases) {
+  attend_test_random_cases(ATTEND_OP_MERGE, *index, 1500);
 }
 
 /* Sums follow the order of the parts, whatever the threads: work for many gives the bits that one gives. */

@@ -11,8 +11,8 @@
 
 #define FILL 0xff /* a NaN in every element type */
 
-void attend_verify_rows(const attend_kernel *kernel, attend_isa highest, uint64_t seed, attend_dtype dtype,
-                        attend_verify_result *result) {
+void attend_verify_row_kernel(const attend_kernel *kernel, attend_isa highest, uint64_t seed, attend_dtype dtype,
+                              attend_verify_result *result) {
   static void (*const checks[ATTEND_OP_COUNT])(const attend_kernel *, uint64_t, attend_dtype,
                                                attend_verify_result *) = {
       [ATTEND_OP_SOFTMAX] = attend_verify_softmax,

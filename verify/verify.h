@@ -172,7 +172,7 @@ void attend_verify_run(attend_verify *v, const attend_kernel *kernel, attend_ver
  * pages, NaN in all that must not be read, and gaps that must come back unchanged. One thread at a time in the whole
  * process.
  */
-void attend_verify_rows(const attend_kernel *kernel, attend_isa highest, uint64_t seed, attend_dtype dtype,
-                        attend_verify_result *result);
+void attend_verify_row_kernel(const attend_kernel *kernel, attend_isa highest, uint64_t seed, attend_dtype dtype,
+                              attend_verify_result *result);
 
 #endif

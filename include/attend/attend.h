@@ -490,39 +490,26 @@ ATTEND_API attend_status attend_forward(const attend_problem *problem, const att
 
 /**
  * Appending new keys, or new values, to a cache: row i of sequence b, in every head, becomes row positions[b] + i of
- * the cache. A call does one tensor, so that keys and values may differ in everything.
+ * the cache. A call does one tensor. The cache lies as attend_problem says of k and v, in one piece or in pages:
+ * kv_len, k_strides, page_rows, pages and block_table of the attention problem are here cache_len, cache_strides and so
+ * on, and its kv_lengths are then positions[b] + the new rows.
  *
- *     attend_append_problem p = ATTEND_APPEND_PROBLEM_INIT;
- *     p.batch = 16, p.heads = 8, p.rows = 1, p.dim = 128;
- *     p.cache_len = 4096, p.page_rows = 16, p.pages = 2000;
- *     p.cache_dtype = ATTEND_BF16;
- *     attend_append_tensors t = ATTEND_APPEND_TENSORS_INIT;
- *     t.x = new_keys, t.cache = k_pages, t.positions = filled, t.block_table = table;
- *     attend_status s = attend_append(&p, &t);
- *
- * The cache lies as attend_problem says of k and v: (B, H, cache_len, dim), or pages. What an attention problem calls
- * kv_len, k_strides, page_rows, pages and block_table are here cache_len, cache_strides and the fields of the same
- * name, with the same numbers; and its kv_lengths are then positions[b] + the rows appended to b.
- *
- * Numbers are converted to cache_dtype: rounded to nearest, ties to even; a number too large for the type becomes an
- * infinity, a NaN stays a NaN. Where the types are the same, bytes are copied as they are.
+ * Numbers are rounded to cache_dtype, to nearest even; too large ones become infinite, a NaN stays a NaN. Where the
+ * types are the same, bytes are copied.
  */
 typedef struct attend_append_problem {
-  size_t struct_size; /**< sizeof(attend_append_problem), set by ATTEND_APPEND_PROBLEM_INIT */
-
-  int64_t batch; /**< B >= 0. With B, H, rows or dim of 0 there is nothing to append, which is no error */
-  int64_t heads; /**< H >= 0: Hkv of the attention problem */
-  int64_t rows;  /**< new rows of each sequence, >= 0; with x_starts the most of one sequence */
-  int64_t dim;   /**< elements of a row, >= 0: D of keys, Dv of values */
-
+  size_t struct_size;         /**< sizeof(attend_append_problem), set by ATTEND_APPEND_PROBLEM_INIT */
+  int64_t batch;              /**< B >= 0. With B, H, rows or dim of 0 there is nothing to append, which is no error */
+  int64_t heads;              /**< H >= 0: Hkv of the attention problem */
+  int64_t rows;               /**< new rows of each sequence, >= 0; with x_starts the most of one sequence */
+  int64_t dim;                /**< elements of a row, >= 0: D of keys, Dv of values */
   int64_t cache_len;          /**< rows that the cache has room for in each sequence, >= 0 */
   int64_t x_total;            /**< with x_starts: rows of all sequences, which x has room for; 0 to B rows */
   int64_t page_rows;          /**< > 0: the cache lies in pages of so many rows; 0 = no pages */
   int64_t pages;              /**< with page_rows: pages that the cache has in all */
   int64_t block_table_stride; /**< with page_rows: entries from row to row; 0 = cache_len / page_rows, rounded up */
-
-  attend_strides x_strides;     /**< of (B, H, rows, dim), or with x_starts of (1, H, x_total, dim) */
-  attend_strides cache_strides; /**< of (B, H, cache_len, dim), or of (pages, H, page_rows, dim); rows share nothing */
+  attend_strides x_strides;   /**< of (B, H, rows, dim), or with x_starts of (1, H, x_total, dim) */
+  attend_strides cache_strides; /**< of (B, H, cache_len, dim), or of (pages, H, page_rows, dim); an output's */
 
   attend_dtype x_dtype;     /**< type of x; default f32 */
   attend_dtype cache_dtype; /**< type of the cache; default x_dtype */
@@ -532,102 +519,73 @@ typedef struct attend_append_problem {
 
 #define ATTEND_APPEND_PROBLEM_INIT ATTEND_INIT_(attend_append_problem)
 
-/**
- * The addresses of one call; the caller owns them all. Each must be aligned to its element size. Those that the problem
- * does not have are ignored and may be NULL.
- */
+/** The addresses of one call, under the rules of attend_tensors. Nothing but the new rows of the cache is written. */
 typedef struct attend_append_tensors {
   size_t struct_size; /**< sizeof(attend_append_tensors), set by ATTEND_APPEND_TENSORS_INIT */
-
-  const void *x; /**< by x_strides */
-  void *cache;   /**< by cache_strides; overlaps nothing else. Nothing but the new rows is written */
-
-  const int32_t *positions; /**< (B): where each sequence's first new row goes, from 0 to cache_len - its new rows */
+  const void *x;
+  void *cache;
+  const int32_t *positions; /**< (B): where each sequence's first new row goes, 0 to cache_len - its new rows */
   const int32_t *x_starts;  /**< (B + 1), from 0, not falling, the last at most x_total; steps of at most `rows` */
-
-  /**
-   * (B, cache_len / page_rows rounded up), as in attend_tensors. Entries are from 0 to pages - 1 where new rows go; the
-   * others are not read. No two sequences may write one row of one page.
-   */
+  /** (B, cache_len / page_rows rounded up), entries from 0 to pages - 1 where new rows go; the others are not read. */
   const int32_t *block_table;
 } attend_append_tensors;
 
 #define ATTEND_APPEND_TENSORS_INIT ATTEND_INIT_(attend_append_tensors)
 
 /**
- * Appends at once: there is no plan, no workspace and no allocation. Runs on up to num_threads OpenMP threads: on
- * fewer, and most often on the calling one alone, when there is little to copy. Reads the ATTEND_* environment
- * variables.
- *
- * ATTEND_ERROR_INVALID_ARGUMENT where rows would go beyond cache_len or a table entry names no page; as after every
- * error, the cache is then as it was. Two threads may append to one cache at a time if they write different rows.
+ * Appends at once, without plan, workspace or allocation, on up to num_threads OpenMP threads; on the calling one alone
+ * when there is little to copy. Reads the ATTEND_* environment variables. Rows beyond cache_len and table entries that
+ * name no page are ATTEND_ERROR_INVALID_ARGUMENT. No two sequences, and no two calls at a time, may write one row.
  */
 ATTEND_API attend_status attend_append(const attend_append_problem *problem, const attend_append_tensors *tensors);
 
 /* ----------------------------------------------------------------------------------------------------------- merge */
 
 /**
- * Merging results of attention over parts of the keys into the result over all of them: over a prefix that many
- * sequences share and what each has of its own, over ranges of keys that several machines hold.
+ * Merging results of attention, each over keys of its own, into the result over all of them:
  *
  *     w[i] = exp(lses[i]) / (sum over all parts of exp(lses))
- *     out = sum over all parts of w[i] outs[i]
- *     lse = log(sum over all parts of exp(lses))
+ *     out = sum over all parts of w[i] outs[i],   lse = log(sum over all parts of exp(lses))
  *
- * row by row, the parts always in their order: the result is the same, to the bit, for every number of threads. Each
- * part is what attention with `lse` gives for the same queries over its own keys, which no other part has. Nothing
- * overflows on the way: finite outputs give a finite one.
+ * row by row, the parts always in their order. Finite outputs give a finite one: nothing overflows on the way.
  *
- * - A part with an LSE of -inf has attended nothing: what its output holds in that row is not read. Where all parts
- * have that, the row is zeros and its LSE -inf.
- * - An attention sink is a part of the LSE: give `sinks` to one of the parts only, else it counts once for each.
- * - A NaN in the LSE of a part makes the row NaN, and so does one in its output, as far as it reaches. Parts with an
- * LSE of +inf share a row equally among themselves.
- * - Dropout, masks and biases are within the parts, and need nothing more here.
+ * - A part with an LSE of -inf has attended nothing: what its output holds there is not read. Where all parts have
+ * that, the row is zeros and its LSE -inf.
+ * - An attention sink is in the LSE of the part that had it: give `sinks` to one part only, else each counts.
+ * - A NaN in an LSE makes the row NaN, one in an output that element. Parts with an LSE of +inf share a row equally.
  */
 typedef struct attend_merge_problem {
   size_t struct_size; /**< sizeof(attend_merge_problem), set by ATTEND_MERGE_PROBLEM_INIT */
-
-  int64_t parts; /**< n >= 1 */
-  int64_t batch; /**< B >= 0. With B, H or rows of 0 there is nothing to merge, which is no error */
-  int64_t heads; /**< H >= 0: Hq of the attention problem */
-  int64_t rows; /**< rows of a head, >= 0: Lq; of packed queries, with B = 1, all of q_total that belong to sequences */
-  int64_t dim;  /**< elements of a row, >= 0: Dv. With 0 nothing but the LSE comes out */
+  int64_t parts;      /**< n >= 1 */
+  int64_t batch;      /**< B >= 0. With B, H or rows of 0 there is nothing to merge, which is no error */
+  int64_t heads;      /**< H >= 0: Hq of the attention problem */
+  int64_t rows;       /**< rows of a head, >= 0: Lq; of packed queries, with B = 1, as many as belong to sequences */
+  int64_t dim;        /**< elements of a row, >= 0: Dv. With 0 nothing but the LSE comes out */
 
   attend_strides part_strides; /**< of (B, H, rows, dim): how the output of every part lies */
   attend_strides out_strides;  /**< of (B, H, rows, dim) */
-  int64_t lse_stride; /**< from head to head in every LSE; 0 = rows. From sequence to sequence it is H times that */
+  int64_t lse_stride; /**< of every LSE from head to head, at least `rows`, which 0 means; H times that a sequence */
 
   attend_dtype part_dtype; /**< type of the parts' outputs; default f32 */
   attend_dtype out_dtype;  /**< type of out; default part_dtype. Sums are f32 whatever the types */
   int lse;                 /**< 1 = also write the merged LSE */
-  int num_threads;         /**< as in attend_options */
+  int num_threads;         /**< as in attend_options; the result is the same, to the bit, for every number */
 } attend_merge_problem;
 
 #define ATTEND_MERGE_PROBLEM_INIT ATTEND_INIT_(attend_merge_problem)
 
-/** The addresses of one call; the caller owns them all. Each must be aligned to its element size. */
+/** The addresses of one call, under the rules of attend_tensors; but a result may be merged with others in place. */
 typedef struct attend_merge_tensors {
-  size_t struct_size; /**< sizeof(attend_merge_tensors), set by ATTEND_MERGE_TENSORS_INIT */
-
+  size_t struct_size;       /**< sizeof(attend_merge_tensors), set by ATTEND_MERGE_TENSORS_INIT */
   const void *const *outs;  /**< (n): the output of each part */
   const float *const *lses; /**< (n): the LSE of each part, (B, H, rows) */
-
-  /**
-   * The result: the output of one part itself, with the same strides and type, or no byte of any input; so a running
-   * result can be merged with the next part in place.
-   */
-  void *out;
-  float *lse; /**< (B, H, rows): the LSE of one part itself, or no byte of any input */
+  void *out;  /**< the output of one part itself, with the same strides and type, or no byte of any input */
+  float *lse; /**< the LSE of one part itself, or no byte of any input */
 } attend_merge_tensors;
 
 #define ATTEND_MERGE_TENSORS_INIT ATTEND_INIT_(attend_merge_tensors)
 
-/**
- * Merges at once: there is no plan, no workspace and no allocation. Runs on up to num_threads OpenMP threads, as
- * attend_plan_run() does, and reads the ATTEND_* environment variables. Thread-safe, as long as no two calls write the
- * same rows.
- */
+/** Merges at once, as attend_append() does its work. No two calls may write the same rows at a time. */
 ATTEND_API attend_status attend_merge(const attend_merge_problem *problem, const attend_merge_tensors *tensors);
 
 #ifdef __cplusplus
