@@ -152,8 +152,8 @@ attend_status attend_additive_plan_run(const attend_additive_plan *plan, const a
     core.q = q, core.k = k, core.v = t.value, core.out = t.out, core.weights = t.weights;
     core.kv_lengths = t.kv_lengths, core.mask = t.mask, core.score_weights = t.score_weight;
     core.dropout_seed = t.dropout_seed, core.dropout_offset = t.dropout_offset;
-    const attend_linear_call calls[ATTEND_LINEAR_CALLS] = {{&plan->q, t.query, t.q_weight, t.q_bias, q},
-                                                           {&plan->k, t.key, t.k_weight, NULL, k}};
+    const attend_linear_call calls[ATTEND_LINEAR_CALLS] = {{&plan->q, t.query, t.q_weight, t.q_bias, q, NULL, NULL},
+                                                           {&plan->k, t.key, t.k_weight, NULL, k, NULL, NULL}};
     plan->run_linear(&plan->host, calls, 2, plan->threads);
     status = attend_plan_run(plan->core, &core, memory + plan->core_at, plan->core_size);
   }

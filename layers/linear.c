@@ -17,12 +17,8 @@
 enum {
   /* Of 1024 x 2304 x 768 on one core: 247 GFLOP/s as a whole, 226 cut so, 205 in blocks of half as many rows. */
   BLOCK_ROWS = 256,
-  BLOCK_COLUMNS = 384,
-  /* OpenBLAS ends the process when too many threads call it at once; Debian's takes 128 at least. */
-  MOST_THREADS = 64
+  BLOCK_COLUMNS = 384
 };
-
-static int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /** Calls, cut into blocks, one after the other. */
 typedef struct work {
@@ -31,10 +27,26 @@ typedef struct work {
   int64_t block_rows, block_columns;
 } work;
 
+/** As threads that share calls of a BLAS of one thread cut them: not by how many threads there are. */
+static work cut(const attend_linear_call *calls, int count) {
+  return (work){.calls = calls, .count = count, .block_rows = BLOCK_ROWS, .block_columns = BLOCK_COLUMNS};
+}
+
 static int64_t row_blocks(const work *w, const attend_linear *l) { return divide_up(l->rows, w->block_rows); }
 
 static int64_t call_blocks(const work *w, const attend_linear *l) {
   return l->matrices * row_blocks(w, l) * divide_up(l->out_dim, w->block_columns);
+}
+
+static int64_t all_blocks(const work *w) {
+  int64_t blocks = 0;
+  for (int i = 0; i < w->count; i++) blocks += call_blocks(w, w->calls[i].linear);
+  return blocks;
+}
+
+/** Rows of a matrix: linear->rows, or as many as there are of that sequence. */
+static int64_t rows_of(const attend_linear_call *call, int64_t matrix) {
+  return call->starts ? call->starts[matrix + 1] - call->starts[matrix] : call->linear->rows;
 }
 
 static void run_block(void *argument, int64_t block) {
@@ -44,40 +56,52 @@ static void run_block(void *argument, int64_t block) {
   const attend_linear *l = call->linear;
   const int64_t down = row_blocks(w, l), row = block % down * w->block_rows;
   const int64_t matrix = block / down % l->matrices, column = block / down / l->matrices * w->block_columns;
-  const int64_t rows = min(l->rows - row, w->block_rows), columns = min(l->out_dim - column, w->block_columns);
+  const int64_t rows = min_i64(rows_of(call, matrix) - row, w->block_rows);
+  const int64_t columns = min_i64(l->out_dim - column, w->block_columns);
+  if (rows <= 0) return; /* a sequence shorter than the longest may be */
+  const int64_t in_row = row + (call->starts ? call->starts[matrix] : 0);
+  const int64_t out_row = call->out_first ? row + call->out_first[matrix] : in_row;
   const bool out_in = l->layout == ATTEND_WEIGHT_OUT_IN;
-  const float *in = call->in + matrix * l->in_matrix + row * l->in_row;
+  const float *in = call->in + matrix * l->in_matrix + in_row * l->in_row;
   const float *weight = call->weight + column * (out_in ? l->weight_row : 1);
-  float *out = call->out + matrix * l->out_matrix + row * l->out_row + column;
+  float *out = call->out + matrix * l->out_matrix + out_row * l->out_row + column;
   for (int64_t i = 0; call->bias && i < rows; i++)
     memcpy(out + i * l->out_row, call->bias + column, (size_t)columns * sizeof *out);
   cblas_sgemm(CblasRowMajor, CblasNoTrans, out_in ? CblasTrans : CblasNoTrans, (int)rows, (int)columns, (int)l->in_dim,
               1.0f, in, (int)l->in_row, weight, (int)l->weight_row, call->bias ? 1.0f : 0.0f, out, (int)l->out_row);
 }
 
-/** Threads worth waking: each is to have some tens of microseconds of work. */
-static int choose_threads(const work *w, int64_t blocks, int threads) {
-  const double flops_per_thread = 3e6;
+int attend_linear_useful(const attend_linear_call *calls, int count, int threads) {
+  const double flops_per_thread = 3e6; /* some tens of microseconds */
+  const work w = cut(calls, count);
+  const int64_t blocks = all_blocks(&w);
   double flops = 0;
-  for (int i = 0; i < w->count; i++) {
-    const attend_linear *l = w->calls[i].linear;
-    flops += 2.0 * (double)l->matrices * (double)l->rows * (double)l->in_dim * (double)l->out_dim;
+  for (int i = 0; i < count; i++) {
+    const attend_linear *l = calls[i].linear;
+    const int64_t rows = calls[i].starts ? calls[i].starts[l->matrices] - calls[i].starts[0] : l->matrices * l->rows;
+    flops += 2.0 * (double)rows * (double)l->in_dim * (double)l->out_dim;
   }
-  double worthwhile = 1 + flops / flops_per_thread;
+  const double worthwhile = 1 + flops / flops_per_thread;
   if (worthwhile < threads) threads = (int)worthwhile;
   if (blocks < threads) threads = (int)blocks;
-  return threads > MOST_THREADS ? MOST_THREADS : threads;
+  return threads > ATTEND_LINEAR_MOST_THREADS ? ATTEND_LINEAR_MOST_THREADS : threads;
+}
+
+int64_t attend_linear_blocks(const attend_linear_call *calls, int count) {
+  const work w = cut(calls, count);
+  return all_blocks(&w);
+}
+
+void attend_linear_run_block(const attend_linear_call *calls, int count, int64_t block) {
+  work w = cut(calls, count);
+  run_block(&w, block);
 }
 
 static void run(const attend_host *host, const attend_linear_call *calls, int count, int threads) {
   const bool shared = openblas_get_num_threads() == 1;
-  work w = {.calls = calls,
-            .count = count,
-            .block_rows = shared ? BLOCK_ROWS : INT32_MAX,
-            .block_columns = shared ? BLOCK_COLUMNS : INT32_MAX};
-  int64_t blocks = 0;
-  for (int i = 0; i < count; i++) blocks += call_blocks(&w, calls[i].linear);
-  attend_share_out(host, shared ? choose_threads(&w, blocks, threads) : 1, blocks, run_block, &w);
+  work w = cut(calls, count);
+  if (!shared) w.block_rows = w.block_columns = INT32_MAX; /* the BLAS's own threads share what is whole */
+  attend_share_out(host, shared ? attend_linear_useful(calls, count, threads) : 1, all_blocks(&w), run_block, &w);
 }
 
 attend_linear_function *attend_linear_blas(void) { return run; }
@@ -87,6 +111,20 @@ void attend_linear_one_blas_thread(void) { openblas_set_num_threads(1); }
 #else
 
 attend_linear_function *attend_linear_blas(void) { return NULL; }
+
+int attend_linear_useful(const attend_linear_call *calls, int count, int threads) {
+  (void)calls, (void)count, (void)threads;
+  return 1;
+}
+
+int64_t attend_linear_blocks(const attend_linear_call *calls, int count) {
+  (void)calls, (void)count;
+  return 0;
+}
+
+void attend_linear_run_block(const attend_linear_call *calls, int count, int64_t block) {
+  (void)calls, (void)count, (void)block;
+}
 
 void attend_linear_one_blas_thread(void) {}
 

@@ -21,6 +21,9 @@ typedef struct attend_linear_call {
   const attend_linear *linear;
   const float *in, *weight, *bias;
   float *out;
+  const int32_t *starts;    /**< NULL; or matrix m is rows starts[m] to starts[m + 1] of the input and, unless out_first
+                                 says otherwise, of the output; of no matrix more than linear->rows */
+  const int32_t *out_first; /**< NULL; or the row of matrix m of the output that the first one computed is */
 } attend_linear_call;
 
 /**
@@ -30,6 +33,14 @@ typedef struct attend_linear_call {
  */
 typedef void attend_linear_function(const attend_host *host, const attend_linear_call *calls, int count, int threads);
 enum { ATTEND_LINEAR_CALLS = 3 };
+
+/** OpenBLAS ends the process when too many threads call it at once; Debian's takes 128 at least. */
+enum { ATTEND_LINEAR_MOST_THREADS = 64 };
+
+/** For threads of the caller's, no more than that: how many are worth waking; and blocks of work, in any order. */
+int attend_linear_useful(const attend_linear_call *calls, int count, int threads);
+int64_t attend_linear_blocks(const attend_linear_call *calls, int count);
+void attend_linear_run_block(const attend_linear_call *calls, int count, int64_t block);
 
 /** That function, or NULL if the library was built without a BLAS. */
 attend_linear_function *attend_linear_blas(void);
