@@ -285,6 +285,12 @@ int attend_default_threads(void);
 bool attend_uses_openmp(void);
 
 /**
+ * Calls task(argument, i) on up to `most` threads of the host's or of OpenMP's, or on this one, each with an i of its
+ * own below `most`. A task does all that is left to do, so that any number of calls, one at least, is enough.
+ */
+void attend_on_threads(const attend_host *host, int most, void (*task)(void *argument, int i), void *argument);
+
+/**
  * Calls work(argument, i) for every i from 0 to count - 1, in any order, on up to `threads` threads of the host's, or
  * of OpenMP's where the host lends none and the caller is in no parallel region. It returns when all have returned.
  */

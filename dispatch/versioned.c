@@ -8,7 +8,11 @@
 static const struct {
   const char *name;
   size_t size;
-} of_0_1[] = {{"attend_problem", 336}, {"attend_tensors", 120}, {"attend_options", 24}};
+} of_0_1[] = {{"attend_problem", 336},
+              {"attend_tensors", 120},
+              {"attend_options", 24},
+              {"attend_mha_problem", 248},
+              {"attend_mha_tensors", 168}};
 
 attend_status attend_read_versioned(void *to, size_t size, size_t first, const void *from, const char *name) {
   enum { ABSURD = 1 << 16 }; /* a struct_size that was never set must not make us read on for ever */

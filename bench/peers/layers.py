@@ -73,23 +73,31 @@ class Attend:
     class Problem(ctypes.Structure):
         _fields_ = [("struct_size", ctypes.c_size_t),
                     *((name, ctypes.c_int64) for name in ("batch", "q_len", "kv_len", "embed_dim", "k_dim", "v_dim", "q_heads",
-                                                          "kv_heads", "head_dim", "v_head_dim", "out_dim")),
-                    ("out_proj", ctypes.c_int), ("weight_layout", ctypes.c_int),
+                                                          "kv_heads", "head_dim", "v_head_dim", "out_dim", "q_total", "kv_total",
+                                                          "cache_len", "causal_offset", "window_left", "window_right",
+                                                          "rotary_dim")),
                     ("weight_strides", ctypes.c_int64 * 4), ("sequence_strides", ctypes.c_int64 * 8),
-                    ("scale", ctypes.c_float), ("causal", ctypes.c_int), ("causal_offset", ctypes.c_int64),
-                    *((name, ctypes.c_int) for name in ("key_padding_mask", "attn_mask", "attn_mask_per_head", "bias_kv",
-                                                        "add_zero_attn", "weights")),
-                    ("cache_len", ctypes.c_int64)]
+                    ("cache_strides", ctypes.c_int64 * 6),
+                    *((name, ctypes.c_int) for name in ("weight_layout", "out_proj", "cache_dtype", "as_given")),
+                    *((name, ctypes.c_float) for name in ("scale", "softcap", "dropout", "rope_theta", "rope_factor")),
+                    *((name, ctypes.c_int) for name in ("rope", "causal", "window", "q_starts", "kv_starts", "kv_lengths",
+                                                        "kv_begins", "key_padding_mask", "attn_mask", "attn_mask_per_head",
+                                                        "bias_kv", "add_zero_attn", "sinks", "weights", "batch_invariant"))]
 
     class Tensors(ctypes.Structure):
         _fields_ = [("struct_size", ctypes.c_size_t),
                     *((name, ctypes.c_void_p) for name in (
                         "query", "key", "value", "out", "q_weight", "k_weight", "v_weight", "out_weight", "q_bias", "k_bias",
-                        "v_bias", "out_bias", "bias_k", "bias_v", "key_padding_mask", "attn_mask", "k_cache", "v_cache",
-                        "past", "weights"))]
+                        "v_bias", "out_bias", "bias_k", "bias_v", "q_starts", "kv_starts", "kv_lengths", "kv_begins", "k_cache",
+                        "v_cache", "past", "rope_positions", "rope_frequencies", "key_padding_mask", "attn_mask", "sinks",
+                        "weights")),
+                    ("dropout_seed", ctypes.c_uint64), ("dropout_offset", ctypes.c_uint64)]
 
     class Options(ctypes.Structure):
-        _fields_ = [("struct_size", ctypes.c_size_t), ("num_threads", ctypes.c_int), ("kernel", ctypes.c_char_p)]
+        _fields_ = [("struct_size", ctypes.c_size_t),
+                    *((name, ctypes.c_void_p) for name in ("kernel", "profile", "allocate", "release", "memory_context", "log",
+                                                           "log_context", "parallel_for", "parallel_context")),
+                    *((name, ctypes.c_int) for name in ("num_threads", "bind_threads", "ignore_environment", "verbose"))]
 
     TOP_LEFT, IGNORE, ALIGNMENT = 1, 1, 64
 
@@ -105,7 +113,7 @@ class Attend:
         problem.causal = self.TOP_LEFT if case["causal"] else 0
         problem.key_padding_mask = self.IGNORE if case["padding"] else 0
         self.plan = ctypes.c_void_p()
-        options = self.Options(ctypes.sizeof(self.Options), threads, None)
+        options = self.Options(struct_size=ctypes.sizeof(self.Options), num_threads=threads)
         self.check(self.library.attend_mha_plan_create(ctypes.byref(problem), ctypes.byref(options), ctypes.byref(self.plan)))
         self.out, self.data = numpy.empty_like(data["x"]), data
         self.tensors = t = self.Tensors(ctypes.sizeof(self.Tensors))

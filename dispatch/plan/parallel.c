@@ -225,11 +225,7 @@ attend_status attend_plan_run_part(const attend_plan *plan, const attend_tensors
 /* --------------------------------------------------------------------------------------- a pool's threads, or OpenMP's
  */
 
-/**
- * Calls task(argument, i) on up to `most` threads of the host's or of OpenMP's, or on this one, each with an i of its
- * own below `most`. A task does all that is left to do, so that any number of calls, one at least, is enough.
- */
-static void on_threads(const attend_host *host, int most, void (*task)(void *argument, int i), void *argument) {
+void attend_on_threads(const attend_host *host, int most, void (*task)(void *argument, int i), void *argument) {
   if (most > 1 && host->parallel_for) {
     host->parallel_for(host->parallel_context, most, task, argument);
     return;
@@ -263,7 +259,7 @@ void attend_share_out(const attend_host *host, int threads, int64_t count, void 
                       void *argument) {
   heap h = {.work = work, .argument = argument, .count = count};
   atomic_init(&h.next, 0);
-  on_threads(host, count < threads ? (int)count : threads, take_from_heap, &h);
+  attend_on_threads(host, count < threads ? (int)count : threads, take_from_heap, &h);
 }
 
 #ifdef _OPENMP
@@ -304,7 +300,7 @@ static void run_parts(const attend_plan *plan, attend_run_state *run) {
     return;
   }
 #endif
-  on_threads(&plan->host, threads, run_task, run);
+  attend_on_threads(&plan->host, threads, run_task, run);
 }
 
 attend_status attend_plan_run(const attend_plan *plan, const attend_tensors *tensors, void *workspace,
