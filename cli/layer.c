@@ -62,6 +62,13 @@ static const char help[] =
     "  --kv-heads N                 key/value heads; default: what the weights say, or N\n"
     "  --scale X                    default 1 / sqrt(head dim)\n"
     "  --causal                     a query attends no key behind its own position (top-left)\n"
+    "  --window LEFT,RIGHT          only keys from LEFT before a query's position to RIGHT after it; -1 is open\n"
+    "  --softcap X                  X * tanh(score / X) in place of the score; 0 is none\n"
+    "  --sinks FILE                 attention sinks (Hq): each adds exp(sink) to its head's denominators\n"
+    "  --rope interleaved|half[,THETA]\n"
+    "                               rotary position embedding of queries and keys, from position 0: pairs of "
+    "neighbours,\n"
+    "                               or of the halves of a head, as transformers has them; default THETA: 10000\n"
     "  --key-padding-mask FILE      (B, Lk): bool, true = ignore this key; or float, added to the scores\n"
     "  --attn-mask FILE             (Lq, Lk), (B Hq, Lq, Lk) or (B, Hq, Lq, Lk): likewise\n"
     "  --add-zero-attn              append a key and a value of zeros\n"
@@ -141,6 +148,27 @@ static bool take_scale(const char *text, void *to) {
   return *scale != 0.0f;
 }
 
+static bool take_softcap(const char *text, void *to) { return attend_cli_softcap(text, &((request *)to)->mha.softcap); }
+
+static bool take_window(const char *text, void *to) {
+  attend_mha_problem *p = &((request *)to)->mha;
+  p->window = 1;
+  return attend_cli_window(text, &p->window_left, &p->window_right);
+}
+
+static bool take_rope(const char *text, void *to) {
+  attend_mha_problem *p = &((request *)to)->mha;
+  const char *comma = strchr(text, ',');
+  const size_t length = comma ? (size_t)(comma - text) : strlen(text);
+  if (length == strlen("half") && strncmp(text, "half", length) == 0) p->rope = ATTEND_ROPE_HALF;
+  if (length == strlen("interleaved") && strncmp(text, "interleaved", length) == 0) p->rope = ATTEND_ROPE_INTERLEAVED;
+  if (!p->rope) attend_cli_error("--rope '%s': expected interleaved or half, and perhaps a comma and theta", text);
+  if (!p->rope || !comma) return p->rope != ATTEND_ROPE_NONE;
+  if (!attend_cli_number("rope", comma + 1, &p->rope_theta)) return false;
+  if (p->rope_theta <= 0.0f) attend_cli_error("--rope '%s': expected a theta greater than 0", text);
+  return p->rope_theta > 0.0f;
+}
+
 static bool take_threads(const char *text, void *to) {
   return attend_cli_threads(text, &((request *)to)->options.num_threads);
 }
@@ -186,6 +214,10 @@ static const attend_cli_option options[] = {
     {"kv-heads", required_argument, 0, take_kv_heads},
     {"scale", required_argument, 0, take_scale},
     {"causal", no_argument, 0, take_causal},
+    {"window", required_argument, 0, take_window},
+    {"softcap", required_argument, 0, take_softcap},
+    {"sinks", required_argument, offsetof(request, sinks), NULL},
+    {"rope", required_argument, 0, take_rope},
     {"key-padding-mask", required_argument, offsetof(request, key_padding_mask), NULL},
     {"attn-mask", required_argument, offsetof(request, attn_mask), NULL},
     {"add-zero-attn", no_argument, 0, take_add_zero_attn},
@@ -204,6 +236,10 @@ static bool check_kind(const request *r) {
       {"kv-heads", r->mha.kv_heads != 0, false},
       {"scale", r->mha.scale != 0.0f, false},
       {"causal", r->mha.causal != ATTEND_CAUSAL_NONE, false},
+      {"window", r->mha.window != 0, false},
+      {"softcap", r->mha.softcap != 0.0f, false},
+      {"sinks", r->sinks != NULL, false},
+      {"rope", r->mha.rope != ATTEND_ROPE_NONE, false},
       {"add-zero-attn", r->mha.add_zero_attn != 0, false},
       {"key-padding-mask", r->key_padding_mask != NULL, false},
       {"attn-mask", r->attn_mask != NULL, false},

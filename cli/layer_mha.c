@@ -55,6 +55,19 @@ static bool read_masks(const attend_layer_request *r, attend_layer_session *s) {
   return true;
 }
 
+static bool read_sinks(const attend_layer_request *r, attend_layer_session *s) {
+  const attend_source sinks = {"sinks", r->sinks, false, &s->mha.sinks};
+  if (!r->sinks) return true;
+  if (!attend_source_numbers(&sinks) || !attend_source_check(&sinks, true) ||
+      !attend_source_convert(&sinks, ATTEND_F32))
+    return false;
+  if (s->mha.sinks.rank != 1 || s->mha.sinks.shape[0] != s->mha.problem.q_heads)
+    return attend_source_fail_shape(&sinks, "a number for each head");
+  s->mha.problem.sinks = 1;
+  s->mha.tensors.sinks = s->mha.sinks.data;
+  return true;
+}
+
 static bool read(const attend_layer_request *r, attend_layer_session *s) {
   attend_mha_problem *p = &s->mha.problem;
   attend_mha_tensors *t = &s->mha.tensors;
@@ -63,7 +76,7 @@ static bool read(const attend_layer_request *r, attend_layer_session *s) {
   p->embed_dim = s->q_dim, p->k_dim = s->k_dim, p->v_dim = s->v_dim;
   *t = (attend_mha_tensors)ATTEND_MHA_TENSORS_INIT;
   t->query = s->query_data, t->key = s->key_data, t->value = s->value_data;
-  if (!attend_layer_parts_read_mha(&r->files, &s->parts, p, t) || !read_masks(r, s)) return false;
+  if (!attend_layer_parts_read_mha(&r->files, &s->parts, p, t) || !read_masks(r, s) || !read_sinks(r, s)) return false;
   s->out_dim = p->out_proj ? p->out_dim : p->q_heads * p->v_head_dim;
   s->heads = p->q_heads;
   s->keys = p->kv_len + p->bias_kv + p->add_zero_attn;
@@ -111,6 +124,7 @@ static void print_shape(const attend_layer_session *s, FILE *to) {
 static void release(attend_layer_session *s) {
   attend_npy_free(&s->mha.key_padding_mask);
   attend_npy_free(&s->mha.attn_mask);
+  attend_npy_free(&s->mha.sinks);
   attend_mha_plan_destroy(s->mha.plan);
 }
 

@@ -137,6 +137,25 @@ bool attend_cli_threads(const char *text, int *threads) {
   return true;
 }
 
+bool attend_cli_softcap(const char *text, float *softcap) {
+  if (!attend_cli_number("softcap", text, softcap)) return false;
+  if (*softcap < 0.0f) attend_cli_error("--softcap '%s': expected a number of at least 0", text);
+  return *softcap >= 0.0f;
+}
+
+bool attend_cli_window(const char *text, int64_t *left, int64_t *right) {
+  char first[32];
+  const char *comma = strchr(text, ',');
+  if (!comma || (size_t)(comma - text) >= sizeof first) {
+    attend_cli_error("--window '%s': expected two whole numbers LEFT,RIGHT", text);
+    return false;
+  }
+  memcpy(first, text, (size_t)(comma - text));
+  first[comma - text] = '\0';
+  return attend_cli_integer("window", first, -1, ATTEND_MAX_EXTENT, left) &&
+         attend_cli_integer("window", comma + 1, -1, ATTEND_MAX_EXTENT, right);
+}
+
 bool attend_cli_dtype(const char *text, attend_dtype *dtype) {
   for (*dtype = ATTEND_F32; *dtype <= ATTEND_BF16; ++*dtype)
     if (strcmp(text, attend_dtype_name(*dtype)) == 0) return true;

@@ -60,8 +60,10 @@ void *attend_cli_allocate(const char *what, size_t count, size_t size);
 bool attend_cli_integer(const char *option, const char *text, int64_t least, int64_t most, int64_t *value);
 bool attend_cli_number(const char *option, const char *text, float *value);
 
-/** The value of --threads. */
+/** The value of --threads, of --softcap and of --window. */
 bool attend_cli_threads(const char *text, int *threads);
+bool attend_cli_softcap(const char *text, float *softcap);
+bool attend_cli_window(const char *text, int64_t *left, int64_t *right);
 
 /** The value of --dtype. */
 bool attend_cli_dtype(const char *text, attend_dtype *dtype);

@@ -132,19 +132,9 @@ static bool take_causal(const char *text, void *to) {
 }
 
 static bool take_window(const char *text, void *to) {
-  request *r = to;
-  attend_problem *p = &r->problem;
-  char left[32];
-  const char *comma = strchr(text, ',');
-  if (!comma || (size_t)(comma - text) >= sizeof left) {
-    attend_cli_error("--window '%s': expected two whole numbers LEFT,RIGHT", text);
-    return false;
-  }
-  memcpy(left, text, (size_t)(comma - text));
-  left[comma - text] = '\0';
+  attend_problem *p = &((request *)to)->problem;
   p->window = 1;
-  return attend_cli_integer("window", left, -1, ATTEND_MAX_EXTENT, &p->window_left) &&
-         attend_cli_integer("window", comma + 1, -1, ATTEND_MAX_EXTENT, &p->window_right);
+  return attend_cli_window(text, &p->window_left, &p->window_right);
 }
 
 static bool take_scale(const char *text, void *to) {
@@ -154,11 +144,7 @@ static bool take_scale(const char *text, void *to) {
 }
 
 static bool take_softcap(const char *text, void *to) {
-  request *r = to;
-  float *softcap = &r->problem.softcap;
-  if (!attend_cli_number("softcap", text, softcap)) return false;
-  if (*softcap < 0.0f) attend_cli_error("--softcap '%s': expected a number of at least 0", text);
-  return *softcap >= 0.0f;
+  return attend_cli_softcap(text, &((request *)to)->problem.softcap);
 }
 
 static bool take_dropout(const char *text, void *to) {

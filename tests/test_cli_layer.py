@@ -206,6 +206,46 @@ class Layer(unittest.TestCase):
             self.model(self.gpt2(""), dtype=dtype)
             self.check_recorded("gpt2", (9, 32), "--heads", "4", "--causal", tolerance=tolerance)
 
+    # ------------------------------------------------------------------------------------ what language models have
+
+    def test_window_softcap_sinks_and_rope(self):
+        dim, length, softcap, sinks, theta = 4, 6, 1.5, [0.5, -1.0], 100.0
+        x = number("query", length, 2 * dim)
+        self.write("x", x)
+        self.write("eye", Tensor((2 * dim, 2 * dim), [float(i == j) for i in range(2 * dim) for j in range(2 * dim)]))
+        self.write("sinks", Tensor((2,), sinks))
+        files = ["--query", "x.npy", "--heads", "2", "--q-weight", "eye.npy", "--k-weight", "eye.npy", "--v-weight", "eye.npy",
+                 "--causal", "--window", "2,-1", "--softcap", str(softcap), "--sinks", "sinks.npy"]
+        for how, pairs in ("interleaved", ((0, 1), (2, 3))), ("half", ((0, 2), (1, 3))):
+            def turned(i, head):
+                row = [x.at(i, head * dim + d) for d in range(dim)]
+                for n, (a, b) in enumerate(pairs):
+                    angle = i * theta ** (-2 * n / dim)
+                    row[a], row[b] = (row[a] * math.cos(angle) - row[b] * math.sin(angle),
+                                      row[a] * math.sin(angle) + row[b] * math.cos(angle))
+                return row
+
+            wanted = []
+            for i, head in itertools.product(range(length), range(2)):
+                keys = range(max(0, i - 2), i + 1)
+                scores = [sum(a * b for a, b in zip(turned(i, head), turned(j, head))) / math.sqrt(dim) for j in keys]
+                weights = [math.exp(softcap * math.tanh(score / softcap)) for score in scores]
+                total = sum(weights) + math.exp(sinks[head])
+                wanted += [sum(w * x.at(j, head * dim + d) for w, j in zip(weights, keys)) / total for d in range(dim)]
+            self.compare(self.compute(*files, "--rope", f"{how},{theta}"), (length, 2 * dim), wanted, 2e-6)
+        default = self.compute(*files, "--rope", "half")
+        self.compare(self.compute(*files, "--rope", "half,10000"), (length, 2 * dim), default.numbers, 0)
+        files += ["--out", "o.npy"]
+        for value in "", "both", "halfway", "half,", "half,x", "half,0", "half,-1", ",1":
+            self.refuse(*files, "--rope", value, says="--rope")
+        at = files.index("--window") + 1
+        for value in "2", "2,", ",0", "-2,0", "a,b":
+            self.refuse(*files[:at], value, *files[at + 1 :], says="--window")
+        self.write("sinks", Tensor((3,), [0.0] * 3))
+        self.refuse(*files, says="--sinks sinks.npy: field 'shape' is (3,), expected a number for each head")
+        self.write("sinks", Tensor((2,), [0.0, math.nan]))
+        self.refuse(*files, says="--sinks sinks.npy")
+
     # ------------------------------------------------------------------------------------------------------- additive
 
     def additive_inputs(self):
@@ -325,6 +365,7 @@ class Layer(unittest.TestCase):
         inputs = self.additive_inputs() + ["--out", "o.npy"]
         files = ["--q-weight", "wq.npy", "--k-weight", "wk.npy", "--score-weight", "w.npy"]
         for name, *value in (("heads", "1"), ("kv-heads", "1"), ("scale", "2"), ("causal",), ("add-zero-attn",), ("average",),
+                             ("window", "1,0"), ("softcap", "2"), ("sinks", "w.npy"), ("rope", "half"),
                              ("sequence-first",), ("key-padding-mask", "w.npy"), ("attn-mask", "w.npy"), ("v-weight", "w.npy"),
                              ("qkv-weight", "w.npy"), ("out-weight", "w.npy"), ("v-bias", "w.npy"), ("qkv-bias", "w.npy"),
                              ("out-bias", "w.npy")):
