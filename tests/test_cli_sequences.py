@@ -274,6 +274,8 @@ class Sequences(Case):
         self.assertTrue(lines[2].endswith(f", {pairs} attended pairs"), (pairs, lines[2]))
         self.assertRegex(lines[3], r"^attention: B 4, Hq 4, Hkv 2, Lq up to 3 \(6 in all\), Lk up to 7 \(16 in all\), D 6, Dv 7, f32, "
                                    r"kernel \w+; wrote out \(1, 4, 6, 7\) out.npy, lse \(1, 4, 6\) lse.npy, weights")
+        plain = self.run_attend(*self.PACKED, "--explain")  # without weights keys may be split
+        self.assertEqual((plain.returncode, plain.stderr, len(plain.stdout.splitlines())), (0, "", 3))
         capacity, pages = self.write_pages(3)
         lines = self.compute(*self.PAGED, "--explain").splitlines()
         self.assertIn("; worth 1 thread", lines[1])
