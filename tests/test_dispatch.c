@@ -155,37 +155,6 @@ Test(table, rows_are_well_formed) {
   cr_expect_null(attend_kernel_find("no_such_kernel"));
 }
 
-/* The other operations: rows of the same table, which are found by their operation and never as kernels of a plan. */
-Test(table, other_operations_are_well_formed) {
-  static const char *const names[ATTEND_OP_COUNT] = {"forward", "softmax", "append", "merge"};
-  static const char *const prefixes[ATTEND_OP_COUNT] = {NULL, "softmax_f32", "append", "merge_f32"};
-  for (attend_operation operation = 0; operation < ATTEND_OP_COUNT; operation++) {
-    cr_expect_str_eq(attend_operation_name(operation), names[operation]);
-    if (operation == ATTEND_OP_FORWARD) continue;
-    const attend_kernel *kernel, *last = NULL;
-    for (size_t i = 0; (kernel = attend_kernel_of(operation, i)); i++, last = kernel) {
-      char name[64];
-      snprintf(name, sizeof name, "%s__%s", prefixes[operation], attend_isa_name(kernel->isa));
-      cr_expect_str_eq(kernel->name, name);
-      cr_expect_null(attend_kernel_find(name), "%s is not a kernel of attention", name);
-      cr_expect_eq(kernel->operation, operation, "%s", name);
-      cr_expect_eq(kernel->body, ATTEND_BODY_ROWS, "%s", name);
-      cr_expect_eq(attend_isa_features(kernel->isa) & ~kernel->cpu, 0, "%s does not need all of its ISA", name);
-      cr_expect_eq(kernel->dtypes, (unsigned)ATTEND_DTYPES_ALL, "%s", name);
-      cr_expect_eq(kernel->can, 0, "%s", name);
-      cr_expect_eq(kernel->compute, operation == ATTEND_OP_APPEND ? ATTEND_DTYPE_DEFAULT : ATTEND_F32, "%s", name);
-      cr_expect(!kernel->forward && !kernel->scratch && !kernel->enter && !kernel->leave, "%s", name);
-      cr_expect_eq(kernel->softmax != NULL, operation == ATTEND_OP_SOFTMAX, "%s", name);
-      cr_expect_eq(kernel->append != NULL, operation == ATTEND_OP_APPEND, "%s", name);
-      cr_expect_eq(kernel->merge != NULL, operation == ATTEND_OP_MERGE, "%s", name);
-      if (last) cr_expect_lt(attend_isa_rank(kernel->isa), attend_isa_rank(last->isa), "%s: widest ISA first", name);
-    }
-    cr_assert_not_null(last, "no kernel of the operation %s", names[operation]);
-    cr_expect_eq(last->isa, ATTEND_ISA_SCALAR);
-    cr_expect_eq(attend_kernel_widest(operation, ATTEND_ISA_SCALAR), last);
-  }
-}
-
 Test(table, scalar_rows_do_everything) {
   const attend_problem full = attend_test_full_problem();
   size_t of_body[ATTEND_BODY_COUNT] = {0}, with_weights = 0;
