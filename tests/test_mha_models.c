@@ -132,6 +132,31 @@ Test(mha_models, attend_keys_within_their_lengths) {
   }
 }
 
+/** A prompt whose last tokens alone are asked for: fewer queries than new keys, which stand at the end. */
+Test(mha_models, answer_for_the_last_tokens_alone) {
+  if (!attend_mha_test_blas()) return;
+  for (int m = 0; m < attend_mha_model_count; m++) {
+    attend_mha_world w = attend_mha_world_create(&attend_mha_models[m], ATTEND_F32, false);
+    for (size_t i = 0; i < COUNT(steps) && steps[i].packed; i++) {
+      attend_mha_run_data run = attend_mha_world_step(&w, &steps[i]);
+      const int64_t e = run.p.embed_dim;
+      int32_t *starts = attend_mha_world_allocate(&w, (WORLD_BATCH + 1) * sizeof *starts);
+      float *last = attend_mha_world_allocate(&w, (size_t)(WORLD_BATCH * e) * sizeof *last);
+      for (int b = 0; b <= WORLD_BATCH; b++) starts[b] = b;
+      for (int b = 0; b < WORLD_BATCH; b++)
+        memcpy(last + b * e, run.t.query + (run.t.kv_starts[b + 1] - 1) * e, (size_t)e * sizeof *last);
+      run.t.query = last, run.t.q_starts = starts;
+      run.p.q_len = 1, run.p.q_total = WORLD_BATCH;
+      attend_mha_world_run(&run, 2);
+      attend_mha_step tokens = steps[i];
+      for (int b = 0; b < WORLD_BATCH; b++) tokens.past[b] += tokens.news[b] - 1, tokens.news[b] = 1;
+      const double error = attend_mha_world_error(&w, &tokens, &run);
+      cr_expect_leq(error, 2e-6, "%s, step %zu: max error %g", attend_mha_models[m].name, i, error);
+    }
+    attend_mha_world_destroy(&w);
+  }
+}
+
 /* -------------------------------------------------------------------------------------------------------- same bits */
 
 static bool same(const float *a, const float *b, int64_t count) { return memcmp(a, b, (size_t)count * sizeof *a) == 0; }
