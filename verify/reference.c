@@ -120,38 +120,20 @@ bool attend_reference_drops(const attend_problem *p, const attend_tensors *t, in
   return philox(counter, t->dropout_seed, (int)(j / 16 % 4)) < (uint32_t)((double)p->dropout * 4294967296.0);
 }
 
-#define REAL double
-#define THREE_PASSES three_passes_f64
-#include "verify/three_pass.inc"
-#undef REAL
-#undef THREE_PASSES
-
-#define REAL float
-#define THREE_PASSES three_passes_f32
-#include "verify/three_pass.inc"
-#undef REAL
-#undef THREE_PASSES
-
 /* Scratch for the scores of one query: at least one, for malloc(0) may give NULL. */
 static void *allocate_scores(int64_t kv_len, size_t size) {
   const uint64_t count = kv_len > 0 ? (uint64_t)kv_len : 1;
   return count > SIZE_MAX / size ? NULL : malloc((size_t)count * size);
 }
 
-bool attend_reference(const attend_problem *p, const attend_tensors *t, double *out, double *lse, double *weights,
-                      double *scores) {
-  double *s = allocate_scores(p->kv_len, sizeof *s);
-  if (!s) return false;
-  three_passes_f64(p, t, s, out, lse, weights, scores);
-  free(s);
-  return true;
-}
+#define REAL double
+#define THREE_PASSES three_passes_f64
+#define ONE_QUERY attend_reference_query
+#define ALL_QUERIES attend_reference
+#include "verify/three_pass.inc"
 
-bool attend_reference_f32(const attend_problem *p, const attend_tensors *t, float *out, float *lse, float *weights,
-                          float *scores) {
-  float *s = allocate_scores(p->kv_len, sizeof *s);
-  if (!s) return false;
-  three_passes_f32(p, t, s, out, lse, weights, scores);
-  free(s);
-  return true;
-}
+#define REAL float
+#define THREE_PASSES three_passes_f32
+#define ONE_QUERY attend_reference_query_f32
+#define ALL_QUERIES attend_reference_f32
+#include "verify/three_pass.inc"

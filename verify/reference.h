@@ -27,6 +27,15 @@ bool attend_reference(const attend_problem *problem, const attend_tensors *tenso
 bool attend_reference_f32(const attend_problem *problem, const attend_tensors *tensors, float *out, float *lse,
                           float *weights, float *scores);
 
+/**
+ * The same of one query alone, for problems too large to compute whole: `out` gets Dv numbers, `lse` one, `weights` and
+ * `scores` Lk.
+ */
+bool attend_reference_query(const attend_problem *problem, const attend_tensors *tensors, int64_t b, int64_t h,
+                            int64_t i, double *out, double *lse, double *weights, double *scores);
+bool attend_reference_query_f32(const attend_problem *problem, const attend_tensors *tensors, int64_t b, int64_t h,
+                                int64_t i, float *out, float *lse, float *weights, float *scores);
+
 /** Queries and keys of a sequence. */
 int64_t attend_reference_queries(const attend_problem *problem, const attend_tensors *tensors, int64_t b);
 int64_t attend_reference_keys(const attend_problem *problem, const attend_tensors *tensors, int64_t b);
