@@ -10,6 +10,11 @@
 
 #include "kernels/size.h"
 
+const char *attend_baseline_why_not(const attend_shape *shape) {
+  if (shape->score != ATTEND_SCORE_DOT) return "sgemm makes dot products only";
+  return shape->form == ATTEND_FORM_SERVING ? "sgemm needs the keys of a sequence in one piece" : NULL;
+}
+
 size_t attend_baseline_scores(const attend_shape *shape) {
   return size_mul(size_mul((size_t)shape->q_len, (size_t)shape->kv_len), sizeof(float));
 }
@@ -23,33 +28,35 @@ static void scores_of(const attend_shape *s, const float *q, const float *k, int
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, queries, keys, dim, scale, q, dim, k, dim, 0.0f, scores, keys);
 }
 
-static void output_of(const attend_shape *s, const float *scores, const float *v, int keys, float *out) {
-  const int queries = (int)s->q_len, dim = (int)s->head_dim;
+/* `v_row` numbers lie from value to value. */
+static void output_of(const attend_shape *s, const float *scores, const float *v, int v_row, int keys, float *out) {
+  const int queries = (int)s->q_len, dim = (int)s->v_head_dim;
   if (queries == 1)
-    cblas_sgemv(CblasRowMajor, CblasTrans, keys, dim, 1.0f, v, dim, scores, 1, 0.0f, out, 1);
+    cblas_sgemv(CblasRowMajor, CblasTrans, keys, dim, 1.0f, v, v_row, scores, 1, 0.0f, out, 1);
   else
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, queries, dim, keys, 1.0f, scores, keys, v, dim, 0.0f, out,
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, queries, dim, keys, 1.0f, scores, keys, v, v_row, 0.0f, out,
                 dim);
 }
 
+/* A mask that is given as numbers is causal, and taken as such: to read and add it would make this slower. */
 void attend_baseline_run(const attend_bench_data *data, const attend_peak *peak, int threads, float *scores) {
   const attend_shape *s = data->shape;
-  const int64_t q_head = s->q_len * s->head_dim, kv_head = s->kv_len * s->head_dim, group = s->q_heads / s->kv_heads;
+  const attend_strides *ks = &data->problem.k_strides, *vs = &data->problem.v_strides;
   const float *q = data->tensors.q, *k = data->tensors.k, *v = data->tensors.v;
   const float scale = 1.0f / __builtin_sqrtf((float)s->head_dim);
   float *out = data->tensors.out;
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
   for (int64_t n = 0; n < s->batch * s->q_heads; n++) {
-    const int64_t b = n / s->q_heads, kv = b * s->kv_heads + n % s->q_heads / group;
+    const int64_t b = n / s->q_heads, kv = n % s->q_heads / (s->q_heads / s->kv_heads);
     const int64_t keys = attend_shape_length(s, b);
     float *mine = scores + omp_get_thread_num() * s->q_len * s->kv_len;
-    scores_of(s, q + n * q_head, k + kv * kv_head, (int)keys, scale, mine);
+    scores_of(s, q + n * s->q_len * s->head_dim, k + b * ks->batch + kv * ks->head, (int)keys, scale, mine);
     for (int64_t i = 0; i < s->q_len; i++) {
       int64_t attended = attend_shape_attended(s, b, i);
       peak->softmax(mine + i * keys, attended);
       memset(mine + i * keys + attended, 0, (size_t)(keys - attended) * sizeof *mine);
     }
-    output_of(s, mine, v + kv * kv_head, (int)keys, out + n * q_head);
+    output_of(s, mine, v + b * vs->batch + kv * vs->head, (int)vs->row, (int)keys, out + n * s->q_len * s->v_head_dim);
   }
 }
 

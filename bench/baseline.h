@@ -12,6 +12,9 @@
 /** A head whose scores need more bytes than this is out of reach. */
 #define ATTEND_BASELINE_MAX_SCORES ((size_t)512 << 20)
 
+/** Why it cannot do a shape, or NULL. */
+const char *attend_baseline_why_not(const attend_shape *shape);
+
 /** Bytes of scores per head, of which each thread needs one. */
 size_t attend_baseline_scores(const attend_shape *shape);
 

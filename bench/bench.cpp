@@ -4,6 +4,7 @@
 #include <cblas.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <regex>
+#include <utility>
 
 #include "bench/limits.h"
 #include "bench/measure.h"
@@ -107,14 +109,27 @@ void register_limits(const Options &options, const attend_peak *widest) {
   }
 }
 
-/** "batch 16, heads 32/8, queries 1, keys 2048 to 128, head dim 128". */
+/** "16", or "1 to 16" where sequences differ. */
+std::string span(const attend_shape &s, int64_t (*of)(const attend_shape *, int64_t)) {
+  int64_t least = of(&s, 0), most = least;
+  for (int64_t b = 1; b < s.batch; b++) least = std::min(least, of(&s, b)), most = std::max(most, of(&s, b));
+  return (least < most ? std::to_string(least) + " to " : "") + std::to_string(most);
+}
+
+/** "batch 16, heads 32/8, queries 1, keys 128 to 2048, head dim 128". */
 std::string describe(const attend_shape &s) {
   std::string text = "batch " + std::to_string(s.batch) + ", heads " + std::to_string(s.q_heads) + "/" +
-                     std::to_string(s.kv_heads) + ", queries " + std::to_string(s.q_len) + ", keys " +
-                     std::to_string(s.kv_len);
-  if (s.length_step) text += " to " + std::to_string(attend_shape_length(&s, s.batch - 1));
-  text += ", head dim " + std::to_string(s.head_dim);
-  return text + (s.causal == ATTEND_CAUSAL_NONE ? "" : ", causal");
+                     std::to_string(s.kv_heads) + ", queries " + span(s, attend_shape_queries) + ", keys " +
+                     span(s, attend_shape_length) + ", head dim " + std::to_string(s.head_dim);
+  if (s.v_head_dim != s.head_dim) text += "/" + std::to_string(s.v_head_dim);
+  if (s.causal != ATTEND_CAUSAL_NONE) text += ", causal";
+  switch (s.form) {
+  case ATTEND_FORM_PLAIN: return text;
+  case ATTEND_FORM_ADDITIVE_MASK: return text + " by an additive f16 mask";
+  case ATTEND_FORM_SERVING: return text + ", pages of " + std::to_string(attend_shape_page_rows(&s)) + " keys";
+  case ATTEND_FORM_V_IN_K: return text + ", values in the keys";
+  }
+  return text;
 }
 
 /** What the figures of this run depend on, for the JSON output and the head of the console's. */
@@ -223,16 +238,30 @@ bool write_markdown(const std::string &file, const std::string &command, const s
   return out && std::fclose(out) == 0 && ok;
 }
 
+/** A number of every sequence, as JSON. */
+std::string list(const attend_shape &s, int64_t (*of)(const attend_shape *, int64_t)) {
+  std::string text;
+  for (int64_t b = 0; b < s.batch; b++) text += (b ? ", " : "[") + std::to_string(of(&s, b));
+  return text + "]";
+}
+
 /** The standard shapes for programs that measure something else at them. */
 void print_shapes() {
   const char *separator = "[\n";
-  for (const attend_shape *s = attend_shapes; s->name; s++, separator = ",\n")
-    std::printf("%s  {\"name\": \"%s\", \"batch\": %lld, \"q_heads\": %lld, \"kv_heads\": %lld, \"q_len\": %lld, "
-                "\"kv_len\": %lld, \"head_dim\": %lld, \"causal\": %s, \"length_step\": %lld}",
-                separator, s->name, static_cast<long long>(s->batch), static_cast<long long>(s->q_heads),
-                static_cast<long long>(s->kv_heads), static_cast<long long>(s->q_len),
-                static_cast<long long>(s->kv_len), static_cast<long long>(s->head_dim),
-                s->causal == ATTEND_CAUSAL_NONE ? "false" : "true", static_cast<long long>(s->length_step));
+  for (const attend_shape *s = attend_shapes; s->name; s++, separator = ",\n") {
+    std::string text = std::string("{\"name\": \"") + s->name + "\"";
+    const std::pair<const char *, int64_t> numbers[] = {{"batch", s->batch},           {"q_heads", s->q_heads},
+                                                        {"kv_heads", s->kv_heads},     {"q_len", s->q_len},
+                                                        {"kv_len", s->kv_len},         {"head_dim", s->head_dim},
+                                                        {"v_head_dim", s->v_head_dim}, {"length_step", s->length_step}};
+    for (const auto &[name, number] : numbers) text += std::string(", \"") + name + "\": " + std::to_string(number);
+    text += std::string(", \"causal\": ") + (s->causal == ATTEND_CAUSAL_NONE ? "false" : "true") + ", \"form\": \"" +
+            attend_shape_form_name(s->form) + "\"";
+    if (s->form == ATTEND_FORM_SERVING)
+      text += ", \"queries\": " + list(*s, attend_shape_queries) + ", \"keys\": " + list(*s, attend_shape_length) +
+              ", \"page_rows\": " + std::to_string(attend_shape_page_rows(s));
+    std::printf("%s  %s}", separator, text.c_str());
+  }
   std::puts("\n]");
 }
 

@@ -13,12 +13,17 @@
  */
 void *attend_bench_alloc(size_t size);
 
+/** Rows of the output that are compared with the reference. */
+enum { ATTEND_BENCH_CHECKED_ROWS = 12 };
+
 typedef struct attend_bench_data {
   const attend_shape *shape;
-  attend_problem problem;
+  attend_problem problem; /**< with every default filled in */
   attend_tensors tensors;
-  double largest_value; /**< max |v| */
-  void *memory;         /**< all tensors, side by side */
+  double largest_value;     /**< max |v| */
+  int64_t out_elements;     /**< of all rows */
+  double *expected, *plain; /**< (checked rows, Dv), of the reference and of plain f32; NULL until the first check */
+  void *memory;             /**< all tensors, side by side */
   size_t size;
 } attend_bench_data;
 
@@ -36,10 +41,11 @@ typedef struct attend_bench_accuracy {
 } attend_bench_accuracy;
 
 /**
- * Compares some rows of the output, the first and the last among them, with sums in double, and looks for NaN in all of
- * it. `compute` is the type that products were computed in. If something is wrong, false and a line of text.
+ * Compares some rows of the output, the first and the last among them, with the reference of verify/reference.h, and
+ * looks for NaN in all of it. `compute` is the type that products were computed in. If something is wrong, false and a
+ * line of text.
  */
-bool attend_bench_data_check(const attend_bench_data *data, attend_dtype compute, attend_bench_accuracy *accuracy,
-                             char *why, size_t why_size);
+bool attend_bench_data_check(attend_bench_data *data, attend_dtype compute, attend_bench_accuracy *accuracy, char *why,
+                             size_t why_size);
 
 #endif

@@ -175,8 +175,8 @@ double median(std::vector<double> values) {
 
 std::string why_not(const Case &c) {
   size_t needed;
-  if (c.is_baseline() && c.shape->score != ATTEND_SCORE_DOT) return "sgemm makes dot products only";
   if (c.is_baseline()) {
+    if (const char *reason = attend_baseline_why_not(c.shape)) return reason;
     needed = attend_baseline_scores(c.shape);
   } else {
     std::string error;

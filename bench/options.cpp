@@ -161,7 +161,7 @@ void print_help() {
       "  --kernels GLOBS  e.g. auto,'*avx512*'; peak stands for all limits\n"
       "  --dtypes LIST    of f32, f16, bf16, and f32+f16, f32+bf16: q f32, k and v 16 bit\n"
       "  --threads LIST   default: 1, 2, 4, ... and all cores\n"
-      "  --table          at the end, a line for every shape\n"
+      "  --table          at the end, a line for every shape that was measured\n"
       "  --list-shapes    prints the standard shapes as JSON and measures nothing\n"
       "  --markdown FILE  writes that table, with machine, compiler and command, as Markdown\n"
       "\n"

@@ -5,12 +5,21 @@
 
 #include "attend/attend.h"
 
+/** How a shape comes to the library: what its tensors look like, not what is computed. */
+typedef enum attend_shape_form {
+  ATTEND_FORM_PLAIN,         /**< contiguous BHSD tensors; masks are flags and lengths */
+  ATTEND_FORM_ADDITIVE_MASK, /**< the causal mask is an f16 bias of 0 and -inf, (Lq, Lk), shared by heads: llama.cpp */
+  ATTEND_FORM_SERVING,       /**< sequences of their own lengths: queries packed, keys and values in shuffled pages */
+  ATTEND_FORM_V_IN_K         /**< v is the first Dv columns of k: multi-head latent attention, absorbed */
+} attend_shape_form;
+
 typedef struct attend_shape {
   const char *name;
-  int64_t batch, q_heads, kv_heads, q_len, kv_len, head_dim; /**< Dv = D, default scale */
-  attend_causal causal;                                      /**< none or bottom-right */
-  int64_t length_step; /**< kv length of batch entry b is kv_len - b * length_step; 0 = no kv lengths */
-  attend_score score;  /**< dot products unless the table says otherwise */
+  int64_t batch, q_heads, kv_heads, q_len, kv_len, head_dim, v_head_dim; /**< default scale; lengths are the most */
+  attend_causal causal; /**< none or bottom-right, by each sequence's own lengths */
+  int64_t length_step;  /**< plain form: sequence b has kv_len - b * length_step keys; 0 = no kv lengths */
+  attend_shape_form form;
+  attend_score score; /**< dot products unless the table says otherwise */
 } attend_shape;
 
 /** In the order of the documentation: small to large, prefill before decode. Ends with a NULL name. */
@@ -26,19 +35,30 @@ extern const attend_shape attend_additive[];
 /** The shape of that name, or NULL. */
 const attend_shape *attend_shape_find(const char *name);
 
-/** The problem of a shape: contiguous BHSD tensors, out of q's type. */
+/** "plain", "additive-mask", "serving" or "v-in-k". */
+const char *attend_shape_form_name(attend_shape_form form);
+
+/** The problem of a shape, with tensors as attend_shape_form says; out has q's type. */
 attend_problem attend_shape_problem(const attend_shape *shape, attend_dtype q_dtype, attend_dtype kv_dtype);
 
-/** Keys that batch entry b has, as kv_lengths or without. */
+/** Queries of sequence b, and of all sequences. */
+int64_t attend_shape_queries(const attend_shape *shape, int64_t b);
+int64_t attend_shape_total_queries(const attend_shape *shape);
+
+/** Keys that sequence b has, as kv_lengths or without. */
 int64_t attend_shape_length(const attend_shape *shape, int64_t b);
 
-/** Keys that query i of batch entry b attends: always the first ones. */
+/** Rows of a page, and pages that sequence b needs; 0 where keys are not in pages. */
+int64_t attend_shape_page_rows(const attend_shape *shape);
+int64_t attend_shape_pages(const attend_shape *shape, int64_t b);
+
+/** Keys that query i of sequence b attends: always the first ones. */
 int64_t attend_shape_attended(const attend_shape *shape, int64_t b, int64_t i);
 
 /** Useful arithmetic: (query, attended key) pairs of all heads x 2 (D + Dv); a tanh counts as a product does. */
 double attend_shape_flops(const attend_shape *shape);
 
-/** Bytes of q, out, and the keys and values that are attended, each counted once. */
+/** Bytes of q, out, and the keys and values that are attended, each counted once: values in keys are no more bytes. */
 double attend_shape_bytes(const attend_shape *shape, attend_dtype q_dtype, attend_dtype kv_dtype);
 
 #endif

@@ -54,6 +54,13 @@ const Results::Result *find(const Results &results, Case like, const std::string
   return results.find(like.name());
 }
 
+/** Whether anything was measured at the shape and types of a case. */
+bool any_of(const Case &like, const std::vector<Case> &cases, const Results &results) {
+  return std::any_of(cases.begin(), cases.end(), [&](const Case &c) {
+    return c.shape == like.shape && c.dtypes.name == like.dtypes.name && results.find(c.name());
+  });
+}
+
 /** The row for the shape and types of one case. */
 Row row_for(const Case &like, const std::vector<Case> &cases, const Results &results, int few, int many) {
   const Results::Result *picked = find(results, like, "auto", few), *shared = find(results, like, "auto", many);
@@ -113,7 +120,7 @@ std::string table(const std::vector<Case> &cases, const Results &results) {
     std::string key = c.shape->name + ("/" + c.dtypes.name);
     if (key == last) continue;
     last = key;
-    rows.push_back(row_for(c, cases, results, few, many));
+    if (any_of(c, cases, results)) rows.push_back(row_for(c, cases, results, few, many));
   }
   return render(rows);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** What a run found, a line for every shape and type. */
+/** What a run found. */
 #ifndef ATTEND_BENCH_TABLE_H
 #define ATTEND_BENCH_TABLE_H
 
@@ -33,7 +33,7 @@ private:
   std::map<std::string, Result> results_;
 };
 
-/** The table, as Markdown that can be read as it is. */
+/** The table, as Markdown that can be read as it is: a line for every shape and type that was measured. */
 std::string table(const std::vector<Case> &cases, const Results &results);
 
 } // namespace bench

@@ -12,7 +12,8 @@ import tempfile
 BENCH = os.path.join(os.environ["BUILD_DIR"], "attend-bench")
 BENCH_SOURCES = os.path.join(os.environ["SOURCE_DIR"], "bench")
 SHAPES = ("tiny minilm bert-base gpt2-prefill vit-large whisper-cross diffusion-self phi2-prefill llama-prefill dense-128 "
-          "gemma-prefill long-prefill speculative llama-decode batch-decode").split()
+          "gemma-prefill long-prefill speculative llama-decode batch-decode chunked-prefill mixed-serving mla-decode").split()
+NO_BASELINE = {"long-prefill", "mixed-serving"}  # too many scores; keys in pages
 
 
 def bench(*arguments, status=0):
@@ -38,7 +39,7 @@ def test_names():
         for dtype in ("f32", "f16", "bf16", "f32+f16", "f32+bf16"):
             for threads in (1, 2):
                 assert f"auto/{shape}/{dtype}/threads:{threads}" in names
-        assert (f"baseline_openblas/{shape}/f32/threads:1" in names) == (shape != "long-prefill")
+        assert (f"baseline_openblas/{shape}/f32/threads:1" in names) == (shape not in NO_BASELINE)
     kernels = {name.split("/")[0] for name in names} - {"auto", "baseline_openblas", "peak"}
     assert any("__scalar_" in kernel for kernel in kernels)
     quick = bench("--benchmark_list_tests", "--quick").stdout.split()
@@ -49,8 +50,17 @@ def test_names():
 def test_list_of_shapes():
     shapes = json.loads(bench("--list-shapes").stdout)
     assert [shape["name"] for shape in shapes] == SHAPES
-    assert shapes[-1] == {"name": "batch-decode", "batch": 16, "q_heads": 32, "kv_heads": 8, "q_len": 1, "kv_len": 2048,
-                          "head_dim": 128, "causal": False, "length_step": 128}
+    plain = {"batch": 16, "q_heads": 32, "kv_heads": 8, "q_len": 1, "kv_len": 2048, "head_dim": 128, "v_head_dim": 128,
+             "length_step": 128, "causal": False, "form": "plain"}
+    by_name = {shape.pop("name"): shape for shape in shapes}
+    assert by_name["batch-decode"] == plain
+    assert {name: shape["form"] for name, shape in by_name.items() if shape["form"] != "plain"} == {
+        "chunked-prefill": "additive-mask", "mixed-serving": "serving", "mla-decode": "v-in-k"}
+    assert (by_name["mla-decode"]["head_dim"], by_name["mla-decode"]["v_head_dim"]) == (576, 512)
+    serving = by_name["mixed-serving"]
+    assert sorted(serving["queries"]) == [1] * 30 + [512] * 2
+    assert (min(serving["keys"]), max(serving["keys"]), len(set(serving["keys"]))) == (512, 4096, 32)
+    assert all(queries <= keys for queries, keys in zip(serving["queries"], serving["keys"]))
 
 
 def test_counters():
@@ -106,13 +116,32 @@ def test_useful_work():
     """FLOP per byte, which no clock changes, from the definition of each shape."""
     keys = sum(range(4, 129, 4))
     pairs = 32 * sum(range(8185, 8193))
+    serving = next(shape for shape in json.loads(bench("--list-shapes").stdout) if shape["name"] == "mixed-serving")
+    served_pairs = sum(keys - queries + i + 1 for queries, keys in zip(serving["queries"], serving["keys"]) for i in range(queries))
+    served_rows = 32 * sum(serving["queries"]) + 8 * sum(serving["keys"])
     expected = {
+        "mixed-serving": 32 * served_pairs * 2 * 256 / (4 * 128 * 2 * served_rows),
+        "mla-decode": 128 * 4096 * 2 * (576 + 512) / (4 * (128 * (576 + 512) + 4096 * 576)),  # values are among the keys
         "tiny": 16 * 16 * 2 * 128 / (4 * 4 * 16 * 64),
         "minilm": 12 * 128 * keys * 2 * 64 / (4 * 32 * 2 * 12 * (32 * 128 + keys)),
         "speculative": pairs * 2 * 256 / (4 * 128 * 2 * (32 * 8 + 8 * 8192)),
     }
     for run in measured("--shapes", ",".join(expected), "--dtypes", "f32", "--kernels", "auto")["benchmarks"]:
         assert close(run["flops"] / run["bytes"], expected[run["name"].split("/")[1]]), run
+
+
+def test_forms():
+    """What does not come in plain tensors is right with every kernel that takes it, or said to be left out."""
+    found = measured("--shapes", "mixed-serving,mla-decode", "--dtypes", "f32,bf16", "--threads", "2", "--kernels",
+                     "auto,baseline_openblas,decode_*,stream_*")
+    runs = {run["name"]: run for run in found["benchmarks"]}
+    assert len(runs) >= 8 and {f"auto/{shape}/{dtype}/threads:2" for shape in ("mixed-serving", "mla-decode") for dtype in ("f32", "bf16")} <= set(runs)
+    for run in runs.values():
+        assert "error_occurred" not in run, run
+        assert 0 < run["error"] < (1e-6 if "/f32/" in run["name"] else 1e-2), run
+    assert "one piece" in found["context"]["skipped baseline_openblas/mixed-serving/f32/threads:2"]
+    assert "pages of 16 keys" in found["context"]["shape/mixed-serving"]
+    assert "head dim 576/512" in found["context"]["shape/mla-decode"]
 
 
 def test_context():
@@ -134,6 +163,10 @@ def test_table():
         assert os.listdir(folder) == ["table.md"]
     table = text[text.index("| shape"):]
     assert done.stdout.endswith(table) and table.count("\n") == 3 and "| tiny " in table
+    done = bench("--shapes", "tiny,minilm", "--dtypes", "f32,bf16", "--kernels", "auto", "--benchmark_min_time=0.001", "--table",
+                 "--benchmark_filter=tiny/bf16")
+    rows = done.stdout[done.stdout.index("| shape"):].splitlines()[2:]
+    assert len(rows) == 1 and rows[0].startswith("| tiny  | bf16"), rows  # no line for what was not run
     assert "Machine:" in text and "Compiler:" in text and "--shapes tiny" in text
 
 
