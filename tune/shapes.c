@@ -96,13 +96,26 @@ attend_problem attend_tune_random(uint64_t seed, size_t index) {
 /* ---------------------------------------------------------------------------------------------------------- the grid
  */
 
+/**
+ * The index-th standard shape that is measured, or NULL and their number. Sequences of their own lengths are left out:
+ * a profile has one length of queries and one of keys for a shape, and the tuner makes batches of equal sequences.
+ */
+static const attend_shape *standard_shape(size_t index, size_t *count) {
+  *count = 0;
+  for (const attend_shape *shape = attend_shapes; shape->name; shape++)
+    if (shape->form != ATTEND_FORM_SERVING && (*count)++ == index) return shape;
+  return NULL;
+}
+
 attend_problem attend_tune_grid(size_t index) {
-  size_t standard = 0;
-  while (attend_shapes[standard].name) standard++;
   static const attend_dtype types[] = {ATTEND_F32, ATTEND_BF16};
-  if (index < 2 * standard) {
-    attend_problem p = attend_shape_problem(&attend_shapes[index / 2], types[index % 2], types[index % 2]);
+  size_t standard;
+  const attend_shape *shape = standard_shape(index / 2, &standard);
+  if (shape) {
+    attend_problem p = attend_shape_problem(shape, types[index % 2], types[index % 2]);
     bound(&p, grid_most);
+    lay_out(&p);
+    p.v_strides = (attend_strides){0}; /* values lie in memory of their own: the tuner makes every tensor by itself */
     return p;
   }
   /*
