@@ -23,25 +23,55 @@ class Case:
     q_len: int
     kv_len: int
     head_dim: int
+    v_head_dim: int
     causal: bool
     length_step: int
+    form: str  # plain, additive-mask, serving or v-in-k
     dtype: str
+    queries: list = None  # serving: of each sequence
+    keys: list = None
+    page_rows: int = 0
 
     @property
     def group(self):
         return self.q_heads // self.kv_heads
 
     @property
+    def square(self):
+        """Causal, with as many queries as keys, and said by a flag: what every package knows."""
+        return self.causal and self.q_len == self.kv_len and self.form == "plain"
+
+    @property
     def lengths(self):
-        """Keys per batch entry, or None if all have all."""
+        """Keys per sequence, or None if all have all."""
+        if self.keys:
+            return numpy.array(self.keys, numpy.int32)
         if not self.length_step:
             return None
         return numpy.arange(self.batch, dtype=numpy.int32) * -self.length_step + self.kv_len
 
+    @property
+    def q_starts(self):
+        """Where the queries of each sequence begin among all, and their number; for served sequences."""
+        return numpy.cumsum([0, *self.queries], dtype=numpy.int32)
+
+    @property
+    def block_table(self):
+        """The pages of each sequence, in no order; -1 where it has none."""
+        counts = [-(-keys // self.page_rows) for keys in self.keys]
+        pages = numpy.random.default_rng(2).permutation(sum(counts)).astype(numpy.int32)
+        table = numpy.full((self.batch, -(-self.kv_len // self.page_rows)), -1, numpy.int32)
+        for row, count, end in zip(table, counts, numpy.cumsum(counts)):
+            row[:count] = pages[end - count:end]
+        return table
+
     def attended(self, b, i):
-        """Query i of batch entry b attends the first so many keys."""
-        length = self.kv_len - b * self.length_step
-        return min(length, i + 1 + self.kv_len - self.q_len) if self.causal else length
+        """Query i of sequence b attends the first so many keys."""
+        length = self.keys[b] if self.keys else self.kv_len - b * self.length_step
+        return length - self.queries_of(b) + i + 1 if self.causal else length
+
+    def queries_of(self, b):
+        return self.queries[b] if self.queries else self.q_len
 
     def mask(self):
         """What is attended, as booleans that broadcast to (B, Hq, Lq, Lk); None if that is everything."""
@@ -52,8 +82,19 @@ class Case:
             return (keys <= numpy.arange(self.q_len)[:, None] + self.kv_len - self.q_len)[None, None]
         return None
 
+    def additive_mask(self):
+        """The mask as f16 numbers, 0 and -inf, (1, 1, Lq, Lk); None where a case does not give it so."""
+        return numpy.where(self.mask(), numpy.float16(0), numpy.float16("-inf")) if self.form == "additive-mask" else None
+
+    def refuse_serving(self):
+        """For packages that take whole tensors only."""
+        if self.form == "serving":
+            raise Cannot("takes no pages, and no sequences of their own lengths in one tensor")
+
     def small(self):
         """The same kind of case, small: run first, so that code and threads are there when memory is measured."""
+        if self.form == "serving":
+            return dataclasses.replace(self, batch=2, q_len=8, kv_len=64, queries=[8, 1], keys=[40, 64])
         q_len = min(self.q_len, 32)
         kv_len = self.kv_len if self.kv_len < 64 else q_len if self.q_len == self.kv_len else 64
         step = 1 if self.length_step else 0
@@ -61,8 +102,8 @@ class Case:
 
     def flops(self):
         """Useful arithmetic: attended pairs x 2 (D + Dv)."""
-        pairs = sum(self.attended(b, i) for b in range(self.batch) for i in range(self.q_len))
-        return pairs * self.q_heads * 4 * self.head_dim
+        pairs = sum(self.attended(b, i) for b in range(self.batch) for i in range(self.queries_of(b)))
+        return pairs * self.q_heads * 2 * (self.head_dim + self.v_head_dim)
 
 
 def rounded(values, dtype):
@@ -81,27 +122,43 @@ def widened(values):
 
 
 def tensors(case):
-    """q, k and v, contiguous in (B, H, L, D): normal numbers of variance 1, rounded to the type."""
+    """q, k and v: normal numbers of variance 1, rounded to the type. Contiguous in (B, H, L, D); of served sequences q is
+    (1, Hq, queries of all, D), k and v (pages, Hkv, rows of a page, D). With v-in-k v is a view of k.
+    """
     source = numpy.random.default_rng(list(case.name.encode()))
-    shapes = [(case.batch, heads, length, case.head_dim)
-              for heads, length in ((case.q_heads, case.q_len), (case.kv_heads, case.kv_len), (case.kv_heads, case.kv_len))]
-    return [rounded(source.standard_normal(shape, dtype=numpy.float32), case.dtype) for shape in shapes]
+    q_rows, kv_rows = (case.batch, case.q_heads, case.q_len), (case.batch, case.kv_heads, case.kv_len)
+    if case.form == "serving":
+        q_rows = (1, case.q_heads, sum(case.queries))
+        kv_rows = (int((case.block_table >= 0).sum()), case.kv_heads, case.page_rows)
+    shapes = [(*q_rows, case.head_dim), (*kv_rows, case.head_dim), (*kv_rows, case.v_head_dim)]
+    if case.form == "v-in-k":
+        shapes.pop()
+    made = [rounded(source.standard_normal(shape, dtype=numpy.float32), case.dtype) for shape in shapes]
+    return made if len(made) == 3 else [*made, made[1][..., :case.v_head_dim]]
+
+
+def rows_of(case, x, b, head, count):
+    """The first keys, or values, of a head of a sequence."""
+    if case.form != "serving":
+        return x[b, head, :count]
+    return x[case.block_table[b, :-(-count // case.page_rows)], head].reshape(-1, x.shape[-1])[:count]
 
 
 def error(case, q, k, v, out):
     """max |out - truth| / max |v| over some rows, the truth in double; infinite if any element is not finite."""
-    if out.shape != q.shape or not numpy.isfinite(out).all():
+    if out.shape != (*q.shape[:-1], case.v_head_dim) or not numpy.isfinite(out).all():
         return float("inf")
     source = numpy.random.default_rng(1)
-    count = case.batch * case.q_heads * case.q_len
+    places = [(0, 0, 0), (case.batch - 1, case.q_heads - 1, case.queries_of(case.batch - 1) - 1)]
+    for _ in range(ROWS - 2):
+        b, h = (int(source.integers(most)) for most in (case.batch, case.q_heads))
+        places.append((b, h, int(source.integers(case.queries_of(b)))))
     worst = 0.0
-    for row in [0, count - 1, *source.integers(0, count, ROWS - 2)]:
-        b, rest = divmod(int(row), case.q_heads * case.q_len)
-        h, i = divmod(rest, case.q_len)
-        n = case.attended(b, i)
-        keys, values = (widened(x[b, h // case.group, :n]).astype(numpy.float64) for x in (k, v))
-        scores = keys @ widened(q[b, h, i]).astype(numpy.float64) / numpy.sqrt(case.head_dim)
+    for b, h, i in places:
+        place = (0, h, case.q_starts[b] + i) if case.form == "serving" else (b, h, i)
+        keys, values = (widened(rows_of(case, x, b, h // case.group, case.attended(b, i))).astype(numpy.float64) for x in (k, v))
+        scores = keys @ widened(q[place]).astype(numpy.float64) / numpy.sqrt(case.head_dim)
         weights = numpy.exp(scores - scores.max())
         truth = weights @ values / weights.sum()
-        worst = max(worst, float(numpy.abs(out[b, h, i] - truth).max()))
+        worst = max(worst, float(numpy.abs(out[place] - truth).max()))
     return worst / float(numpy.abs(widened(v)).max())

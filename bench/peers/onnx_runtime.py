@@ -7,7 +7,7 @@ import onnxruntime
 from onnx import TensorProto, helper
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented
 
-from case import Cannot, widened
+from case import Cannot, rounded, widened
 
 TYPES = {"f32": TensorProto.FLOAT, "f16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 CONTRIB = "com.microsoft"
@@ -61,7 +61,7 @@ class Session:
 
 
 def unpacked(case, out):
-    return widened(out).reshape(case.batch, case.q_len, case.q_heads, case.head_dim).transpose(0, 2, 1, 3)
+    return widened(out).reshape(case.batch, case.q_len, case.q_heads, case.v_head_dim).transpose(0, 2, 1, 3)
 
 
 def multi_head(case, q, k, v, threads):
@@ -82,6 +82,10 @@ def group_query(case, q, k, v, threads):
     """With a cache that holds all keys but those of the new tokens, which it appends in place."""
     if not case.causal and case.q_len > 1:
         raise Cannot("is always causal")
+    if case.form == "additive-mask":
+        raise Cannot("is causal by itself, and takes no mask that says so")
+    if case.v_head_dim != case.head_dim:
+        raise Cannot("has values of the keys' head dim only")
     lengths = case.lengths if case.lengths is not None else numpy.full(case.batch, case.kv_len, numpy.int32)
     past = lengths - case.q_len
     new = [numpy.stack([x[b, :, n : n + case.q_len] for b, n in enumerate(past)]) for x in (k, v)]
@@ -102,17 +106,21 @@ def group_query(case, q, k, v, threads):
 
 
 def standard(case, q, k, v, threads, fold=False):
-    square = case.causal and case.q_len == case.kv_len
-    inputs = {"q": q.reshape(case.batch, case.kv_heads, case.group, case.head_dim) if fold else q, "k": k, "v": v}
-    if case.mask() is not None and not square:
+    out_shape = (*q.shape[:-1], case.v_head_dim)
+    inputs = {"q": q.reshape(case.batch, case.kv_heads, case.group, case.head_dim) if fold else q, "k": k,
+              "v": numpy.ascontiguousarray(v)}
+    if case.form == "additive-mask":
+        inputs["mask"] = rounded(case.additive_mask().astype(numpy.float32), case.dtype)
+    elif case.mask() is not None and not case.square:
         whole = (case.batch if case.length_step else 1, 1, case.q_len, case.kv_len)
         inputs["mask"] = numpy.ascontiguousarray(numpy.broadcast_to(case.mask(), whole))
-    node = helper.make_node("Attention", list(inputs), ["out"], is_causal=int(square))
-    out = numpy.empty_like(inputs["q"])
-    return Session(case, threads, node, inputs, {"out": out}, lambda: widened(out).reshape(q.shape))
+    node = helper.make_node("Attention", list(inputs), ["out"], is_causal=int(case.square))
+    out = numpy.empty((*inputs["q"].shape[:-1], case.v_head_dim), q.dtype)
+    return Session(case, threads, node, inputs, {"out": out}, lambda: widened(out).reshape(out_shape))
 
 
 def ways(peer, case, q, k, v, threads):
+    case.refuse_serving()
     if peer == "onnxruntime-mha":
         return {"(B, L, H * D)": lambda: multi_head(case, q, k, v, threads)}
     if peer == "onnxruntime-gqa":

@@ -6,6 +6,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
+from case import rounded
+
 BACKENDS = {"pytorch-flash": SDPBackend.FLASH_ATTENTION, "pytorch-math": SDPBackend.MATH}
 
 
@@ -20,7 +22,7 @@ def tensor(array):
 
 
 class Way:
-    """A way to call it: `call` gives the output, (B, Hq, Lq, D) but for a view."""
+    """A way to call it: `call` gives the output, (B, Hq, Lq, Dv) but for a view."""
 
     def __init__(self, call, backend=None):
         self.call, self.backend, self.out = call, backend, None
@@ -42,11 +44,20 @@ def row_major(x):
     return x.transpose(1, 2).contiguous().transpose(1, 2)
 
 
+def additive_mask(case):
+    """The mask of numbers that a case gives, in the type that it must have here; None if it gives none."""
+    mask = case.additive_mask()
+    return None if mask is None else tensor(rounded(mask.astype("float32"), case.dtype))
+
+
 def sdpa_ways(case, q, k, v):
     grouped = {"enable_gqa": True} if case.group > 1 else {}
     mask = None if case.mask() is None else torch.from_numpy(case.mask())
-    found = {}
-    if mask is None or (case.causal and case.q_len == case.kv_len):
+    found, out_shape = {}, (*q.shape[:-1], case.v_head_dim)
+    if case.form == "additive-mask":
+        numbers = additive_mask(case)
+        found["additive mask"] = lambda: scaled_dot_product_attention(q, k, v, attn_mask=numbers, **grouped)
+    elif mask is None or case.square:
         causal = {"is_causal": True} if case.causal else {}
         found["(B, H, L, D)"] = lambda: scaled_dot_product_attention(q, k, v, **causal, **grouped)
         rows = [row_major(x) for x in (q, k, v)]
@@ -58,19 +69,24 @@ def sdpa_ways(case, q, k, v):
         found["additive mask"] = lambda: scaled_dot_product_attention(q, k, v, attn_mask=additive, **grouped)
     if case.group > 1 and case.q_len == 1 and mask is None:
         folded = q.view(case.batch, case.kv_heads, case.group, case.head_dim)
-        found["a group's heads as query rows"] = lambda: scaled_dot_product_attention(folded, k, v).view(q.shape)
+        found["a group's heads as query rows"] = lambda: scaled_dot_product_attention(folded, k, v).view(out_shape)
     if case.lengths is not None:
         fold = case.group > 1 and case.q_len == 1
         rows = q.view(case.batch, case.kv_heads, case.group, case.head_dim) if fold else q
         more = {} if fold else grouped
         parts = [(rows[b : b + 1], k[b : b + 1, :, :n], v[b : b + 1, :, :n]) for b, n in enumerate(case.lengths)]
         found["a call per sequence"] = lambda: torch.cat(
-            [scaled_dot_product_attention(*part, **more) for part in parts]).view(q.shape)
+            [scaled_dot_product_attention(*part, **more) for part in parts]).view(out_shape)
     return found
 
 
 def flex_way(case, q, k, v):
     offset = case.kv_len - case.q_len
+    compiled = torch.compile(flex_attention, dynamic=False)
+    if case.form == "additive-mask":
+        numbers = additive_mask(case)[0, 0]
+        masked = lambda score, b, h, i, j: score + numbers[i, j]
+        return lambda: compiled(q, k, v, score_mod=masked, enable_gqa=case.group > 1)
     if case.lengths is not None:
         lengths = torch.from_numpy(case.lengths)
         attended = lambda b, h, i, j: j < lengths[b]
@@ -80,11 +96,11 @@ def flex_way(case, q, k, v):
         block_mask = create_block_mask(attended, None, None, case.q_len, case.kv_len, device="cpu")
     else:
         block_mask = None
-    compiled = torch.compile(flex_attention, dynamic=False)
     return lambda: compiled(q, k, v, block_mask=block_mask, enable_gqa=case.group > 1)
 
 
 def ways(peer, case, q, k, v, threads):
+    case.refuse_serving()
     torch.set_num_threads(threads)
     q, k, v = (tensor(x) for x in (q, k, v))
     if peer == "pytorch-flex":
