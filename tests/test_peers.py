@@ -30,33 +30,54 @@ def peers(folder, *arguments):
 
 
 def plain(c, q, k, v, key):
-    """Attention as it is written down, in double, values seen by attended() or key() alone."""
+    """Attention as it is written down, in double, of the keys that key() names."""
     q, k, v = (case.widened(x).astype(numpy.float64) for x in (q, k, v))
-    out = numpy.zeros(q.shape)
-    for b, h, i in numpy.ndindex(q.shape[:3]):
-        keys = [j for j in range(c.kv_len) if key(b, i, j)]
-        scores = numpy.exp(k[b, h // c.group, keys] @ q[b, h, i] / numpy.sqrt(c.head_dim))
-        out[b, h, i] = scores @ v[b, h // c.group, keys] / scores.sum()
+    out = numpy.zeros((*q.shape[:-1], c.v_head_dim))
+    for b in range(c.batch):
+        for h, i in numpy.ndindex(c.q_heads, c.queries_of(b)):
+            at = (0, h, sum(c.queries[:b]) + i) if c.queries else (b, h, i)
+            keys = [j for j in range(c.kv_len) if key(b, i, j)]
+            if c.page_rows:
+                where = [(c.block_table[b, j // c.page_rows], h // c.group, j % c.page_rows) for j in keys]
+            else:
+                where = [(b, h // c.group, j) for j in keys]
+            scores = numpy.exp([k[at_key] @ q[at] / numpy.sqrt(c.head_dim) for at_key in where])
+            out[at] = scores @ [v[at_key] for at_key in where] / scores.sum()
     return out
 
 
 class Truth(unittest.TestCase):
-    CASES = [case.Case("a", 2, 4, 2, 3, 9, 8, True, 0, "f32"), case.Case("b", 3, 2, 2, 4, 7, 5, False, 2, "bf16"),
-             case.Case("c", 1, 3, 1, 5, 5, 4, False, 0, "f16")]
+    CASES = [case.Case("a", 2, 4, 2, 3, 9, 8, 8, True, 0, "plain", "f32"),
+             case.Case("b", 3, 2, 2, 4, 7, 5, 5, False, 2, "plain", "bf16"),
+             case.Case("c", 1, 3, 1, 5, 5, 4, 6, False, 0, "plain", "f16"),
+             case.Case("d", 1, 2, 1, 3, 9, 8, 8, True, 0, "additive-mask", "f32"),
+             case.Case("e", 3, 4, 2, 3, 9, 8, 8, True, 0, "serving", "f32", [3, 1, 1], [3, 9, 5], 4),
+             case.Case("f", 1, 4, 1, 1, 9, 8, 5, False, 0, "v-in-k", "bf16")]
 
     def test_masks_and_errors(self):
         for c in self.CASES:
             q, k, v = case.tensors(c)
+            self.assertEqual(c.form == "v-in-k", numpy.shares_memory(k, v))
             right = plain(c, q, k, v, lambda b, i, j: j < c.attended(b, i))
             self.assertLess(case.error(c, q, k, v, right), 1e-12)
             wrong = plain(c, q, k, v, lambda b, i, j: j < max(c.attended(b, i) - 1, 1))
             self.assertGreater(case.error(c, q, k, v, wrong), 1e-3)
-            self.assertEqual(case.error(c, q, k, v, numpy.full(q.shape, numpy.nan)), float("inf"))
-            mask = c.mask()
+            self.assertEqual(case.error(c, q, k, v, numpy.full(right.shape, numpy.nan)), float("inf"))
+            mask = None if c.form == "serving" else c.mask()
             if mask is not None:
                 whole = numpy.broadcast_to(mask, (c.batch, c.q_heads, c.q_len, c.kv_len))
                 for b, i, j in numpy.ndindex(c.batch, c.q_len, c.kv_len):
                     self.assertEqual(whole[b, 0, i, j], j < c.attended(b, i))
+            self.assertEqual(c.additive_mask() is not None, c.form == "additive-mask")
+            if c.form == "additive-mask":
+                numpy.testing.assert_array_equal(numpy.exp(c.additive_mask()), mask)
+
+    def test_pages_belong_to_one_sequence(self):
+        c = self.CASES[4]
+        numpy.testing.assert_array_equal(c.q_starts, [0, 3, 4, 5])
+        numpy.testing.assert_array_equal((c.block_table >= 0).sum(axis=1), [1, 3, 2])
+        self.assertEqual(sorted(c.block_table[c.block_table >= 0]), list(range(6)))
+        self.assertRaises(case.Cannot, c.refuse_serving)
 
     def test_rounding(self):
         self.assertEqual(list(case.rounded(numpy.float32([1, 1 + 2**-8, 1 + 3 * 2**-8, -2]), "bf16")),
@@ -81,6 +102,16 @@ class Driver(unittest.TestCase):
         for key in ("cpu", "compiler", "versions", "shapes", "date"):
             self.assertTrue(found["context"][key])
         self.assertIn("llama-decode", done.stdout)
+
+    def test_forms_are_right(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done = peers(folder, "--peers", "attend", "--shapes", "chunked-prefill,mixed-serving,mla-decode", "--threads", "2",
+                         "--dtypes", "f32", "--rounds", "1", "--seconds", "0.001", "-o", "peers.json")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            found = json.loads(pathlib.Path(folder, "peers.json").read_text(encoding="utf-8"))["results"]
+        self.assertEqual(len(found), 3)
+        for result in found:
+            self.assertLess(result.get("error", 1), 1e-6, result)
 
     def test_continues(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -80,24 +80,35 @@ def checked(status):
         raise Cannot(library.attend_error_detail().decode())
 
 
+def address(array):
+    return None if array is None else array.ctypes.data
+
+
 class Plan:
     """A plan with its tensors and workspace; what the allocations are for is the caller's in C."""
 
     def __init__(self, case, q, k, v, threads):
-        self.problem = Problem(ctypes.sizeof(Problem), case.batch, case.q_heads, case.kv_heads, case.q_len, case.kv_len,
-                               case.head_dim)
-        self.problem.q_dtype = DTYPES[case.dtype]
-        self.problem.causal = BOTTOM_RIGHT if case.causal else 0
-        self.problem.kv_lengths = LENGTHS_PER_BATCH if case.length_step else 0
-        self.handle = ctypes.c_void_p()
+        serving, mask = case.form == "serving", case.additive_mask()
+        p = Problem(ctypes.sizeof(Problem), case.batch, case.q_heads, case.kv_heads, case.q_len, case.kv_len, case.head_dim,
+                    case.v_head_dim)
+        p.q_dtype = DTYPES[case.dtype]
+        p.causal = BOTTOM_RIGHT if case.causal and mask is None else 0
+        p.kv_lengths = LENGTHS_PER_BATCH if case.lengths is not None else 0
+        if serving:
+            p.q_starts, p.q_total, p.page_rows, p.pages = 1, sum(case.queries), case.page_rows, k.shape[0]
+        if mask is not None:
+            p.bias_dtype, p.bias_strides = F16, Strides4(0, 0, case.kv_len, 1)
+        if case.form == "v-in-k":
+            p.v_strides = Strides(*(stride // v.itemsize for stride in v.strides[:3]))
+        self.problem, self.handle = p, ctypes.c_void_p()
         options = Options(ctypes.sizeof(Options), num_threads=threads)
         checked(library.attend_plan_create(self.problem, options, self.handle))
         self.setting = library.attend_plan_kernel(self.handle).decode()
-        self.out = numpy.empty_like(q)
-        self.inputs = (q, k, v, case.lengths)
-        self.tensors = Tensors(ctypes.sizeof(Tensors), q.ctypes.data, k.ctypes.data, v.ctypes.data, self.out.ctypes.data)
-        if case.length_step:
-            self.tensors.kv_lengths = self.inputs[3].ctypes.data
+        self.out = numpy.empty((*q.shape[:-1], case.v_head_dim), q.dtype)
+        self.inputs = {"q": q, "k": k, "v": v, "kv_lengths": case.lengths, "bias": mask,
+                       "q_starts": case.q_starts if serving else None, "block_table": case.block_table if serving else None}
+        self.tensors = Tensors(ctypes.sizeof(Tensors), out=self.out.ctypes.data,
+                               **{name: address(array) for name, array in self.inputs.items()})
         self.size = library.attend_plan_workspace_size(self.handle)
         self.memory = numpy.empty(self.size + ALIGNMENT, numpy.uint8)
         self.workspace = -(-self.memory.ctypes.data // ALIGNMENT) * ALIGNMENT
