@@ -169,7 +169,7 @@ def arguments(cores):
     parser.add_argument("--continue", action="store_true", dest="continued", help="keep the cases that FILE has, made with the same build, and measure the others")
     parser.add_argument("-o", "--output", metavar="FILE", default=HERE.parents[1] / "build" / "peers.json",
                         help="where the results go (build/peers.json); the page made of them goes beside it, as .html")
-    parser.add_argument("--update", action="store_true", help="also make them the current state in docs/: measured/ and performance.md")
+    parser.add_argument("--update", action="store_true", help="also make them the current state in docs/measured/")
     options = parser.parse_args()
     defaults = QUICK if options.quick else FULL
     for name, value in defaults.items():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps results as the current state of the project: measured.py NAME=FILE...
 
-Each FILE goes to docs/measured/NAME.json without what nobody needs or should see, then docs/measured/report.html and the
-generated parts of docs/performance.md are made anew from all that is there. ATTEND names the program.
+Each FILE goes to docs/measured/NAME.json without what nobody needs or should see, then report.html, kernels.md and peers.md
+beside it are made anew from all that is there. ATTEND names the program.
 """
 
 import json
