@@ -85,7 +85,7 @@ def kernels(dtype):
     listed = json.loads(subprocess.run([ATTEND, "kernels", "--json"], check=True, capture_output=True).stdout)["kernels"]
     found = {}
     for row in listed:
-        if row["runnable"] and row["body"] == "streaming" and dtype in row["dtypes"]:
+        if row["runnable"] and row.get("body") == "streaming" and dtype in row["dtypes"]:
             found.setdefault((row["isa"], row["name"].split("__")[0]), row["name"])
     return list(found.values())
 

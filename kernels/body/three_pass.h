@@ -77,6 +77,11 @@ ATTEND_INLINE key_range scored_keys(const three_pass *w, int64_t row, int64_t co
   return w->every_key ? (key_range){0, (int32_t)w->view->keys.count} : range_union(w->range + row, count);
 }
 
+/** Apart, for a loop that rarely needs it: within it gcc 12 keeps parts of it on the stack. */
+ATTEND_OUTLINE vf softcapped(vf x, float softcap) {
+  return vf_mul(vf_set1(softcap), vf_tanh(vf_div(x, vf_set1(softcap))));
+}
+
 /**
  * Writes scores of `count` rows of a tile as they are in the buffer, times `unit`: raw products, or what the softmax
  * takes. Keys that have none there get -inf.
@@ -96,7 +101,7 @@ ATTEND_OUTLINE void store_scores(const three_pass *w, int64_t row, int64_t row0,
       const float *s = tile_scores(w, row0, b, tile) + r * BLOCK;
       for (int64_t j = keys.begin; j < keys.end; j += LANES) {
         vf x = vf_mul(vf_load(s + j), vf_set1(unit));
-        if (softcap > 0.0f) x = vf_mul(vf_set1(softcap), vf_tanh(vf_div(x, vf_set1(softcap))));
+        if (softcap > 0.0f) x = softcapped(x, softcap);
         vf_store_n(out + w->first + b * BLOCK + j, x, (int)min_i64(LANES, keys.end - j));
       }
     }
