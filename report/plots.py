@@ -74,6 +74,8 @@ def by_shape(shapes):
 
 
 def legend(axes, columns=2):
+    if not axes.get_legend_handles_labels()[0]:
+        return  # matplotlib would say so on standard error
     axes.legend(bbox_to_anchor=(0, 1.01), loc="lower left", ncols=columns, handletextpad=0.4, columnspacing=1.2, borderaxespad=0)
 
 
