@@ -5,9 +5,9 @@
  */
 #include <float.h>
 
-#include "verify/reference.h"
 #include "tests/vec/each_isa.h"
 #include "verify/internal.h"
+#include "verify/reference.h"
 
 /* -------------------------------------------------------------------------------------------------------- operands */
 

@@ -4,8 +4,8 @@
 
 #include <errno.h>
 
-#include "dispatch/once.h"
 #include "dispatch/machine/topology_hwloc.h"
+#include "dispatch/once.h"
 
 int attend_cpu_set_next(const attend_cpu_set *set, int cpu) {
   for (; cpu < ATTEND_MOST_PROCESSORS; cpu = (cpu / ATTEND_WORD_BITS + 1) * ATTEND_WORD_BITS) {
