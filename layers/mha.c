@@ -78,6 +78,10 @@ static attend_status make(const attend_mha_problem *problem, const attend_option
   attend_problem core = core_problem(plan);
   if ((status = attend_mha_plan_masks(plan, &core)) != ATTEND_OK) return status;
   if ((status = attend_plan_create(&core, options, &plan->core)) != ATTEND_OK) return status;
+  attend_options o;
+  attend_env env;
+  if ((status = attend_options_read(options, &o, &env)) != ATTEND_OK) return status;
+  plan->append = attend_kernel_widest(ATTEND_OP_APPEND, env.isa);
   plan->host = *attend_plan_host(plan->core);
   plan->threads = attend_plan_max_parts(plan->core);
   list_phases(plan);

@@ -31,6 +31,7 @@ struct attend_mha_plan {
   attend_linear q, k, v, out;
   attend_plan *core;
   attend_host host;
+  const attend_kernel *append; /**< puts new keys and values into a cache */
   /** Which of the keys that the masks count are attended, as the caller says it; not all fields are set. */
   attend_resolved said;
   int threads;

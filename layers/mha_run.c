@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-#include "kernels/convert.h"
 #include "kernels/integers.h"
 #include "layers/rope.h"
 
@@ -132,17 +131,19 @@ static void turn(store_state *s, int64_t position, int64_t heads, float *row) {
 }
 
 /** Puts a row of heads into a cache, in the cache's type. */
-static void put_row(const float *row, int64_t heads, int64_t dim, attend_dtype dtype, const attend_strides *s,
-                    int64_t b, int64_t at, void *cache) {
-  for (int64_t h = 0; h < heads; h++, row += dim) {
-    const int64_t to = b * s->batch + h * s->head + at * s->row;
-    if (dtype == ATTEND_F32)
-      memcpy((float *)cache + to, row, (size_t)dim * sizeof *row);
-    else if (dtype == ATTEND_F16)
-      for (int64_t d = 0; d < dim; d++) ((uint16_t *)cache)[to + d] = f32_to_f16(row[d]);
-    else
-      for (int64_t d = 0; d < dim; d++) ((uint16_t *)cache)[to + d] = f32_to_bf16(row[d]);
-  }
+static void put_row(const attend_mha_plan *plan, const float *row, int64_t dim, const attend_strides *s, int64_t b,
+                    int64_t at, void *cache) {
+  const int64_t size = (int64_t)attend_dtype_size(plan->p.cache_dtype);
+  const attend_row_copy copy = {.from = (const char *)row,
+                                .to = (char *)cache + (b * s->batch + at * s->row) * size,
+                                .from_head = dim * (int64_t)sizeof *row,
+                                .to_head = s->head * size,
+                                .from_dtype = ATTEND_F32,
+                                .to_dtype = plan->p.cache_dtype,
+                                .heads = plan->p.kv_heads,
+                                .rows = 1,
+                                .dim = dim};
+  plan->append->append(&copy);
 }
 
 /** New key and value i of a sequence: turned, and into the cache. */
@@ -155,9 +156,8 @@ static void store_key(store_state *s, int64_t i) {
   if (p->rope) turn(s, s->k_position + i, p->kv_heads, k);
   if (!p->cache_len) return;
   const int64_t at = t->past[s->b] + i;
-  if (!plan->k_direct) put_row(k, p->kv_heads, p->head_dim, p->cache_dtype, &p->k_cache_strides, s->b, at, t->k_cache);
-  if (!plan->v_direct)
-    put_row(v, p->kv_heads, p->v_head_dim, p->cache_dtype, &p->v_cache_strides, s->b, at, t->v_cache);
+  if (!plan->k_direct) put_row(plan, k, p->head_dim, &p->k_cache_strides, s->b, at, t->k_cache);
+  if (!plan->v_direct) put_row(plan, v, p->v_head_dim, &p->v_cache_strides, s->b, at, t->v_cache);
 }
 
 static void turn_query(store_state *s, int64_t i) {
