@@ -6,7 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
-from case import rounded
+from case import Cannot, rounded
 
 BACKENDS = {"pytorch-flash": SDPBackend.FLASH_ATTENTION, "pytorch-math": SDPBackend.MATH}
 
@@ -101,6 +101,8 @@ def flex_way(case, q, k, v):
 
 def ways(peer, case, q, k, v, threads):
     case.refuse_serving()
+    if peer == "pytorch-flash" and case.v_head_dim != case.head_dim:
+        raise Cannot("has values of the keys' head dim only")
     torch.set_num_threads(threads)
     q, k, v = (tensor(x) for x in (q, k, v))
     if peer == "pytorch-flex":
