@@ -40,7 +40,6 @@ double attend_isa_flops_per_us(attend_isa isa);
 const char *attend_operation_name(attend_operation operation); /**< "forward", "softmax", "append", "merge" */
 const char *attend_body_name(attend_body body);                /**< "blocked", "tiled", "streaming", "decode", "rows" */
 const char *attend_dtype_name(attend_dtype dtype);             /**< "f32", ... */
-size_t attend_dtype_size(attend_dtype dtype);
 
 /* ------------------------------------------------------------------------------------------------------ registry.c */
 

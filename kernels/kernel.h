@@ -58,11 +58,15 @@ typedef enum attend_body {
   ATTEND_BODY_COUNT
 } attend_body;
 
+/** Bytes of an element. Inline: a view asks ten times. */
+static inline size_t attend_dtype_size(attend_dtype dtype) { return dtype == ATTEND_F32 ? 4 : 2; }
+
 /** A problem with every default filled in, and what follows from it. Made by dispatch/plan/problem.c. */
 typedef struct attend_resolved {
   attend_problem p; /**< no field at its "default" value any more: strides, dtypes, scale, kv_heads, v_head_dim */
   int64_t group;    /**< query heads per key/value head */
   int64_t rows;     /**< query rows of one key/value head at most: group * q_len */
+  bool plain;       /**< there are no tensors but q, k, v and out, and no dropout */
 } attend_resolved;
 
 /** Whether anything is to be done to scores beyond masking by range. A scale of 0 is no unit that a softmax can take.

@@ -30,15 +30,8 @@ static const char *const body_names[ATTEND_BODY_COUNT] = {
     [ATTEND_BODY_DECODE] = "decode",   [ATTEND_BODY_ROWS] = "rows",
 };
 
-static const struct {
-  const char *name;
-  size_t size;
-} dtypes[] = {
-    [ATTEND_DTYPE_DEFAULT] = {"default", 0},
-    [ATTEND_F32] = {"f32", 4},
-    [ATTEND_F16] = {"f16", 2},
-    [ATTEND_BF16] = {"bf16", 2},
-};
+static const char *const dtype_names[] = {
+    [ATTEND_DTYPE_DEFAULT] = "default", [ATTEND_F32] = "f32", [ATTEND_F16] = "f16", [ATTEND_BF16] = "bf16"};
 
 static attend_once_flag once;
 static attend_cpu cpu;
@@ -87,6 +80,4 @@ double attend_isa_flops_per_us(attend_isa isa) { return isas[isa].flops_per_us; 
 const char *attend_operation_name(attend_operation operation) { return operation_names[operation]; }
 const char *attend_body_name(attend_body body) { return body_names[body]; }
 
-const char *attend_dtype_name(attend_dtype dtype) { return dtypes[dtype].name; }
-
-size_t attend_dtype_size(attend_dtype dtype) { return dtypes[dtype].size; }
+const char *attend_dtype_name(attend_dtype dtype) { return dtype_names[dtype]; }

@@ -264,6 +264,12 @@ static float default_scale(const attend_problem *p) {
   return p->score == ATTEND_SCORE_ADDITIVE || p->head_dim == 0 ? 1.0f : (float)(1 / sqrt((double)p->head_dim));
 }
 
+static bool is_plain(const attend_problem *p) {
+  return !p->kv_lengths && !p->positions && !p->q_starts && !p->kv_starts && !p->kv_begins && !p->key_ranges &&
+         !p->page_rows && !p->mask && !p->bias_dtype && !p->alibi && !p->sinks && !p->lse && !p->weights &&
+         !p->scores && p->score == ATTEND_SCORE_DOT && p->dropout == 0;
+}
+
 attend_status attend_resolve(const attend_problem *problem, attend_resolved *resolved) {
   attend_problem p;
   attend_status status = attend_read_versioned(&p, sizeof p, FIRST_SIZE, problem, "attend_problem");
@@ -296,6 +302,6 @@ attend_status attend_resolve(const attend_problem *problem, attend_resolved *res
                        p.batch, p.q_heads);
 
   const int64_t group = p.kv_heads ? p.q_heads / p.kv_heads : 0;
-  *resolved = (attend_resolved){.p = p, .group = group, .rows = group * p.q_len};
+  *resolved = (attend_resolved){.p = p, .group = group, .rows = group * p.q_len, .plain = is_plain(&p)};
   return ATTEND_OK;
 }

@@ -9,7 +9,7 @@
 #include "kernels/integers.h"
 #include "kernels/kernel.h"
 
-ATTEND_INLINE int64_t element_size(attend_dtype dtype) { return dtype == ATTEND_F32 ? 4 : 2; }
+ATTEND_INLINE int64_t element_size(attend_dtype dtype) { return (int64_t)attend_dtype_size(dtype); }
 
 /** Address of element `index` of a tensor of type `dtype`. */
 ATTEND_INLINE const void *element(const void *base, attend_dtype dtype, int64_t index) {
