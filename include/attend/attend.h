@@ -23,8 +23,8 @@
  *     attend_status s = attend_forward(&p, &t);
  *     if (s != ATTEND_OK) fprintf(stderr, "%s: %s\n", attend_status_string(s), attend_error_detail());
  *
- * An engine that runs the same shape many times makes a plan once and runs it often; nothing is then chosen, checked
- * against the environment, or allocated on the way:
+ * An engine that runs the same shape many times makes a plan once and runs it often. A run then chooses no kernel,
+ * reads no environment and allocates nothing:
  *
  *     attend_plan *plan;
  *     attend_plan_create(&p, NULL, &plan);
@@ -34,7 +34,9 @@
  *     free(workspace);
  *     attend_plan_destroy(plan);
  *
- * An engine with a thread pool of its own calls attend_plan_begin() once and attend_plan_run_part() on each thread.
+ * An engine with a thread pool of its own hands it over as attend_options.parallel_for; or it calls attend_plan_begin()
+ * once and attend_plan_run_part() on each thread. A server makes one plan for its capacities and runs it at each step
+ * with the lengths of the moment: see SEQUENCES below. attend_append() fills its cache.
  *
  * CONVENTIONS
  *
@@ -43,9 +45,9 @@
  * - Sizes and strides count elements, workspaces count bytes. 0 means the default.
  * - Every function that can fail returns an attend_status: 0 for success, a negative error otherwise. After an error
  *   outputs are as they were.
- * - The library never aborts, exits or prints (unless ATTEND_VERBOSE asks for it), and touches no memory but the
- *   buffers it is given. One exception is not its own: where a machine's firmware contradicts itself, hwloc, if the
- *   library is built with it, says so on stderr unless HWLOC_HIDE_ERRORS=2 is set.
+ * - The library never aborts or exits. It prints only if `verbose` or ATTEND_VERBOSE asks for it, and touches no memory
+ *   but its own and the buffers it is given. One exception is not its own: where a machine's firmware contradicts
+ *   itself, hwloc, if the library is built with it, says so on stderr unless HWLOC_HIDE_ERRORS=2 is set.
  * - Thread safety: every function may be called from several threads at once. A plan never changes after its creation:
  *   any number of threads may run one plan, each run with a workspace of its own.
  * - A thread that has configured AMX tiles of its own has that configuration again when a run returns, with its tiles
@@ -418,7 +420,8 @@ typedef struct attend_plan attend_plan;
 
 /**
  * Makes a plan. `options` may be NULL for defaults. Neither struct is kept. On success *plan is to be destroyed with
- * attend_plan_destroy(); on an error *plan is not touched. Reads the ATTEND_* environment variables.
+ * attend_plan_destroy(); on an error *plan is not touched. Reads the ATTEND_* environment variables, unless the options
+ * have ignore_environment.
  */
 ATTEND_API attend_status attend_plan_create(const attend_problem *problem, const attend_options *options,
                                             attend_plan **plan);
@@ -433,10 +436,10 @@ ATTEND_API void attend_plan_destroy(attend_plan *plan);
 ATTEND_API size_t attend_plan_workspace_size(const attend_plan *plan);
 
 /**
- * Runs a plan, on up to the plan's number of OpenMP threads: fewer when the work is too small to share, and the calling
- * thread alone when called inside a parallel region, or when the library is built without OpenMP. `workspace` has at
- * least attend_plan_workspace_size() bytes and starts at a multiple of ATTEND_WORKSPACE_ALIGNMENT (NULL if the size is
- * 0); with NULL and a size of 0 the library allocates one for the duration of the call.
+ * Runs a plan on up to its number of threads, fewer when the work is too small to share: on those of parallel_for where
+ * the options have it, else on OpenMP's, but inside a parallel region or without OpenMP on the calling thread alone.
+ * `workspace` has at least attend_plan_workspace_size() bytes and starts at a multiple of ATTEND_WORKSPACE_ALIGNMENT
+ * (NULL if the size is 0); with NULL and a size of 0 the library allocates one for the duration of the call.
  */
 ATTEND_API attend_status attend_plan_run(const attend_plan *plan, const attend_tensors *tensors, void *workspace,
                                          size_t workspace_size);
