@@ -72,5 +72,5 @@ const char *attend_baseline_better_core(attend_isa widest) {
   for (const char *const *core = good; *core; core++)
     if (strcasecmp(*core, openblas_get_corename()) == 0) return NULL;
   const char *asked = getenv("OPENBLAS_CORETYPE");
-  return asked && strcmp(asked, good[0]) == 0 ? NULL : good[0]; /* asked for already, and OpenBLAS has it not */
+  return asked && strcmp(asked, good[0]) == 0 ? NULL : good[0]; /* asked for already, and OpenBLAS does not have it */
 }

@@ -9,7 +9,7 @@
 #include "bench/data.h"
 #include "bench/peaks.h"
 
-/** A head whose scores need more bytes than this is out of reach. */
+/** A head whose scores need more bytes than this cannot be done. */
 #define ATTEND_BASELINE_MAX_SCORES ((size_t)512 << 20)
 
 /** Why it cannot do a shape, or NULL. */

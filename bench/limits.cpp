@@ -22,7 +22,7 @@ Memory buffer_for(const Limit &limit, int threads) {
 std::vector<Limit> limits(const attend_peak *peak, int threads) {
   const attend_topology *machine = attend_topology_get();
   const size_t n = static_cast<size_t>(threads), l2 = machine->l2, l3 = machine->l3;
-  /* In L2 beyond doubt; then too large for L2 and well within L3; then several times L3, within reason. */
+  /* Well within L2; then too large for L2 and well within L3; then several times L3, up to a bound. */
   const size_t in_l3 = std::max(2 * l2, l3 / 4 / n),
                in_memory = std::clamp(4 * l3, size_t(1) << 26, size_t(1) << 30) / n;
   std::vector<Limit> all = {{"f32_fma", ATTEND_LIMIT_F32, "flops", "GFLOP/s", 0},

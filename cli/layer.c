@@ -61,7 +61,7 @@ static const char help[] =
     "  --heads N                    query heads\n"
     "  --kv-heads N                 key/value heads; default: what the weights say, or N\n"
     "  --scale X                    default 1 / sqrt(head dim)\n"
-    "  --causal                     a query attends no key behind its own position (top-left)\n"
+    "  --causal                     a query attends no key after its own position (top-left)\n"
     "  --window LEFT,RIGHT          only keys from LEFT before a query's position to RIGHT after it; -1 is open\n"
     "  --softcap X                  X * tanh(score / X) in place of the score; 0 is none\n"
     "  --sinks FILE                 attention sinks (Hq): each adds exp(sink) to its head's denominators\n"

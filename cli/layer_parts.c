@@ -17,7 +17,7 @@ const char *const attend_layer_part_options[PARTS] = {
 
 /* --------------------------------------------------------------------------------------------------------- reading */
 
-/* What a framework calls the parts, behind the layer's own name. The tensor of `key` is what a layer is known by. */
+/* What a framework calls the parts, after the layer's own name. A layer is recognised by the tensor of `key`. */
 typedef struct naming {
   const char *model;
   attend_layer_part key;

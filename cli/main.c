@@ -17,7 +17,7 @@ static const struct {
     {"run", "attention on .npy files", cmd_run},
     {"report", "a page of what attend-bench and scripts/peers measured", cmd_report},
     {"tune", "measure this machine, so that the fastest kernel is chosen for every shape", cmd_tune},
-    {"verify", "prove every kernel against the scalar reference", cmd_verify},
+    {"verify", "check every kernel against the scalar reference", cmd_verify},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 

@@ -55,7 +55,7 @@ void *attend_cli_allocate(const char *what, size_t count, size_t size);
 
 /**
  * The value of --`option` as a number between two bounds. False after reporting that something else was expected:
- * a number with anything behind it, out of bounds, NaN, empty.
+ * a number with anything after it, out of bounds, NaN, empty.
  */
 bool attend_cli_integer(const char *option, const char *text, int64_t least, int64_t most, int64_t *value);
 bool attend_cli_number(const char *option, const char *text, float *value);

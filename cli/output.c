@@ -128,8 +128,8 @@ static bool name_beside(const attend_output *output, int index, const char *what
 /* -------------------------------------------------------------------------------------------------------- signals */
 
 /*
- * While there are temporary files, signals that end the process only leave a note; whichever thread they reach. Those
- * that come from writing itself are left to its error.
+ * While there are temporary files, signals that end the process are only noted, whichever thread they reach. Those that
+ * writing itself causes are ignored, because writing then returns an error.
  */
 static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT}, by_writing[] = {SIGPIPE, SIGXFSZ};
 enum { ENDING = sizeof ending / sizeof *ending, BY_WRITING = sizeof by_writing / sizeof *by_writing };
@@ -176,7 +176,7 @@ static void take_after(const attend_output *output, int descriptor) {
   struct stat info;
   if (stat(output->target, &info) != 0) return;
   const bool owned = fchown(descriptor, info.st_uid, info.st_gid) == 0;
-  /* To a group that is another one's, only what all may do. */
+  /* Where the group is another one, it may do only what all may do. */
   const mode_t mode = info.st_mode & 0777, others = mode & 07;
   (void)fchmod(descriptor, owned ? mode : (mode & 0707) | (mode & others << 3));
 }
@@ -227,7 +227,7 @@ static bool write_stream(const attend_output *output) {
   return written || (!noted && fail(output, strerror(reason)));
 }
 
-/* The last file simply replaces its target; the ones before put theirs aside until that has happened. */
+/* The last file simply replaces its target; the ones before keep theirs aside until that has happened. */
 static bool rename_temporary(attend_output *output, int index, bool last) {
   char aside[PATH_MAX];
   if (output->stream) return true;

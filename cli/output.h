@@ -34,10 +34,10 @@ typedef struct attend_outputs {
   attend_output file[ATTEND_OUTPUTS_MAX];
 } attend_outputs;
 
-/** Whether the files can be written, as far as can be told before: called before the work, so that none is in vain. */
+/** Whether the files can be written, as far as that can be known before the work, which else might be done in vain. */
 bool attend_outputs_check(attend_outputs *outputs);
 
-/** Whether an input, which may be NULL, is none of the files that are replaced; else that is reported. */
+/** Whether an input, which may be NULL, is not among the files to be replaced. False after reporting that it is. */
 bool attend_outputs_spare(const attend_outputs *outputs, const char *option, const char *path);
 
 /** Where text belongs: standard output, or standard error where an output goes there. */
@@ -45,7 +45,7 @@ FILE *attend_outputs_text(const attend_outputs *outputs);
 
 /**
  * Writes all files under temporary names in their directories. Until the commit or the discard, signals that end the
- * process wait, so that they leave nothing behind. On failure nothing is left.
+ * process wait, so that no temporary file is left. Nor is one left on failure.
  */
 bool attend_outputs_stage(attend_outputs *outputs);
 

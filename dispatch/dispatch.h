@@ -274,8 +274,8 @@ const attend_host *attend_plan_host(const attend_plan *plan);
 /* ------------------------------------------------------------------------------------------------------ parallel.c */
 
 /**
- * Where a run's threads may be: the affinity mask of the calling thread. OMP_PROC_BIND binds that to a place of its
- * own, so that its mask says nothing of its team's: then it is all places.
+ * Where a run's threads may be: the affinity mask of the calling thread. OMP_PROC_BIND binds that thread to a place of
+ * its own, so that its mask says nothing about the other threads of its team: then the answer is all places.
  */
 void attend_usable_processors(attend_cpu_set *set);
 /** Threads where neither the caller nor the environment says: the (performance) cores this process may use. */

@@ -4,7 +4,7 @@
 
 #include "dispatch/dispatch.h"
 
-/** Sizes of structs that 0.1 laid out otherwise: a caller that was compiled against it is to be told. */
+/** Sizes of structs that 0.1 laid out otherwise: a caller that was compiled against it gets an error that says so. */
 static const struct {
   const char *name;
   size_t size;

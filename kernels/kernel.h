@@ -5,8 +5,8 @@
  * Rules for every kernel:
  * - A kernel is a leaf. It runs on one thread, keeps no state between calls, allocates nothing, prints nothing and
  *   knows nothing of OpenMP. Threads live in dispatch/plan/parallel.c.
- * - It computes one slice: some query rows of one key/value head of one sequence, over a range of keys. What that head
- *   is and where it lies it is told by a view; batches, starts and block tables are none of its business
+ * - It computes one slice: some query rows of one key/value head of one sequence, over a range of keys. A view tells it
+ *   what that head is and where it lies. It knows nothing of batches, starts and block tables
  *   (dispatch/plan/sequences.c).
  * - It touches only what its view shows, and of that only what its slice needs, and its own scratch.
  * - What it computes for a row does not depend on which other rows share its slice, so that the work can be cut up in
@@ -69,7 +69,7 @@ typedef struct attend_resolved {
   bool plain;       /**< there are no tensors but q, k, v and out, and no dropout */
 } attend_resolved;
 
-/** Whether anything is to be done to scores beyond masking by range. A scale of 0 is no unit that a softmax can take.
+/** Whether anything is to be done to scores beyond masking by range. The softmax cannot take 0 as a unit of scores.
  */
 static inline bool attend_scores_need_work(const attend_problem *p) {
   return p->softcap > 0.0f || p->bias_dtype != ATTEND_DTYPE_DEFAULT || p->alibi || p->mask || p->scale == 0.0f;

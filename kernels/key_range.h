@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * Which keys a query attends, as far as causal masks, windows, lengths, first keys and key ranges say: always a range.
- * The one place that works it out, for kernels, costs, layers, the program and the benchmarks. (The reference has its
- * own.)
+ * It is computed here alone, for kernels, costs, layers, the program and the benchmarks. (The reference has its own.)
  */
 #ifndef ATTEND_KERNELS_KEY_RANGE_H
 #define ATTEND_KERNELS_KEY_RANGE_H
@@ -15,7 +14,7 @@ typedef struct key_range {
   int32_t begin, end;
 } key_range;
 
-/** "As far as you like": no position of 32 bits and no length comes near. */
+/** No limit: no position of 32 bits and no length comes near. */
 #define KEYS_OPEN (INT64_C(1) << 40)
 
 /** What decides the ranges of a sequence's queries. */

@@ -13,8 +13,8 @@
  *   vm               a selection: one truth value per lane
  *   vu               a vector of LANES uint32_t
  *
- * Loads and stores need no alignment. The _n forms touch the first n lanes only, 0 <= n <= LANES: memory behind them is
- * neither read nor written, and loaded lanes behind them are 0. f16 and bf16 elements are passed as uint16_t; stores
+ * Loads and stores need no alignment. The _n forms touch the first n lanes only, 0 <= n <= LANES: memory after them is
+ * neither read nor written, and loaded lanes after them are 0. f16 and bf16 elements are passed as uint16_t; stores
  * round to nearest even and keep NaN a NaN.
  *
  *   vf_zero()  vf_set1(x)

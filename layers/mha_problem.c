@@ -228,8 +228,8 @@ static attend_linear project(const attend_mha_problem *p, const sequence *from, 
 }
 
 /**
- * Of packed sequences: one matrix with the rows of all, or one for each. What comes of it is packed likewise, unless
- * each has a place of its own, `matrix` elements from one to the next.
+ * Of packed sequences: one matrix with the rows of all, or one for each. The result is packed likewise, unless each has
+ * a place of its own, `matrix` elements from one to the next.
  */
 static attend_linear project_packed(const attend_mha_problem *p, const sequence *from, int64_t most, int64_t out_dim,
                                     int64_t matrix, int64_t row, int64_t weight_row) {
@@ -261,7 +261,7 @@ static attend_status resolve_cache(attend_mha_problem *p) {
   return s == ATTEND_OK ? attend_resolve_strides("v_cache", v_extent, element, true, true, v) : s;
 }
 
-/** Whether a BLAS can put what it computes where it stays. */
+/** Whether a BLAS can write its result to where it stays. */
 static bool is_direct(const attend_mha_problem *p, int64_t dim, const attend_strides *s) {
   if (!p->cache_len || p->cache_dtype != ATTEND_F32) return false;
   if ((p->kv_heads > 1 && s->head != dim) || s->row < p->kv_heads * dim || s->row > ATTEND_MAX_EXTENT) return false;

@@ -9,12 +9,12 @@
 
 /** New rows that a part turns and stores at a time: some microseconds of work. */
 enum { STORE_ROWS = 16 };
-/** Elements that a thread is to have to turn, store or add up for it to be worth waking. */
+/** So many elements to turn, store or add up are worth waking a thread for. */
 static const double elements_per_thread = 1e5;
 
 static void *in_workspace(const attend_mha_run *run, size_t at) { return (char *)(uintptr_t)run + at; }
 
-/** The next piece of a phase's work, or something from `count` on if there is none left. */
+/** The next piece of a phase's work, or a number of at least `count` if none is left. */
 static int64_t take(attend_mha_queue *queue) {
   return atomic_fetch_add_explicit(&queue->next, 1, memory_order_relaxed);
 }
@@ -107,7 +107,7 @@ static void project(attend_mha_queue *queue, const attend_linear_call *calls, in
 
 /* ----------------------------------------------------------------------------------------------- positions, storing */
 
-/** A sequence in ATTEND_MHA_STORE, and what a part knows of the position it was at last. */
+/** A sequence in ATTEND_MHA_STORE, and what a part remembers of the last position. */
 typedef struct store_state {
   const attend_mha_run *run;
   int64_t b, news, queries;

@@ -9,7 +9,7 @@ typedef struct attend_test_machine {
   const char *name;
   struct {
     int nodes, caches, cores, threads; /**< caches of a node, cores of a cache, threads of a core */
-  } regular;                           /**< second threads are numbered behind all first ones; or */
+  } regular;                           /**< second threads are numbered after all first ones; or */
   const attend_processor *processors;
   int level;        /**< of the largest cache of a regular machine */
   size_t bytes;     /**< of that */

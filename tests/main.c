@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * main() of every Criterion program. Criterion keeps to itself which tests were skipped, and calls a program a success
- * that tested nothing: here a line says what was skipped and why, and the exit status is 77 where it was everything,
+ * main() of every Criterion program. Criterion does not say which tests were skipped, and calls a program that tested
+ * nothing a success. Here a line says what was skipped and why, and the exit status is 77 where it was everything,
  * which ctest reports as skipped.
  */
 #include <criterion/criterion.h>

@@ -36,7 +36,7 @@ static void *allocate(attend_mha_test *x, attend_mha_name name, int64_t count, s
   return x->memory[name];
 }
 
-/** Elements from the first of a sequence to behind its last. */
+/** Elements from the first of a sequence to one after its last. */
 static int64_t reach(int64_t batch, int64_t len, int64_t dim, attend_sequence_strides s) {
   return batch && len ? (batch - 1) * s.batch + (len - 1) * s.row + dim : 0;
 }

@@ -106,7 +106,7 @@ Test(tile, sizes_that_do_not_fit, .signal = SIGABRT) {
 
 static bool is_amx(const attend_kernel *kernel) { return kernel->isa == ATTEND_ISA_AMX; }
 
-/* Proves all AMX kernels on a case, and returns how many passed: the proof of `attend verify`. */
+/* Checks all AMX kernels on a case, as `attend verify` does, and returns how many passed. */
 static int prove(attend_verify *v, const attend_verify_case *c) {
   attend_verify_result *result = malloc(sizeof *result);
   int passed = 0;

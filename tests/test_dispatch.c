@@ -357,7 +357,7 @@ static attend_choice select_for(const attend_problem *problem, const char *force
   return choice;
 }
 
-/* The bits depend on where keys are split, and splitting behind the last key is not splitting. */
+/* The bits depend on where keys are split, and splitting after the last key is not splitting. */
 static int64_t splits(const attend_choice *choice, int64_t kv_len) {
   return choice->tiling.split_keys < kv_len ? choice->tiling.split_keys : INT64_MAX;
 }

@@ -204,7 +204,7 @@ static const recorded attend_softmax_tensors_fields[] = {
     FIELD(attend_softmax_tensors, mask, 32, 8),
 };
 
-/* attend_mha_problem and attend_mha_tensors belong here. */
+/* tests/test_mha_masks.c records attend_mha_problem and attend_mha_tensors. */
 
 typedef struct layout {
   const char *name;

@@ -24,7 +24,7 @@ static const recorded_case cases[] = {
 #include "tests/layers/cases.def"
 };
 
-/** Runs a layer with a workspace of its own size, every float of which is a NaN at first, and none behind it. */
+/** Runs a layer with a workspace of exactly the size it needs, every float of which is a NaN at first. */
 static void run_layer(attend_mha_test *x, int threads) {
   attend_options options = ATTEND_OPTIONS_INIT;
   options.num_threads = threads;

@@ -33,7 +33,7 @@ static bool read_from(const void *bytes, size_t size) {
   return attend_npy_read(path, &array, why, sizeof why);
 }
 
-/* A file of version `major` with a header's text as it stands, and `data` bytes 1, 2, 3, ... behind it. */
+/* A file of version `major` with a header's text as it stands, and `data` bytes 1, 2, 3, ... after it. */
 static size_t compose(unsigned char *bytes, int major, const char *text, size_t data) {
   size_t length = strlen(text), at = 8;
   memcpy(bytes, magic, sizeof magic);

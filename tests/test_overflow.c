@@ -208,7 +208,7 @@ Test(overflow, of_rows_without_tensors) {
 typedef struct place {
   const char *name;
   size_t offset;
-  int dimensions; /* strides it has: 3, and a contiguous dimension behind them, or 4 */
+  int dimensions; /* strides it has: 3, and a contiguous dimension after them, or 4 */
 } place;
 
 static const place places[] = {

@@ -224,7 +224,7 @@ Test(reference, rows_of_packed_and_paged_values) {
   double out[3] = {-1, -1, -1}, lse[3] = {-1, -1, -1};
   attend_problem p = filled(2, 1, 1, 1, 7, 1, 1, 1);
   attend_tensors t = tensors_of(q, k, v);
-  /* Two queries of 2 and 4 keys; rows behind them are not written. */
+  /* Two queries of 2 and 4 keys; rows after them are not written. */
   const int32_t q_starts[] = {0, 1, 2}, kv_starts[] = {0, 3, 7}, lengths[] = {2, 4};
   p.q_starts = p.kv_starts = 1, p.q_total = 3, p.kv_total = 12;
   p.kv_lengths = ATTEND_LENGTHS_PER_BATCH, t.kv_lengths = lengths;
@@ -232,7 +232,7 @@ Test(reference, rows_of_packed_and_paged_values) {
   cr_assert(attend_reference(&p, &t, out, lse, NULL, NULL));
   expect_near(out, (double[]){1.5, 15, -1}, 3, 1e-14, "out of packed rows");
   cr_expect_eq(lse[2], -1);
-  /* Pages of 4 rows, in any order; what is behind the last key names no page. */
+  /* Pages of 4 rows, in any order; entries after the last key's name no page. */
   const int32_t table[] = {1, 2, -7, 0, INT32_MAX, -1}, paged[] = {6, 2};
   p.kv_starts = 0, p.page_rows = 4, p.pages = 3, p.block_table_stride = 3, t.block_table = table, t.kv_lengths = paged;
   p.k_strides = p.v_strides = (attend_strides){4, 4, 1};

@@ -482,7 +482,7 @@ Test(parts, must_be_in_range) {
                  bad[i][0], bad[i][1]);
   }
   cr_expect(attend_test_untouched(&r.tensors));
-  /* and the run that was begun is none the worse for it */
+  /* and the run that was begun still gives its result */
   for (int part = 0; part < most; part++) {
     cr_expect_eq(attend_plan_run_part(r.plan, &r.tensors.t, r.workspace, r.size, part, most), ATTEND_OK);
   }

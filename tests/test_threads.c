@@ -201,7 +201,7 @@ Test(parts, on_threads_of_ones_own) {
   }
 }
 
-/* The work is shared out, not dealt out: when the last part comes late the others have already done it all. */
+/* Parts take work piece by piece and have no fixed share: when the last one comes late, the others have done it all. */
 Test(parts, that_come_late_find_less_to_do) {
   const attend_problem problem = problem_at(PREFILL);
   attend_plan *plan = attend_test_plan(&problem, NULL, 2);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** The proof itself: outputs that are right pass, and any one thing that is wrong with them is noticed. */
+/** The check itself: outputs that are right pass, and any one thing that is wrong with them is noticed. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <signal.h>
@@ -211,7 +211,7 @@ Test(data, positions_are_those_of_each_sequence) {
   release();
 }
 
-/* Rows of pages that no sequence has, and what is behind the last key of a page, are poison; so is the rest of a table.
+/* Rows of pages that no sequence has, and rows after the last key of a page, are poison; so is the rest of a table.
  */
 Test(data, is_poisoned_page_by_page) {
   make("paged-table-stride");
@@ -350,7 +350,7 @@ Test(data, guard_pages_lie_against_the_buffer) {
   attend_guarded_free(&g);
 }
 
-/* A kernel that goes astray ends the process, unless the proof catches it: a sanitizer must not get in between. */
+/* A kernel that goes astray ends the process, unless the check catches it: a sanitizer must not get in between. */
 static void let_signals_through(void) { signal(SIGSEGV, SIG_DFL); }
 
 TestSuite(astray, .init = let_signals_through);

@@ -108,7 +108,7 @@ static double mean_loss(const fit *f, const bool *chosen, int more) {
   return loss;
 }
 
-/** Chooses the candidates that a profile knows: those of the rules, and then, one by one, who helps most. */
+/** Chooses the candidates that a profile knows: those of the rules, and then, one by one, the one that helps most. */
 static void choose_candidates(const fit *f, bool *chosen) {
   for (int i = 0; i < f->count; i++)
     if (f->points[i].rules >= 0) chosen[f->points[i].rules] = true;

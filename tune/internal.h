@@ -9,7 +9,7 @@
 /* --------------------------------------------------------------------------------------------------------- verify.c */
 
 /**
- * Proves every kernel that can run here on random cases, and says by its index which of them passed. `fault` gets what
+ * Checks every kernel that can run here on random cases, and says by its index which of them passed. `fault` gets what
  * the first one that did not pass did. false: no memory.
  */
 bool attend_tune_prove(attend_isa highest, int cases, bool *proved, char *fault, size_t fault_size);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * Measures candidates on a shape. They take turns, round by round, so that a disturbance hits all of them, and their
- * medians are compared; whoever is far behind drops out, so that time is spent where the choice is.
+ * medians are compared; candidates that are far slower drop out, so that time is spent on those that may be chosen.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -106,8 +106,8 @@ static int enter(attend_tune_bench *bench, const attend_tune_subject *subject, e
 }
 
 /**
- * The first look, once warm: whoever is hopeless is out. So are, unseen, the other tilings of a kernel of which one is:
- * tilings make less of a difference.
+ * The first look, once warm: hopeless candidates drop out. Where one tiling of a kernel does, so do its others, without
+ * a look: tilings make less of a difference.
  */
 static void look(const attend_tune_bench *bench, const attend_tune_subject *subject, entrant *entrants, int count) {
   double best = INFINITY;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** Tunes: proves the kernels, measures shape after shape while there is time, and makes the profile. */
+/** Tunes: checks the kernels, measures shape after shape while there is time, and makes the profile. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +23,8 @@ enum {
 
 /**
  * What teams cost, measured again and again: in a virtual machine it is 0.65 us for a while and 2 to 4 us for the next
- * one, half a minute each, as its processors come to lie. Their mean decides, so that runs take least on average.
+ * one, half a minute each, depending on where its processors are placed. Their mean decides, so that runs take least on
+ * average.
  */
 typedef struct team_costs {
   int threads[ATTEND_PROFILE_MOST_TEAMS], teams;

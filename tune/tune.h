@@ -59,7 +59,7 @@ typedef struct attend_tune_result {
   double noise;
   size_t skipped;        /**< shapes that could not be measured */
   char why_skipped[512]; /**< the first of them */
-  int faulty;            /**< kernels that failed their proof and were left out */
+  int faulty;            /**< kernels that failed their check and were left out */
   char fault[4096];      /**< what the first of them did */
 } attend_tune_result;
 

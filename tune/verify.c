@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** No kernel is timed that has not been proved. */
+/** No kernel is timed before it has been checked. */
 #include "verify/verify.h"
 
 #include <stdio.h>

@@ -27,7 +27,7 @@ uint64_t attend_verify_key(const attend_verify_case *c);
 
 /** Memory between two pages that cannot be touched. */
 typedef struct attend_guarded {
-  unsigned char *start; /**< behind the first guard page */
+  unsigned char *start; /**< after the first guard page */
   size_t usable;        /**< bytes up to the second */
   unsigned char *data;  /**< the buffer in use, and its size */
   size_t size;
@@ -35,7 +35,7 @@ typedef struct attend_guarded {
 
 /**
  * Makes room for a buffer of `size` bytes and fills it, and what is around it, with `fill`. `gap` bytes lie between it
- * and a guard page: the one behind it, or with `at_start` the one before it. false: no memory.
+ * and a guard page: the one after it, or with `at_start` the one before it. false: no memory.
  */
 bool attend_guarded_place(attend_guarded *g, size_t size, size_t gap, bool at_start, unsigned char fill);
 /** Allows nothing but reading until the buffer is placed anew. false: the system refuses. */
@@ -54,7 +54,7 @@ typedef struct attend_verify_signal {
   void *address;
 } attend_verify_signal;
 
-/** Calls a function that may go astray. One thread at a time in the whole process. */
+/** Calls a function that may touch memory that it must not. One thread at a time in the whole process. */
 attend_verify_signal attend_verify_call(void (*call)(void *context), void *context);
 /** Whether a call was stopped for touching a buffer or what is around it; and at which byte counted from the buffer. */
 bool attend_verify_touched(attend_verify_signal s, const attend_guarded *buffer, ptrdiff_t *at);
@@ -123,7 +123,7 @@ static inline int64_t attend_verify_rows(const attend_problem *p) {
 
 static inline size_t attend_verify_dtype_size(attend_dtype dtype) { return dtype == ATTEND_F32 ? 4 : 2; }
 
-/** The strides of a (B, H, L, D) tensor that come out of 0, 0, 0. */
+/** The strides of a (B, H, L, D) tensor that 0, 0, 0 stand for. */
 static inline attend_strides attend_verify_contiguous(int64_t heads, int64_t rows, int64_t dim) {
   return (attend_strides){heads * rows * dim, rows * dim, dim};
 }

@@ -28,7 +28,7 @@ static int64_t work(const attend_problem *p) {
   return p->batch * p->q_heads * p->q_len * p->kv_len * (p->head_dim + p->v_head_dim);
 }
 
-/* How the sequences of a batch lie in memory: side by side, packed one behind the other, in pages. */
+/* How the sequences of a batch lie in memory: side by side, packed one after the other, in pages. */
 static void choose_memory(stream *s, attend_problem *p) {
   const int64_t keys = below(s, 100);
   if (keys < 38)
@@ -49,7 +49,7 @@ static void choose_shape(stream *s, attend_problem *p) {
   if (chance(s, 2)) p->kv_len = 0;
   if (chance(s, 1)) p->head_dim = 0, p->v_head_dim = PICK(s, dims);
   if (chance(s, 1)) p->v_head_dim = 0, p->as_given |= ATTEND_AS_GIVEN_V_HEAD_DIM;
-  /* Too much: fewer batches and heads, then smaller dimensions, whichever chance hits. */
+  /* Too much work: fewer batch entries and heads, then smaller dimensions, chosen at random. */
   while (work(p) > WORK) {
     const int64_t what = below(s, 5);
     if (what == 0) p->batch = 1 + below(s, p->batch);
@@ -61,7 +61,7 @@ static void choose_shape(stream *s, attend_problem *p) {
   }
 }
 
-/* Rows of all sequences, which the tensors have room for: seldom as many as there may be. */
+/* Rows of all sequences, which the tensors have room for: rarely as many as the lengths allow. */
 static int64_t choose_total(stream *s, int64_t batch, int64_t most) {
   return chance(s, 10) ? batch * most : chance(s, 10) ? most : below(s, batch * most + 1);
 }

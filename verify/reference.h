@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * The oracle: attention in three plain passes, as the public header defines it and as slowly as that may be. It shares
+ * The reference: attention in three plain passes, as the public header defines it, without regard to speed. It shares
  * no code with the kernels, decodes its 16-bit inputs itself and knows nothing of tiles.
  *
  * All functions take a problem in which every default is filled in: strides, element types, scale, kv_heads and

@@ -33,7 +33,7 @@ int64_t row_case_pick(const row_case *c, int64_t which, int64_t bound);
 void *row_case_place(row_case *c, int buffer, const char *name, const int64_t extent[4], const int64_t stride[4],
                      size_t size);
 
-/** Random strides of a (batch, heads, rows, dim) tensor: heads side by side, or with gaps behind all of them. */
+/** Random strides of a (batch, heads, rows, dim) tensor: heads side by side, or with gaps after all of them. */
 attend_strides row_case_lay_out(const row_case *c, int64_t which, int64_t heads, int64_t rows, int64_t dim);
 
 static inline int64_t row_case_offset(const attend_strides *s, int64_t b, int64_t h, int64_t r) {

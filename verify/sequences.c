@@ -12,7 +12,7 @@ static bool place_numbers(attend_verify_data *data, int which, int64_t count, ui
   return true;
 }
 
-/** What per-query numbers there is room for: with packed queries a sequence need not use all of it. */
+/** How many numbers per query there is room for. Packed sequences need not use all of it. */
 static int64_t query_count(const attend_problem *p) { return p->q_starts ? p->q_total : p->batch * p->q_len; }
 
 /* ---------------------------------------------------------------------------------------------------------- starts */
@@ -122,7 +122,7 @@ static bool fill_ranges(attend_verify_data *data, uint64_t key) {
   int32_t *ranges;
   if (!place_numbers(data, ATTEND_VERIFY_KEY_RANGES, 2 * query_count(p), key, &ranges)) return false;
   const int64_t queries = p->q_starts ? data->tensors.q_starts[p->batch] : query_count(p);
-  /* Sometimes several queries in a row agree, as in documents packed one behind the other. */
+  /* Sometimes several queries in a row agree, as in documents packed one after the other. */
   const int64_t run = below(key, -1, 2) ? 1 : 1 + below(key, -2, 9);
   for (int64_t i = 0; i < queries; i++) {
     const int64_t at = 4 * (i / run), choice = below(key, at, 10);

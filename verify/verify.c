@@ -130,7 +130,7 @@ static bool advises_well(const attend_verify *v, const attend_plan *plan, attend
   return false;
 }
 
-/* A way on its run: what it is given, and what comes of it. */
+/* One such run: what it is given, and its result. */
 typedef struct running {
   attend_verify *v;
   const attend_kernel *kernel;

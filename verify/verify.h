@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * The proof: runs a kernel on a case and compares with the scalar reference. Used by `attend verify`, the tests and the
+ * The check: runs a kernel on a case and compares with the scalar reference. Used by `attend verify`, the tests and the
  * tuner.
  *
  *     attend_verify *v = attend_verify_open(env.isa);
@@ -12,7 +12,7 @@
  * A case says everything about an input: run again from the same fields it gives the same bytes. A random case follows
  * from its seed alone.
  *
- * What a case is proved against, besides the values:
+ * What a case checks, besides the values:
  * - every buffer lies against a guard page, or odd elements away from one; a kernel that touches the page is stopped
  *   and reported;
  * - every key and value that no query of the head group attends is NaN, and so is all that lies in gaps between rows,
@@ -34,7 +34,7 @@
 typedef enum attend_verify_layout {
   ATTEND_VERIFY_BHSD,      /**< contiguous, strides left at 0 */
   ATTEND_VERIFY_BSHD,      /**< heads side by side in a row */
-  ATTEND_VERIFY_PADDED,    /**< BHSD with odd gaps behind every row, head and batch entry */
+  ATTEND_VERIFY_PADDED,    /**< BHSD with odd gaps after every row, head and batch entry */
   ATTEND_VERIFY_REVERSED,  /**< padded, and the rows and heads in descending order: inputs only, as are the next ones */
   ATTEND_VERIFY_ONE_BATCH, /**< batch stride 0 */
   ATTEND_VERIFY_ONE_HEAD,  /**< head stride 0 */
@@ -46,7 +46,7 @@ typedef enum attend_verify_layout {
 /** How a mask or bias lies in memory, besides the dimensions along which it is broadcast. */
 typedef enum attend_verify_layout4 {
   ATTEND_VERIFY_DENSE,         /**< keys side by side */
-  ATTEND_VERIFY_SPREAD,        /**< key stride 2, odd gaps behind rows */
+  ATTEND_VERIFY_SPREAD,        /**< key stride 2, odd gaps after rows */
   ATTEND_VERIFY_BACKWARD,      /**< key stride -1 */
   ATTEND_VERIFY_QUERIES_FIRST, /**< queries side by side */
   ATTEND_VERIFY_LAYOUT4_COUNT
@@ -133,7 +133,7 @@ void attend_verify_lay_out(attend_verify_case *c);
 /** Every field on one line, as snprintf does: returns the length of the whole text. */
 size_t attend_verify_describe(const attend_verify_case *c, char *buffer, size_t size);
 
-/* ------------------------------------------------------------------------------------------------------- the proof */
+/* ------------------------------------------------------------------------------------------------------- the check */
 
 typedef enum attend_verify_status {
   ATTEND_VERIFY_PASSED,
@@ -162,7 +162,7 @@ bool attend_verify_prepare(attend_verify *v, const attend_verify_case *c);
 
 /**
  * Runs a kernel, or what the library chooses if it is NULL, on the case that was prepared last. One thread at a time in
- * the whole process, for it catches the signals of a kernel that goes astray.
+ * the whole process, because it catches the signals of a kernel that touches memory it must not.
  */
 void attend_verify_run(attend_verify *v, const attend_kernel *kernel, attend_verify_result *result);
 

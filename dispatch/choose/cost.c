@@ -32,7 +32,7 @@ static double units(int64_t count, int64_t unit) { return (double)(count / unit 
 static double sum_positions(const attend_problem *p, double first) {
   double last = first + (double)p->q_len, keys = (double)p->kv_len; /* queries: first <= x < last */
   double low = first < 0 ? 0 : first > keys ? keys : first, high = last < 0 ? 0 : last > keys ? keys : last;
-  double beyond = last - (first > keys ? first : keys); /* queries whose position is at or behind the last key */
+  double beyond = last - (first > keys ? first : keys); /* queries whose position is at or after the last key */
   return (high - low) * (low + high - 1) / 2 + (beyond > 0 ? beyond * keys : 0);
 }
 

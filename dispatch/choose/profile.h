@@ -107,8 +107,8 @@ enum { ATTEND_PROFILE_PLACES = 2, ATTEND_PROFILE_PATH = 4096 };
 int attend_profile_places(const attend_env *env, char place[ATTEND_PROFILE_PLACES][ATTEND_PROFILE_PATH]);
 
 /**
- * Whether a profile has a say in a problem. A choice that must not depend on batch and keys (batch_invariant),
- * attention weights and additive scores are left to the rules.
+ * Whether a profile decides for a problem. The rules alone decide where the choice must not depend on batch, queries
+ * and keys (batch_invariant), and for attention weights, additive scores and dropout.
  */
 bool attend_profile_covers(const attend_resolved *problem);
 

@@ -85,7 +85,7 @@ static int64_t choose_slice_rows(const attend_resolved *r, const attend_kernel *
   if (kernel->body != ATTEND_BODY_DECODE) {
     /* On one thread there is nothing to balance: larger slices, which pack keys less often, took 2.5 % less time. */
     int64_t wanted = threads == 1 && kernel->body != ATTEND_BODY_BLOCKED ? 1 : (int64_t)threads * SLICES_PER_THREAD;
-    int64_t slices = r->p.batch * r->p.kv_heads; /* may be so many that times splits they do not fit */
+    int64_t slices = r->p.batch * r->p.kv_heads; /* may be so many that times splits they overflow */
     if (slices < wanted) slices *= divide_up(max_i64(r->p.kv_len, 1), split_keys);
     int64_t share = divide_up(r->rows, divide_up(wanted, slices));
     most = max_i64(least, min_i64(share, cached_rows(r, kernel)));
@@ -177,7 +177,7 @@ static bool prefers_decode(const attend_resolved *r, const attend_kernel *decode
   case ATTEND_ISA_AVX2:
   case ATTEND_ISA_AVX512:
   case ATTEND_ISA_AVX512BF16: return rules_cost(r, decode) < rules_cost(r, packed);
-  /* A tile has 16 rows, used or not, and its keys are packed. Not measured: docs/performance.md has the reckoning. */
+  /* A tile has 16 rows, used or not, and its keys are packed. Estimated, not measured: see docs/performance.md. */
   case ATTEND_ISA_AMX: return r->rows < TILE_ROWS;
   /* The costs are not fitted to these. */
   default: return r->rows <= UNFITTED_ROWS;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * Cuts a run's work up, by the lengths that its sequences have: O(B), as it stands before every ragged run. What is
- * computed must not depend on the number of threads, so that only where rows are cut may follow it.
+ * Cuts up the work of a run by the lengths of its sequences. Every ragged run begins with that, so it takes O(B).
+ * Results must not depend on the number of threads: only where rows are cut may depend on it.
  */
 #include <math.h>
 #include <string.h>
@@ -12,7 +12,8 @@
 
 /**
  * Waking a team and waiting for it costs 0.65 us for two threads on Zen 5 while OpenMP's threads wait busily and share
- * a cache, 2 to 4 us where they do not, and more with every thread. Between the two: two threads from 2.8 us on.
+ * a cache, 2 to 4 us where they do not, and more with every thread. The value here lies between the two: two threads
+ * pay from 2.8 us on.
  */
 static double team_us(double threads) { return 1 + 0.2 * threads; }
 
@@ -146,7 +147,7 @@ int attend_cut_useful(const attend_plan *plan, const attend_tensors *t) {
   choose_splits(plan, &all, split_keys);
   for (int64_t b = 0; b < plan->problem.p.batch; b++) {
     const work w = work_of(plan, t, b);
-    if (w.chunks == 0) continue; /* no queries: of a way that may have no kernel */
+    if (w.chunks == 0) continue; /* no queries: its way may have no kernel */
     const int64_t splits = plan->slices_as_items ? splits_of(w.keys, split_keys[w.way]) : 1;
     items += (double)plan->problem.p.kv_heads * (double)w.chunks * (double)splits;
   }
@@ -154,8 +155,8 @@ int attend_cut_useful(const attend_plan *plan, const attend_tensors *t) {
 }
 
 /**
- * Deals the items of a run out to the groups of cores, heads together, as many as make each group's share of the work:
- * the greatest come first, so that the same number for each would leave the first group with most of it.
+ * Deals the items of a run out to the groups of cores, heads together, by each group's share of the work. The greatest
+ * items come first, so that with the same number of items for each the first group would have most of the work.
  */
 static void deal(const attend_plan *plan, const attend_tensors *t, attend_cut *cut, const attend_share *shares) {
   const int64_t heads = plan->problem.p.kv_heads;

@@ -263,7 +263,7 @@ void attend_share_out(const attend_host *host, int threads, int64_t count, void 
 }
 
 #ifdef _OPENMP
-/** Keeps the calling thread, of affinity mask `mask`, on the cores of a group. False, and nothing done, if it may not.
+/** Keeps the calling thread, of affinity mask `mask`, on a group's cores. False, and nothing done, if that is refused.
  */
 static bool bind_to_group(const attend_cpu_set *mask, int group) {
   const attend_topology *machine = attend_topology_get();
@@ -288,7 +288,7 @@ static void run_bound_part(const attend_plan *plan, attend_run_state *run) {
 static void run_task(void *argument, int part) {
   attend_run_state *run = argument;
   const int parts = run->cut->useful;
-  if (part == 0 || (part > 0 && part < parts)) run_part(run->plan, run, part); /* a pool may be wrong */
+  if (part == 0 || (part > 0 && part < parts)) run_part(run->plan, run, part); /* a pool may pass a wrong number */
 }
 
 static void run_parts(const attend_plan *plan, attend_run_state *run) {

@@ -25,7 +25,7 @@ static void place(attend_plan *plan) {
   } else {
     plan->groups = plan->all_cores = plan->cores[0] = 1;
   }
-  /* Slices of one chunk read different keys, but their results are merged: better where they were made. */
+  /* Slices of one chunk read different keys, but their results are merged: better near where they were made. */
   attend_deal(plan->cut.items, attend_head_items(plan, &plan->share), plan->cores, plan->groups, plan->cut.begin);
 }
 
@@ -56,7 +56,7 @@ static int64_t plan_partials(attend_plan *plan) {
   return plan->slices_as_items ? rows * splits : 0;
 }
 
-/** Microseconds for each row of a query and key it may attend, of sequences as long as may be. */
+/** Microseconds for each query row and key it may attend, where sequences are as long as the problem allows. */
 static double key_us(const attend_plan *plan, const attend_choice *choice, int64_t queries) {
   attend_resolved r = plan->problem;
   if (!choice->kernel || queries == 0 || r.p.kv_len == 0) return 0;

@@ -117,8 +117,8 @@ static attend_status check_reach(const layout *l) {
 }
 
 /**
- * Rows of an output must not share an element. A dimension nests in the next greater stride when that steps over all
- * the smaller ones span; layouts that interleave without overlapping are not told apart from those that overlap.
+ * Rows of an output must not share an element. A dimension nests in the next greater stride if that steps over the
+ * whole span of the smaller ones. Layouts that interleave without overlapping are refused like those that overlap.
  */
 static attend_status check_disjoint(const layout *l) {
   int64_t span = 1;
@@ -178,8 +178,8 @@ static attend_status check_contiguous(layout l) {
 }
 
 /**
- * Rows of queries and heads are counted, whatever tensors there are: with a Dv of 0 the output does not bound them. The
- * bound is that of a number for each.
+ * Checks the number of query rows of all heads, whatever tensors there are: with a Dv of 0 the output does not bound
+ * it. The bound is that of a tensor with one number for each.
  */
 static attend_status check_query_rows(const attend_problem *p) {
   int64_t rows;

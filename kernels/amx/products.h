@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * Products of matrices on tiles, which can be done a few steps at a time: the softmax is done in between, because the
- * tile unit and the vector units work side by side, and a processor looks only a few hundred instructions ahead.
+ * Products of matrices on tiles. They can be done a few steps at a time, with the softmax in between: the tile unit and
+ * the vector units can work side by side, but a processor looks only a few hundred instructions ahead.
  *
  * A step is 32 elements of the depth for a C of 2 x 2 tiles: four loads, four tile products, 64 cycles of the tile
  * unit. C stays in its tiles over the whole depth. Storing a tile costs about 25 cycles that nothing hides.

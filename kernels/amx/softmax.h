@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * The softmax of rows whose weights are rounded to bf16: exp() is as exact as that needs, and everything is relative to
- * a base that follows the row's maximum only when it has grown by more than 2^8 (FlashAttention-4 does so to spare
- * multiplications): weights up to 2^8 are as exact as weights up to 1, and what a row has so far has to be multiplied a
- * few times instead of once per block. When the base moves depends on the row's own scores alone.
+ * The softmax of rows whose weights are rounded to bf16. exp() is as exact as that needs. Weights are relative to a
+ * base that follows the row's maximum only when that has grown by more than 2^8, as FlashAttention-4 does to save
+ * multiplications: weights up to 2^8 are as exact as weights up to 1, and a row's earlier sums are multiplied a few
+ * times instead of once per block. When the base moves depends on the row's own scores alone.
  */
 #ifndef ATTEND_KERNELS_AMX_SOFTMAX_H
 #define ATTEND_KERNELS_AMX_SOFTMAX_H
@@ -28,8 +28,9 @@ ATTEND_INLINE vf exp2_for_bf16(vf x) {
 }
 
 /**
- * Writes 2^(factor s - shift) for s[0..count), as bf16, to p, and adds what it has written to *sum: the very weights
- * that will meet the values, so that a row's weights add up to what it is divided by. count is a multiple of 32.
+ * Writes 2^(factor s - shift) for s[0..count), as bf16, to p, and adds the numbers that it has written to *sum. These
+ * are the weights that the values are multiplied by, so that a row's weights add up to exactly what the row is divided
+ * by. count is a multiple of 32.
  */
 ATTEND_INLINE void row_weights(const float *s, int64_t count, float factor, float shift, uint16_t *p, vf *sum) {
   const vf f = vf_set1(factor), m = vf_set1(shift);

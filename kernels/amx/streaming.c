@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * streaming on tiles. A unit of work is a block of keys for a group of query rows: scores, softmax, values. While the
- * vector units do a unit's softmax, the tile unit does the values of the unit before and the scores of the one behind,
+ * vector units do a unit's softmax, the tile unit does the values of the unit before and the scores of the one after,
  * a few products after each row; so scores and weights each have two buffers that take turns. A block's keys and values
  * are packed once and serve all groups of the slice. The output stays in f32 in memory: tiles are loaded from there,
  * carried through a whole block and stored.
  *
- * Rows behind the last one of a group hold garbage, and so does what comes of them: nobody reads it.
+ * Rows after the last one of a group hold garbage, and so do their results: nobody reads them.
  */
 #include "kernels/amx/vec.h"
 
@@ -26,7 +26,7 @@ typedef struct streaming_layout {
   size_t q, k, v, s, p, o, base, sum, range, rows, total;
 } streaming_layout;
 
-/** Elements of a packed query: with a D of 0 a step of zeros, for tiles of scores are written by the last step. */
+/** Elements of a packed query. With a D of 0 it is one step of zeros: the last step writes the tiles of scores. */
 static int64_t packed_depth(const attend_problem *p) { return round_up(max_i64(p->head_dim, 1), TILE_DEPTH); }
 
 static streaming_layout lay_out(const attend_problem *problem, const attend_tiling *tiling, int block) {
@@ -62,13 +62,13 @@ typedef struct streaming {
   uint16_t *p[2];
   float *base, *sum; /**< of each row; LANES sums */
   key_range *ranges;
-  const void **listed;                /**< where the rows of the block lie that is being packed */
+  const void **listed;                /**< addresses of the rows of the block that is being packed */
   int64_t packed_keys, packed_values; /**< which blocks are packed, -1: none */
   bool finite;                        /**< all values of the packed block are */
   float alpha[GROUP];                 /**< what the values of the last unit's rows are to be multiplied by */
 } streaming;
 
-/** A block of keys for a group of rows, of which some attend some. */
+/** A block of keys and a group of rows, at least one of which attends one of the keys. */
 typedef struct unit {
   int64_t block, row;
   int count;
@@ -79,7 +79,7 @@ typedef struct unit {
 
 /* ----------------------------------------------------------------------------------------------------------- units */
 
-/** The places in which the units of a slice are looked for: blocks, and in each of them groups. */
+/** Where to look for the next unit of a slice: block by block, and in each block group by group. */
 typedef struct walk {
   int64_t block, row;
   key_range keys; /**< that any row of the slice attends */
@@ -139,7 +139,7 @@ static void pack_keys_of(streaming *st, int64_t block, const walk *at) {
   st->packed_keys = block;
 }
 
-/** Puts 0 in the place of what is not finite; add_nonfinite() sees to that. */
+/** Replaces elements that are not finite by 0; add_nonfinite() adds them. */
 ATTEND_OUTLINE void clear_nonfinite(uint32_t *pairs, int64_t count) {
   const __m512i exponent = _mm512_set1_epi16(0x7f80);
   for (int64_t i = 0; i < count; i += LANES) {
@@ -198,7 +198,7 @@ static void fetch_share(const streaming *st, const unit *u, const walk *at, fetc
   fetch_spread(list, u->count);
 }
 
-/** A unit's scores become weights; after each row a share of what the tiles have to do. */
+/** Turns a unit's scores into weights, and does a share of the tiles' work after each row. */
 static void softmax_of(streaming *st, const unit *u, const walk *at, amx_queue *queue) {
   fetch_list fetch;
   fetch_share(st, u, at, &fetch);
@@ -216,8 +216,8 @@ static void softmax_of(streaming *st, const unit *u, const walk *at, amx_queue *
 }
 
 /**
- * Multiplies what rows have by alpha. Denormal results become 0, as tile products make them: whether another product
- * follows may depend on the other rows of the group.
+ * Multiplies the rows' earlier sums by alpha. Denormal results become 0, as tile products make them: whether another
+ * product follows may depend on the other rows of the group.
  */
 static void rescale(const streaming *st, const unit *u) {
   for (int r = 0; r < u->count; r++) {
@@ -268,7 +268,7 @@ static void run_units(streaming *st) {
   unit before, now, next;
   bool has_before = false, has_now = false, has_next = walk_next(st, &at, &next);
   while (has_before || has_now || has_next) {
-    /* One turn: values of `before`, softmax of `now`, scores of `next`, of which the first and last turns lack some. */
+    /* One turn: values of `before`, softmax of `now`, scores of `next`. The first and last turns lack some of them. */
     amx_queue queue = {0};
     if (has_before) {
       pack_values_of(st, before.block, &at);

@@ -21,7 +21,7 @@
 
 #include "kernels/vec_contract.h"
 
-/* gcc 12 does not know that a tile load reads memory: without this it may put the stores of what is loaded behind it.
+/* gcc 12 does not know that a tile load reads memory: without this it may put the stores of what is loaded after it.
  */
 #define AMX_FENCE() __asm__ volatile("" ::: "memory")
 

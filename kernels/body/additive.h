@@ -3,9 +3,9 @@
  * Additive scores, dot(w, tanh(q + k)) (Bahdanau, Cho and Bengio 2015, https://arxiv.org/abs/1409.0473), for the bodies
  * that pack queries and keys.
  *
- * The sums of a row and a vector of keys stay in a register while the head dim is gone through, so that no tanh is ever
- * stored. A score costs D of them, against which loads and broadcasts do not count: there is no need for register
- * tiles, and one function serves all kernel rows.
+ * The sums of a row and a vector of keys stay in a register from the first element of the head dim to the last, so that
+ * no tanh is ever stored. A score costs D tanh. Loads and broadcasts cost little beside that, so register tiles are not
+ * needed, and one function serves all kernel rows.
  */
 #ifndef ATTEND_KERNELS_BODY_ADDITIVE_H
 #define ATTEND_KERNELS_BODY_ADDITIVE_H
@@ -14,8 +14,8 @@
 #include "kernels/body/tile.h"
 
 /**
- * tanh to about an ulp of 1, which is what counts where it is one term of a sum: 1 - 2 / (e^2x + 1) everywhere. Both
- * ends come out of it by themselves, from 0 and +inf, and NaN stays NaN.
+ * tanh to about an ulp of 1, which is enough for one term of a sum: 1 - 2 / (e^2x + 1) everywhere. Both ends follow
+ * from it, from 0 and +inf, and NaN stays NaN.
  */
 ATTEND_INLINE vf vf_tanh_term(vf x) {
   const vf e = vf_exp2(vf_mul(x, vf_set1(2.885390082f)));
@@ -23,7 +23,7 @@ ATTEND_INLINE vf vf_tanh_term(vf x) {
 }
 
 /**
- * As tile_products.scores: scores of a packed tile of queries (pack_tile_queries(): the queries, and behind them the
+ * As tile_products.scores: scores of a packed tile of queries (pack_tile_queries(): the queries, and after them the
  * weights of each row's head) with the packed keys begin to end of a block, to s.
  */
 ATTEND_OUTLINE void additive_scores(const tile_products *products, int tile, const float *q, const float *k,

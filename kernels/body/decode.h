@@ -4,8 +4,8 @@
  *
  * Nothing is packed. Keys are read where they lie, multiplied element by element with several query rows and summed
  * across lanes at the end; further query rows find the block in the cache, so that memory is read once for the whole
- * query-head group. Values are read where they lie, too. While a row is read, one some KiB further on is asked for, so
- * that memory does not wait for arithmetic.
+ * query-head group. Values are read where they lie, too. While a row is read, a row some KiB further on is prefetched,
+ * so that memory does not wait for arithmetic.
  */
 #ifndef ATTEND_KERNELS_BODY_DECODE_H
 #define ATTEND_KERNELS_BODY_DECODE_H
@@ -39,7 +39,7 @@ ATTEND_INLINE decode_layout decode_plan(const attend_problem *p, const attend_ti
   return at;
 }
 
-/** Rows of a score group: four, as far as LANES sums leave four keys a row. */
+/** Rows of a score group: four at most, and so many that LANES sums leave four keys a row. */
 enum { SCORE_ROWS = LANES >= 16 ? 4 : LANES >= 8 ? 2 : 1 };
 
 /**
@@ -65,7 +65,7 @@ ATTEND_OUTLINE void copy_queries(const attend_slice *slice, int64_t width, opera
  */
 enum { DECODE_CHUNK = 64 };
 
-/** An address that may be in another tensor or behind the last: a number, as no pointer may leave its tensor. */
+/** An address that may be in another tensor or after the last one: a number, since no pointer may leave its tensor. */
 ATTEND_INLINE uintptr_t address_ahead(const char *p, int64_t bytes) { return (uintptr_t)p + (uintptr_t)bytes; }
 
 /** Asks for the cache line at an address. */
@@ -88,7 +88,7 @@ typedef struct kv_run {
   const char *at;
   int64_t stride; /**< bytes from row to row */
   int64_t count;
-  int64_t ahead; /**< bytes from a row to the one to ask for meanwhile; 0 = none */
+  int64_t ahead; /**< bytes from a row to the one to prefetch meanwhile; 0 = none */
 } kv_run;
 
 /** Keys or values that follow one another: one run, or several where they lie in pages. */
@@ -103,12 +103,12 @@ typedef struct kv_rows {
 /**
  * Scores of a group of ROWS query rows with LANES / ROWS keys, `stride` bytes apart, to s, rows ld apart. Every key
  * element that is loaded serves all ROWS rows. Four keys at a time: more pointers than that do not fit registers. FEW:
- * only `count` keys are there, and the last one stands in for what the last four lack; a constant, because a group of
- * 128 elements is over so soon that finding out takes 4 % of its time.
+ * there are only `count` keys, and the last of them takes the place of those that are missing. It is a constant,
+ * because a group of 128 elements takes so little time that testing it costs 4 %.
  *
- * Lines `ahead` bytes on are asked for meanwhile, unless FEW, four at each step. Keys without gaps are asked for in the
- * order of addresses, which the hardware's own prefetchers follow: 5 to 10 % faster than line by line from four keys in
- * turn.
+ * Lines `ahead` bytes further on are prefetched meanwhile, unless FEW, four at each step. Keys without gaps are
+ * prefetched in the order of addresses, which the hardware's own prefetchers follow: 5 to 10 % faster than line by line
+ * from four keys in turn.
  */
 ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim,
                                int64_t ahead, float *s, int64_t ld, const int ROWS, const attend_dtype DTYPE,
@@ -196,7 +196,7 @@ ATTEND_OUTLINE void score_rows(const operand *q, const kv_run *k, int64_t dim, f
 
 /**
  * o = alpha * o + s v for ROWS rows and VECS vectors of columns from column `first` on, the last of which has `tail`
- * elements if that is not 0. With `fetch` the whole rows of values further on are asked for.
+ * elements if that is not 0. With `fetch` whole rows of values further on are prefetched.
  */
 ATTEND_INLINE void decode_value_tile(const operand *s, const kv_rows *v, int64_t first, const float *alpha, float *o,
                                      int64_t width, int tail, bool fetch, const int ROWS, const int VECS, const int LD,
@@ -212,7 +212,7 @@ ATTEND_INLINE void decode_value_tile(const operand *s, const kv_rows *v, int64_t
     const char *at = element(run->at, DTYPE, first);
     for (int64_t j = 0; j < count; j += PER_OPERAND, at += PER_OPERAND * stride) {
       vo column[8];
-      /* Keys that an operand lacks at the end of all have weights of 0: any finite values do. */
+      /* After the last key, the other keys of its operand have weights of 0: any finite values do. */
       const int64_t next = j + PER_OPERAND <= count ? stride : 0;
       ATTEND_UNROLL
       for (int i = 0; i < PER_OPERAND; i++)
@@ -238,7 +238,7 @@ ATTEND_INLINE void decode_value_tile(const operand *s, const kv_rows *v, int64_t
   }
 }
 
-/** The same for as many tiles of VECS vectors as there are from column c on; returns the column behind them. */
+/** The same for as many tiles of VECS vectors as there are from column c on; returns the column after them. */
 ATTEND_INLINE int64_t decode_value_tiles(const operand *s, const kv_rows *v, const float *alpha, float *o, int64_t c,
                                          const int ROWS, const int VECS, const int LD, const attend_dtype DTYPE) {
   for (; c + VECS * LANES <= v->dim; c += VECS * LANES)
@@ -247,8 +247,8 @@ ATTEND_INLINE int64_t decode_value_tiles(const operand *s, const kv_rows *v, con
 }
 
 /**
- * The same for all columns, what is left of them in narrower and narrower tiles: single vectors have too few sums to
- * hide how long a multiply-add takes.
+ * The same for all columns. The last ones are done in narrower and narrower tiles, because single vectors have too few
+ * sums to hide the latency of a multiply-add.
  */
 ATTEND_INLINE void decode_values(const operand *s, const kv_rows *v, const float *alpha, float *o, const int ROWS,
                                  const int VECS, const int LD, const attend_dtype DTYPE) {
@@ -324,8 +324,8 @@ typedef struct kv_block {
   const attend_rows *all;
   int64_t key, count;      /**< the first of its rows, and their number */
   int64_t dim, bytes;      /**< of a row */
-  int64_t ahead;           /**< rows from the one at hand to the one to ask for */
-  const attend_rows *next; /**< read after it, from row next_key on; NULL = nothing, or it lies otherwise */
+  int64_t ahead;           /**< rows from the current one to the one to prefetch */
+  const attend_rows *next; /**< read after it, from row next_key on; NULL = nothing, or spaced otherwise */
   int64_t next_key;
 
   /* Where its rows lie together: */
@@ -335,10 +335,10 @@ typedef struct kv_block {
 } kv_block;
 
 /**
- * Rows are asked for ahead of the one at hand: about 8 KiB in f32, 12 in 16 bits, which are used up faster (from 8 to
- * 12: 9 to 12 % faster from L3, no change from memory). Zen 5 drops prefetches that find all miss buffers taken, so
- * they must come evenly, and in the order of addresses: half rows of values, asked for in two passes, reached 31 GB/s
- * where whole rows reach 43.
+ * Rows are prefetched ahead of the current one: by about 8 KiB in f32, and by 12 in 16 bits, which are used up faster
+ * (12 instead of 8: 9 to 12 % faster from L3, no change from memory). Zen 5 drops prefetches that find all miss buffers
+ * taken, so they must come evenly, and in the order of addresses: half rows of values, prefetched in two passes,
+ * reached 31 GB/s where whole rows reach 43.
  */
 ATTEND_INLINE kv_block block_of(const attend_rows *all, int64_t dim, int64_t key, int64_t count) {
   const int64_t bytes = dim * element_size(all->dtype);
@@ -380,9 +380,9 @@ ATTEND_INLINE void flat_chunk(const kv_block *block, int64_t first, kv_rows *chu
 }
 
 /**
- * The same of rows that lie in pages: a run is what lies together, in whole operands, and so do the rows that are asked
- * for meanwhile. Where a page ends within an operand, the rows of that operand are a run: two rows lie evenly wherever
- * they are.
+ * The same for rows in pages. A run is rows that lie together, in whole operands, and so do the rows that are
+ * prefetched meanwhile. Where a page ends within an operand, the rows of that operand are a run of their own: two rows
+ * are always evenly spaced.
  */
 ATTEND_OUTLINE void paged_chunk(const kv_block *block, int64_t first, kv_rows *chunk) {
   const attend_rows *all = block->all;
@@ -415,7 +415,7 @@ ATTEND_INLINE void next_chunk(const kv_block *block, int64_t first, kv_rows *chu
     paged_chunk(block, first, chunk);
 }
 
-/** Scores of all rows with a chunk of keys. The first rows ask for the lines ahead. */
+/** Scores of all rows with a chunk of keys. The first rows prefetch the lines ahead. */
 ATTEND_INLINE void score_chunk(const operand *q, int64_t q_stride, const kv_rows *keys, int64_t rows, float *s,
                                int64_t ld, const decode_products *products) {
   for (int i = 0; i < keys->runs; i++) {
@@ -430,7 +430,7 @@ ATTEND_INLINE void score_chunk(const operand *q, int64_t q_stride, const kv_rows
   }
 }
 
-/** Adds a chunk of values to all rows, `tile` at a time. The first rows ask for the lines ahead. */
+/** Adds a chunk of values to all rows, `tile` at a time. The first rows prefetch the lines ahead. */
 ATTEND_INLINE void value_chunk(const operand *s, int64_t ld, kv_rows *v, int64_t rows, const float *alpha, float *o,
                                int64_t width, int tile, const decode_products *products) {
   for (int64_t r = 0; r < rows;) {

@@ -24,7 +24,7 @@ typedef struct fetch_list {
   int64_t offset, lines, quota;
 } fetch_list;
 
-/** Adds `rows` rows. What finds no place is not asked for. */
+/** Adds `rows` rows. Where the list is full, they are not prefetched. */
 ATTEND_INLINE void fetch_rows(fetch_list *list, const void *at, int64_t stride, int64_t bytes, int64_t rows) {
   if (list->count == FETCH_REGIONS || rows <= 0) return;
   if (stride == bytes) bytes *= rows, rows = 1; /* one long row */
@@ -66,7 +66,7 @@ ATTEND_INLINE void fetch_keys(fetch_list *list, const attend_slice *slice, key_r
   fetch_some_rows(list, &view->v, view->p->v_head_dim, keys.begin, end);
 }
 
-/** What `count` of `rows` rows, from row `row` on, are to ask for of some keys. */
+/** The share of some keys that `count` of `rows` query rows, from row `row` on, are to prefetch. */
 ATTEND_INLINE key_range share_of(key_range keys, int64_t row, int64_t count, int64_t rows) {
   const int64_t all = keys.end - keys.begin;
   return (key_range){(int32_t)(keys.begin + all * row / rows),
@@ -85,8 +85,8 @@ ATTEND_OUTLINE key_range first_block_keys(const attend_slice *slice, int64_t blo
 }
 
 /**
- * Adds the share of `count` rows of a slice, from its row `row` on, of what is packed behind a block: of the next one,
- * as far as the slice attends keys (to `end`), or else of the next slice's first.
+ * Adds a share of the keys that are packed after a block: that of `count` rows of a slice from its row `row` on. They
+ * are those of the next block, if the slice attends any there (up to `end`), or else of the next slice's first block.
  */
 ATTEND_INLINE void fetch_next_block(fetch_list *list, const attend_slice *slice, int64_t block, int64_t size,
                                     int64_t end, int64_t row, int64_t count) {

@@ -24,7 +24,7 @@ ATTEND_INLINE void store_row_as(void *out, attend_dtype dtype, const float *o, i
   const vf f = vf_set1(factor);
   for (int64_t c = 0; c < dim; c += LANES) {
     const int n = (int)min_i64(LANES, dim - c);
-    /* + 0 makes -0 a 0: weights of 0 in a block that another row needs would do so too, or not, as rows are cut. */
+    /* + 0 turns -0 into 0. Weights of 0 would do so too, but only where another row needs their block. */
     store_as((void *)element(out, dtype, c), dtype, vf_add(vf_mul(f, vf_load(o + c)), vf_zero()), n);
   }
 }

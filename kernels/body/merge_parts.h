@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * Merging the results of attention over several parts of the keys, row by row: a sum with weights that follow from the
- * parts' LSE and sum to 1. (kernels/merge.c merges what the slices of one run leave behind, which is not divided yet.)
+ * parts' LSE and sum to 1. (kernels/merge.c merges the partial results of one run's slices, which are not divided yet.)
  */
 #ifndef ATTEND_KERNELS_BODY_MERGE_PARTS_H
 #define ATTEND_KERNELS_BODY_MERGE_PARTS_H
@@ -52,9 +52,9 @@ ATTEND_INLINE float weigh_parts(merged_row *row) {
 /**
  * Columns c and on of a row, n of them in the last of VECS vectors.
  *
- * Half the sum is added up, and the whole held between the least and the greatest of what goes into it: rounded weights
- * may sum to a little more than 1, which would make an infinity of several values near the greatest finite one. It also
- * makes a part that is alone come out bit by bit.
+ * Half the sum is computed, and the whole is limited to between the least and the greatest of its terms: rounded
+ * weights may sum to a little more than 1, so that several values near the greatest finite number would become an
+ * infinity. A single part also comes out unchanged, to the bit.
  */
 ATTEND_INLINE void merge_columns(const merged_row *row, void *out, int64_t c, int n, const int VECS,
                                  const attend_dtype FROM, const attend_dtype TO) {

@@ -2,7 +2,7 @@
 /**
  * What the products of the bodies multiply, so that the bodies are written once: floats, pairs of bf16 where vec.h has
  * a product of pairs, or what vec.h names a file for (ATTEND_OPERAND). Queries, keys, values and weights are operands,
- * packed or as decode loads them; sums, scores and results are floats always. Included behind a vec.h.
+ * packed or as decode loads them; sums, scores and results are floats always. Included after a vec.h.
  */
 #ifndef ATTEND_KERNELS_BODY_OPERAND_H
 #define ATTEND_KERNELS_BODY_OPERAND_H
@@ -37,7 +37,7 @@ ATTEND_INLINE vo vo_load(const operand *p) { return vp_load((const uint16_t *)p)
 ATTEND_INLINE vo vo_set1(operand x) { return vp_set1(x); }
 /** c + the products of a's and b's elements, lane by lane. */
 ATTEND_INLINE vf vo_dot(vo a, vo b, vf c) { return vp_dot(a, b, c); }
-/** The same without the elements that a weight of -0 marks as not attended: nothing of theirs shows, NaN included. */
+/** The same without the elements that a weight of -0 marks as not attended: they leave no trace, NaN included. */
 ATTEND_INLINE vf vo_dot_selected(operand weights, const operand *values, vf c) {
   const operand keep = (weights & 0x8000 ? 0 : 0xffff) | (weights & 0x80000000 ? 0 : 0xffff0000);
   return vp_dot(vp_set1(weights), vp_and(vp_set1(keep), vo_load(values)), c);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * Packing: queries, keys and values are converted to f32 and laid out in the order in which the products read them, so
- * that the inner loops have no conversions, no tails and no strides. Included behind a vec.h.
+ * that the inner loops have no conversions, no tails and no strides. Included after a vec.h.
  */
 #ifndef ATTEND_KERNELS_BODY_PACK_H
 #define ATTEND_KERNELS_BODY_PACK_H
@@ -30,7 +30,7 @@ ATTEND_INLINE vf load_as_f32_n(const void *p, attend_dtype dtype, int n) {
 
 /**
  * Transposes up to LANES rows of `dim` elements: out[d * out_stride + lane] = factor * rows[lane][d], 0 where there is
- * no row. Stores whole vectors, so that out needs LANES floats behind its last column start.
+ * no row. Stores whole vectors, so that out needs LANES floats from its last column on.
  */
 ATTEND_INLINE void transpose_rows(const void *const rows[LANES], int count, int64_t dim, attend_dtype dtype,
                                   float factor, float *out, int64_t out_stride) {

@@ -50,8 +50,8 @@ ATTEND_INLINE key_range range_union(const key_range *ranges, int64_t count) {
   return all;
 }
 
-/** What of a range lies in a block of keys, counted from the block's first; begin is a multiple of `unit`. Nothing: end
- * is no greater than begin. */
+/** The part of a range in a block of keys, counted from the block's first; begin is a multiple of `unit`. It is empty
+ * if end is not greater than begin. */
 ATTEND_INLINE key_range range_in_block(key_range range, int64_t block, int64_t size, int64_t unit) {
   return (key_range){(int32_t)(max_i64(0, range.begin - block) / unit * unit),
                      (int32_t)min_i64(size, range.end - block)};
@@ -85,9 +85,9 @@ ATTEND_OUTLINE bool mask_allows_any(const attend_view *view, row_place at, int64
 }
 
 /**
- * What the softmax has to multiply scores by: finish_scores() has multiplied the scale in where there is anything to do
- * behind it; elsewhere it is left to the softmax, which takes scores in any unit > 0. Its sign goes into the queries,
- * where it costs no rounding.
+ * The factor by which the softmax has to multiply scores. Where something is done to scores after the scale,
+ * finish_scores() has multiplied by it already. Elsewhere it is left to the softmax, which takes scores in any unit >
+ * 0. The sign of the scale goes into the queries, where it costs no rounding.
  */
 ATTEND_INLINE float score_unit(const attend_problem *p) { return attend_scores_need_work(p) ? 1.0f : fabsf(p->scale); }
 
@@ -145,7 +145,7 @@ ATTEND_INLINE void exclude_outside(key_range range, int64_t block, int64_t begin
   for (; j < end; j += LANES) vf_store(s + j, vf_select(vm_range(from - j, to - j), vf_load(s + j), excluded));
 }
 
-/** Softcap, bias, ALiBi and mask for s[begin..end) of a row: what attend_scores_need_work() speaks of. */
+/** Softcap, bias, ALiBi and mask for s[begin..end) of a row: the work that attend_scores_need_work() means. */
 ATTEND_INLINE void adjust_scores(const attend_view *view, row_place at, int64_t block, int64_t begin, int64_t end,
                                  float *s) {
   const attend_problem *p = view->p;

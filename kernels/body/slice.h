@@ -6,14 +6,14 @@
 #include "kernels/body/rows.h"
 #include "kernels/body/tile.h"
 
-/** Operands of a packed query row: with additive scores the weights of its head come behind it. */
+/** Operands of a packed query row: with additive scores the weights of its head come after it. */
 ATTEND_INLINE int64_t packed_query(const attend_problem *p) {
   return p->score == ATTEND_SCORE_ADDITIVE ? 2 * p->head_dim : operands(p->head_dim);
 }
 
 /**
- * Packs a tile of `tile` query rows from row `row` on, and with additive scores their heads' weights behind it. What
- * the score is proportional to, queries or weights, is negated for a negative scale (score_unit()).
+ * Packs a tile of `tile` query rows from row `row` on, and with additive scores their heads' weights after it. For a
+ * negative scale the queries, or with additive scores the weights, are negated (score_unit()).
  */
 ATTEND_OUTLINE void pack_tile_queries(const attend_slice *slice, int64_t row, int tile, operand *q) {
   const attend_view *view = slice->view;

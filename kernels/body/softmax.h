@@ -62,7 +62,8 @@ ATTEND_INLINE float exp_base(float max) { return max == -INFINITY ? 0.0f : max; 
 
 /**
  * One step of the online softmax: rows s[r * ld + begin..end) of a block become weights relative to the new maxima;
- * max[r] and the lanes of sum[r * LANES] are brought up to date, and alpha[r] is what earlier sums are worth now.
+ * max[r] and the lanes of sum[r * LANES] are updated, and alpha[r] is the factor by which earlier sums have to be
+ * multiplied.
  */
 ATTEND_OUTLINE void softmax_step(float *s, int ld, int rows, int64_t begin, int64_t end, float unit, bool selected,
                                  float *max, float *sum, float alpha[16]) {

@@ -77,14 +77,14 @@ ATTEND_INLINE key_range scored_keys(const three_pass *w, int64_t row, int64_t co
   return w->every_key ? (key_range){0, (int32_t)w->view->keys.count} : range_union(w->range + row, count);
 }
 
-/** Apart, for a loop that rarely needs it: within it gcc 12 keeps parts of it on the stack. */
+/** A function of its own, for a loop that rarely needs it: inlined, gcc 12 keeps parts of the loop on the stack. */
 ATTEND_OUTLINE vf softcapped(vf x, float softcap) {
   return vf_mul(vf_set1(softcap), vf_tanh(vf_div(x, vf_set1(softcap))));
 }
 
 /**
  * Writes scores of `count` rows of a tile as they are in the buffer, times `unit`: raw products, or what the softmax
- * takes. Keys that have none there get -inf.
+ * takes. Keys without a score there get -inf.
  */
 ATTEND_OUTLINE void store_scores(const three_pass *w, int64_t row, int64_t row0, int count, int tile, float unit) {
   const attend_view *view = w->view;

@@ -136,7 +136,7 @@ ATTEND_INLINE void score_panels(const operand *q, const operand *k, int64_t dept
 
 /**
  * o = alpha * o + p v over the keys begin to end of a block of `block` packed keys (pack_value_operands()), for `width`
- * columns, a multiple of LANES. begin is a multiple of the panel, and weights behind end have been made 0. Asks for
+ * columns, a multiple of LANES. begin is a multiple of the panel, and weights from end on have been made 0. Asks for
  * lines of `fetch`, if that is not NULL, with every panel.
  */
 ATTEND_INLINE void value_panels(const operand *p, const operand *v, int64_t block, int64_t begin, int64_t end,

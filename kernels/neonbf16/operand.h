@@ -41,8 +41,8 @@ ATTEND_INLINE v2q quads_load_n(const uint16_t *p, int64_t n) {
 }
 
 /**
- * c + the products of four columns with one row of weights, but of those that a weight of -0 marks as not attended:
- * nothing of theirs shows, NaN included. As exact as the product of whole tiles, to the bit.
+ * c + the products of four columns with one row of weights, except those that a weight of -0 marks as not attended:
+ * they leave no trace, NaN included. As exact as the product of whole tiles, to the bit.
  */
 ATTEND_INLINE vf vo_dot_selected(operand weights, const operand *values, vf c) {
   const v2q row = quads_one(weights);

@@ -41,7 +41,7 @@ present() {
     python3-matplotlib | python3-selenium) python_has "${1#python3-}" ;;
     chromium) have chromium ;;
     chromium-driver) have chromedriver ;;
-    *) die "no proof is known for package $1" ;;
+    *) die "no check is known for package $1" ;;
   esac 2>/dev/null
 }
 

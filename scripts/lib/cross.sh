@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Processors that this machine is not: builds for them, and what runs their programs here. Source it behind common.sh.
+# Processors that this machine is not: builds for them, and what runs their programs here. Source it after common.sh.
 
 for_cross=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross clang-19 qemu-user)
 cross_builds=(aarch64-gcc aarch64-clang)

@@ -31,7 +31,7 @@ Written by `scripts/isa-matrix` from the runs of `scripts/test-cross`: `attend v
 alone and combined, in f32, f16 and bf16) and a few random ones, on processors that qemu imitates, and natively on the one
 at hand.
 
-A cell says how many cases passed, and behind a plus sign how many were skipped: those a kernel is not made for, for the
+A cell says how many cases passed, and after a plus sign how many were skipped: those a kernel is not made for, for the
 reasons below the table. Errors are |out - reference| / max |v|, the largest on any processor, with that of plain f32
 arithmetic in brackets. The last column is the largest error as a share of what its case allows.
 """
