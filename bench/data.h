@@ -8,8 +8,8 @@
 #include "bench/shapes.h"
 
 /**
- * Memory on huge pages where the system has them, so that no figure depends on the system's default. NULL if there is
- * none; to be given back with free().
+ * Memory on huge pages where the system has them, so that figures do not depend on the system's default. NULL if there
+ * is none; to be given back with free().
  */
 void *attend_bench_alloc(size_t size);
 

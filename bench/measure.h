@@ -40,7 +40,7 @@ void measure(benchmark::State &state, const Case &c, const attend_peak *widest);
 /** Gives the memory of the last benchmark back. */
 void release();
 
-/** From then on benchmarks are not begun any more, but reported as errors. */
+/** From then on no benchmark is begun: each is reported as an error. */
 void set_deadline(double seconds_from_now);
 
 /** Cases that gave a wrong result so far. */

@@ -58,7 +58,7 @@ int attend_cli_next_option(int argc, char **argv, const struct option *options) 
     return 0;
   }
   if (option == ':' || option == '?') {
-    /* getopt has moved past the argument at fault, but for a short option in the middle of its cluster. */
+    /* getopt has moved past the argument at fault, except for a short option in the middle of its cluster. */
     const char *given = argv[optind > before ? optind - 1 : before];
     if (option == ':')
       attend_cli_error("%s: option '%s' needs a value", argv[0], given);

@@ -100,8 +100,8 @@ typedef struct attend_host {
 } attend_host;
 
 /**
- * Checks options, which may be NULL, and copies them to *o. Writes what holds of the environment under them, of which
- * what they say themselves is not a part, but for the profile and verbose.
+ * Checks options, which may be NULL, and copies them to *o. Writes what the environment says, as far as the options let
+ * it be read, to *env. Of what the options themselves say, *env gets the profile and verbose only.
  */
 attend_status attend_options_read(const attend_options *options, attend_options *o, attend_env *env);
 attend_host attend_host_of(const attend_options *o);

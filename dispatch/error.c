@@ -35,7 +35,7 @@ attend_status attend_fail(attend_status status, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(detail, sizeof detail, format, arguments);
   va_end(arguments);
-  /* Details quote what the caller passed in, which may hold anything; a detail is one line. */
+  /* Details quote what the caller passed in, which may contain any byte; a detail is one line. */
   for (char *c = detail; *c; c++)
     if ((unsigned char)*c < ' ' || *c == 127) *c = '?';
   return status;

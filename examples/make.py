@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the .npy files of the worked examples. They are committed; this needs NumPy, examples/check does not.
 
-The expected values are computed here in double precision, and held against the figures known from the literature.
+The expected values are computed here in double precision, and compared with the figures known from the literature.
 """
 
 from pathlib import Path

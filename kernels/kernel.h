@@ -144,13 +144,13 @@ typedef struct attend_slice {
 
   /**
    * NULL: write the final output. Otherwise keys are split: write a partial result per row of the slice, to be merged
-   * by kernels/merge.c, and no output. Row by row, attend_partial_stride(Dv) floats: the maximum of the row's attended
-   * scores, or somewhat less (-inf: none), the sum of exp(score - that), then Dv floats of the sum of exp(score - that)
-   * * value.
+   * by kernels/merge.c, and no output. Row by row, attend_partial_stride(Dv) floats: m, which is the maximum of the
+   * row's attended scores or somewhat less (-inf: none); the sum of exp(score - m); then Dv floats, the sum of
+   * exp(score - m) * value.
    */
   float *partial;
 
-  /** What the same thread will probably compute next, or NULL: a kernel may ask for its cache lines ahead of time. */
+  /** What the same thread will probably compute next, or NULL: a kernel may prefetch its cache lines. */
   const struct attend_slice *next;
 } attend_slice;
 

@@ -9,8 +9,8 @@
 
 /**
  * Finishes a row whose attended scores have the maximum `max` (-inf: none) and the sum `sum` of exp(score - max).
- * Returns what to multiply the row's exp(score - max), or their sum with the values, by; and writes the natural
- * logarithm of the whole denominator, sink included, to *lse unless that is NULL.
+ * Returns the factor for the row's exp(score - max), or for their sum with the values. Writes the natural logarithm of
+ * the whole denominator, sink included, to *lse unless that is NULL.
  *
  * A row that attends nothing has the sum 0, gets the factor 0 and the LSE -inf or `sink`. A NaN sum, from a NaN or
  * infinite score that is attended, comes out as NaN.

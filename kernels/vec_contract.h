@@ -73,7 +73,7 @@
 #define ATTEND_KERNELS_VEC_CONTRACT_H
 
 #define ATTEND_INLINE static inline __attribute__((always_inline))
-/** For what is called once per tile or block: inlined into every tile size it would only swell the code. */
+/** For what is called once per tile or block: inlined into every tile size, it would only make the code larger. */
 #define ATTEND_OUTLINE static __attribute__((noinline, unused))
 
 /**

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * OpenBLAS's threads and OpenMP's wait busily for more work, and a layer would go back and forth between them: 2.5 ms
- * of sgemm took 7.8 ms when every other call was an OpenMP region, on the two cores of a Zen 5. So OpenMP's threads
- * call a single-threaded BLAS wherever the process lets them. How a projection is cut then does not depend on their
- * number.
+ * OpenBLAS's threads and OpenMP's both wait busily for more work, and a layer would alternate between them: 2.5 ms of
+ * sgemm took 7.8 ms when every other call was an OpenMP region, on the two cores of a Zen 5. So OpenMP's threads call a
+ * single-threaded BLAS wherever the process lets them. How a projection is cut then does not depend on their number.
  */
 #include "layers/linear.h"
 

@@ -34,7 +34,7 @@ typedef struct attend_linear_call {
 typedef void attend_linear_function(const attend_host *host, const attend_linear_call *calls, int count, int threads);
 enum { ATTEND_LINEAR_CALLS = 3 };
 
-/** OpenBLAS ends the process when too many threads call it at once; Debian's takes 128 at least. */
+/** OpenBLAS ends the process when too many threads call it at once; Debian's allows at least 128. */
 enum { ATTEND_LINEAR_MOST_THREADS = 64 };
 
 /** For threads of the caller's, no more than that: how many are worth waking; and blocks of work, in any order. */

@@ -13,8 +13,8 @@
 /* ------------------------------------------------------------------------------------------------------------ plan */
 
 /**
- * What an array has to cover that is made of the two masks, as far as they are of `kind`, and perhaps of the ranges
- * that queries attend.
+ * The extents of an array that is made of those of the two masks that are of `kind`, and perhaps of the ranges that
+ * queries attend.
  */
 static attend_mha_scores cover(const attend_mha_problem *p, attend_layer_mask kind, bool ranges) {
   const bool padding = p->key_padding_mask == kind, attn = p->attn_mask == kind;

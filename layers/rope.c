@@ -4,7 +4,7 @@
 #include <math.h>
 
 void attend_rope_frequencies(const float *table, double theta, int64_t pairs, double *frequencies) {
-  /* Powers by products: an error of 1e-16 a step is nothing, and pow() for each pair of each run would be much. */
+  /* Powers by products: an error of 1e-16 a step does not matter, and pow() for each pair and run would take long. */
   const double step = pow(theta, -1.0 / (double)pairs);
   double power = 1;
   for (int64_t n = 0; n < pairs; n++, power *= step) frequencies[n] = table ? (double)table[n] : power;

@@ -9,7 +9,7 @@ DEBIAN = "/usr/bin/python3"
 
 
 def need(*modules):
-    """Goes on with Debian's Python where this one lacks a module; skips the test, out loud, where that does too."""
+    """Goes on with Debian's Python where this one lacks a module; skips the test, and says so, where that does too."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if not missing:
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files as attend-bench and bench/peers write them, with figures that are made up but hang together."""
+"""Files as attend-bench and bench/peers write them, with invented figures that are consistent."""
 
 import random
 

@@ -58,7 +58,7 @@ static void run(const attend_additive_problem *p, const attend_additive_tensors 
   attend_additive_plan_destroy(plan);
 }
 
-/* Tests that compute are skipped, out loud, where there is no BLAS to project with. */
+/* Tests that compute are skipped, and say so, where there is no BLAS to project with. */
 static void need_blas(void) {
   if (!attend_linear_blas()) cr_skip_test("this library was built without a BLAS");
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * The AMX kernels on emulated tiles: kernels/amx compiled with tests/amx/emulated_tile.h instead of the instructions,
- * linked in the place of the library's, on a processor that is played to have AMX. Everything but the tile operations
- * is what runs on a processor with AMX. What these are: tests/amx/emulated_tile.c, and tests/test_hot_loops.py sees to
- * it that the library has the instructions.
+ * linked in the place of the library's, on a processor that is made to look as if it had AMX. Everything but the tile
+ * operations is what runs on a processor with AMX. tests/amx/emulated_tile.c has these operations, and
+ * tests/test_hot_loops.py checks that the library has the instructions.
  */
 #include <criterion/criterion.h>
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""attend-bench: names, counters, context and errors. No figure is judged but those that follow from the shapes."""
+"""attend-bench: names, counters, context and errors. Only figures that follow from the shapes are checked."""
 
 import json
 import os
@@ -131,7 +131,7 @@ def test_useful_work():
 
 
 def test_forms():
-    """What does not come in plain tensors is right with every kernel that takes it, or said to be left out."""
+    """Shapes of other forms than plain tensors are right with every kernel that takes them, or said to be left out."""
     found = measured("--shapes", "mixed-serving,mla-decode", "--dtypes", "f32,bf16", "--threads", "2", "--kernels",
                      "auto,baseline_openblas,decode_*,stream_*")
     runs = {run["name"]: run for run in found["benchmarks"]}

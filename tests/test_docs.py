@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documents say what is so: commands, options, tables, names and paths in them are held against the program and
+"""Checks that the documents are true: commands, options, tables, names and paths in them are compared with the program and
 the tree. `python3 tests/test_docs.py --update` (with ATTEND set to the program) writes the generated sections anew; `--measured` lists docs/measured/ for `attend report`.
 """
 

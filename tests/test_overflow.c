@@ -37,7 +37,7 @@ static verdict strided(const int64_t extents[4], const int64_t strides[4], int64
   return up > room || down > room ? OVERFLOWS : up + down > room ? MAY_OVERFLOW : FITS;
 }
 
-/* Makes a plan and holds what comes of it against the verdict. */
+/* Makes a plan and compares the result with the verdict. */
 static attend_status expect(const attend_problem *problem, const char *kernel, verdict v, const char *what) {
   attend_options options = ATTEND_OPTIONS_INIT;
   options.kernel = kernel, options.num_threads = 3;

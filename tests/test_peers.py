@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bench/peers with attend alone: the other packages are what scripts/peers installs. No time is judged."""
+"""bench/peers with attend alone: the other packages are what scripts/peers installs. No time is checked."""
 
 import json
 import os

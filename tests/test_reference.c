@@ -193,7 +193,7 @@ Test(reference, causal_ragged_lengths) {
   SEQUENCE(&p, &t, 1, "position 7, a window", "....1", "", "");
 }
 
-/* Packed queries and keys: 2 and 0 and 3 queries of 4 and 5 and 2 keys, and a row of each that is nobody's. */
+/* Packed queries and keys: 2 and 0 and 3 queries of 4 and 5 and 2 keys, and a row of each that is in none. */
 Test(reference, packed_sequences) {
   attend_problem p = filled(3, 1, 1, 3, 5, 1, 1, 1);
   attend_tensors t = ATTEND_TENSORS_INIT;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""attend report: what it says of figures that are known, its three formats, and what it refuses. test_report_browser.py
+"""attend report: what it says about known figures, its three formats, and what it refuses. test_report_browser.py
 looks at the page in a browser.
 """
 

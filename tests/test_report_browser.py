@@ -67,7 +67,7 @@ class Page(unittest.TestCase):
         self.browser.get(self.address)
 
     def tearDown(self):
-        # Whatever a test did, nothing was complained about and nothing but the page itself was asked for.
+        # Whatever a test did, there was no error, and nothing but the page itself was requested.
         self.assertEqual([entry["message"] for entry in self.browser.get_log("browser")], [])
         asked = [message["params"]["request"]["url"] for message in
                  (json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance"))

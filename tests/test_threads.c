@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** Threads: however many work on a run, whosever they are and in whatever order they come, the bits are the same. */
+/** Threads: however many work on a run, whoever owns them and in whatever order they come, the bits are the same. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <sched.h>

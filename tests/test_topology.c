@@ -2,7 +2,7 @@
 /**
  * Machines that this one is not: each is read from a sysfs tree made here and, where the library is built with hwloc,
  * from hwloc's description of it, and both have to say the same. What is decided from that, threads and the placement
- * of work, is held against what the shape of the machine asks for.
+ * of work, is compared with what the shape of the machine asks for.
  */
 #include <criterion/criterion.h>
 #include <errno.h>

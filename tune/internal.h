@@ -28,8 +28,8 @@ bool attend_tune_subject_open(attend_tune_subject *subject, const attend_problem
 void attend_tune_subject_close(attend_tune_subject *subject);
 
 /**
- * Workspaces of all the plans of a measurement, one after the other in the same memory: what a plan's time owes to the
- * pages it happened to get must not decide between plans.
+ * Workspaces of all the plans of a measurement, one after the other in the same memory: the pages that a plan happens
+ * to get must not decide between plans.
  */
 typedef struct attend_tune_workspace {
   void *memory;
@@ -103,8 +103,8 @@ void attend_tune_average(attend_tune_point *point, const attend_tune_point *agai
 
 /**
  * What it costs to wake teams of threads, in microseconds: the time of an item each on so many, less their share of the
- * time on one. The items are of the size of a decoded token's head: with next to nothing to do the threads looked half
- * as dear as they are, because there was nothing to move between their caches. Many samples in turn, because a
+ * time on one. The items are of the size of a decoded token's head: with almost nothing to do, threads seemed to cost
+ * half of what they do, because there was nothing to move between their caches. Many samples in turn, because a
  * neighbour at work makes some of them a hundred times as long. false: no memory.
  */
 bool attend_tune_team_costs(attend_tune_bench *bench, const int *team, int teams, double *us);

@@ -51,7 +51,7 @@ int attend_tune_write(const char *path, const char *text, size_t length, bool ma
   if (named < 0 || named >= PATH_MAX) return ENAMETOOLONG;
   int error = make_directory ? make_directories(path) : 0;
   if (error) return error;
-  /* One left by a process of the same number that was killed is nobody's any more. */
+  /* One left by a process of the same number, which was killed, has no owner any more. */
   unlink(temporary);
   const int file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (file < 0) return errno;

@@ -149,7 +149,7 @@ static uint32_t converted(uint32_t bits, attend_dtype from, attend_dtype to) {
   return to == ATTEND_F32 ? f32_to_bits(value) : to == ATTEND_F16 ? f32_to_f16(value) : f32_to_bf16(value);
 }
 
-/* Every bit, but for the payload of a NaN. */
+/* Every bit, except the payload of a NaN. */
 static bool check_row(append_case *c, int64_t b, int64_t h, int64_t i, attend_verify_result *result) {
   const attend_append_problem *p = &c->problem;
   const size_t size = attend_dtype_size(p->cache_dtype);

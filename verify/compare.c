@@ -62,7 +62,7 @@ static double lse_unit(const attend_verify_data *data, double lse) {
   return 1 + log1p((double)data->problem.kv_len) + (isfinite(lse) ? fabs(lse) : 0);
 }
 
-/* What errors of scores are measured by: their own size, and that of what is added up to make them. */
+/* What errors of scores are measured by: their own size, and that of the terms that they are the sum of. */
 static double score_unit(const attend_verify_data *data, double score) {
   return 1 + data->score_size + (isfinite(score) ? fabs(score) : 0);
 }

@@ -5,7 +5,7 @@
 
 #include "verify/internal.h"
 
-/* How much around a buffer is filled and looked at: a page on each side. */
+/* How much around a buffer is filled and checked: a page on each side. */
 static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
 void attend_guarded_free(attend_guarded *g) {

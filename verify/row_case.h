@@ -57,8 +57,7 @@ void row_case_own(row_case *c, int buffer, const void *place, size_t bytes);
 bool row_case_gaps_are_intact(const row_case *c, int buffer, attend_verify_result *result);
 
 /**
- * Takes an error into the result, in units of `unit`: what is more of it than `rounding` must not be over `limit`
- * units.
+ * Takes an error into the result, in units of `unit`: the part of it above `rounding` must be at most `limit` units.
  */
 bool row_case_compare(double got, double expected, double rounding, double limit, double unit,
                       attend_verify_result *result);

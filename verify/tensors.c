@@ -181,7 +181,7 @@ static bool fill_heads(attend_verify_data *data, const attend_verify_case *c, ui
   for (int64_t h = 0; p->alibi && h < p->q_heads; h++) slopes[h] = exp2f(-1.0f - (float)(h % 8));
   const float size = c->values == ATTEND_VERIFY_LARGE ? 5e3f : 2.0f;
   for (int64_t h = 0; p->sinks && h < p->q_heads; h++) sinks[h] = size * normal(key, h);
-  /* A scale of 0 makes nothing of a bias, but for -inf. */
+  /* A bias_head_scale of 0 makes a bias 0, except -inf. */
   for (int64_t h = 0; p->bias_head_scale && h < p->q_heads; h++)
     scales[h] = below(key + 2, h, 4) == 0 ? 0.0f : normal(key + 3, h);
   data->tensors.alibi_slopes = slopes;
@@ -252,7 +252,7 @@ static void fill_row(const attend_verify_case *c, const attend_problem *p, int w
     attend_verify_store(tensor, dtype, first + d, number(c, p, which, key, row, d, first + d));
 }
 
-/* Gives one element of a key that is attended, by some queries only if there is such a key, a value that is none. */
+/* Makes one element of an attended key NaN or infinite: of a key that only some queries attend, if there is one. */
 static void spoil(attend_verify_data *data, const attend_verify_case *c, void *k, void *v, uint64_t key) {
   const attend_problem *p = &data->problem;
   int64_t seen = 0, chosen[3] = {0};

@@ -85,7 +85,7 @@ typedef enum attend_verify_values {
   ATTEND_VERIFY_VALUES_COUNT
 } attend_verify_values;
 
-/** A key that some queries attend and, if there is one, others do not, is given one element that is not finite. */
+/** One element of an attended key is not finite: of a key that only some queries attend, if there is one. */
 typedef enum attend_verify_nonfinite {
   ATTEND_VERIFY_FINITE,
   ATTEND_VERIFY_NAN_IN_K,
@@ -126,8 +126,8 @@ bool attend_verify_named_is_typed(size_t index);
 /** The random case of a seed; q, k, v and out of type `dtype` unless that is DEFAULT. */
 void attend_verify_random_case(uint64_t seed, attend_dtype dtype, attend_verify_case *c);
 
-/** Fills in the strides that follow from the layouts and the seed, and what of as_given they need. Both functions above
- * have done so. */
+/** Fills in the strides that follow from the layouts and the seed, and the bits of as_given that they need. Both
+ * functions above have done so. */
 void attend_verify_lay_out(attend_verify_case *c);
 
 /** Every field on one line, as snprintf does: returns the length of the whole text. */

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A standard shape in a type: its tensors, the same in every process, and how far an output is from the truth."""
+"""A standard shape in a type: its tensors, the same in every process, and the error of an output."""
 
 import dataclasses
 

@@ -104,7 +104,7 @@ def measure(workers, case, rounds, seconds):
 
 
 def machine(bench):
-    """What attend-bench says of the machine and of itself, but for names and paths of somebody's."""
+    """What attend-bench says of the machine and of itself, without private names and paths."""
     context = json.loads(subprocess.run(
         [bench, "--benchmark_format=json", "--shapes", "tiny", "--dtypes", "f32", "--kernels", "auto", "--threads", "1",
          "--benchmark_min_time=0.001"], check=True, capture_output=True, text=True).stdout)["context"]

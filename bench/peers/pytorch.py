@@ -22,7 +22,7 @@ def tensor(array):
 
 
 class Way:
-    """A way to call it: `call` gives the output, (B, Hq, Lq, Dv) but for a view."""
+    """A way to call it: `call` gives the output, a view of which is (B, Hq, Lq, Dv)."""
 
     def __init__(self, call, backend=None):
         self.call, self.backend, self.out = call, backend, None

@@ -32,7 +32,7 @@ def available_bytes():
 
 
 def read_line():
-    """One line, not a byte more: what follows it may be for the fork."""
+    """One line and not a byte more: what follows may be for the forked process."""
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)

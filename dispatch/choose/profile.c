@@ -56,8 +56,8 @@ static attend_status read_profile(const char *path, attend_profile **profile, bo
  */
 
 /**
- * What came of an environment, never changed once it is in the list. Entries are only ever put in front, without a
- * lock, so that a fork in the middle leaves the child a list that works.
+ * What was found under an environment; never changed once it is in the list. Entries are only ever added at the front,
+ * without a lock, so that a fork in the middle leaves the child a list that works.
  */
 typedef struct entry {
   struct entry *next;

@@ -213,7 +213,7 @@ void attend_profile_choose(const attend_profile *profile, const attend_resolved 
       rules = &answers[i];
     if (!best || answers[i].log_time < best->log_time) best = &answers[i];
   }
-  /* What the rules chose and the tuner did not measure, nobody knows to be slower. */
+  /* What the rules chose and the tuner did not measure is not known to be slower. */
   if (!rules) return;
   work_out(rules, profile, r, unit);
   if (best != rules) work_out(best, profile, r, unit);

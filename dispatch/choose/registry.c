@@ -16,7 +16,7 @@ static const attend_kernel *const kernels[] = {
 #undef ATTEND_KERNEL
 };
 
-/* Scores are scratch of a body that holds them; beyond these a problem belongs to a body that does not. */
+/* Scores are in the scratch of a body that holds them; a problem with more of them belongs to a body that does not. */
 #define MOST_HEAD_SCORES ((size_t)512 << 20)
 #define MOST_TILE_SCORES ((size_t)256 << 20)
 

@@ -25,7 +25,7 @@ static const struct {
 };
 
 void attend_cpu_detect(attend_cpu *cpu, const char *reasons[ATTEND_CPU_FEATURE_COUNT]) {
-  (void)reasons; /* what the system does not let us use it does not show either */
+  (void)reasons; /* the system does not show what it does not let us use */
   uint64_t hwcap = attend_os_arm_hwcap(), hwcap2 = attend_os_arm_hwcap2();
   for (size_t i = 0; i < sizeof feature_bits / sizeof *feature_bits; i++)
     if ((hwcap & feature_bits[i].hwcap) == feature_bits[i].hwcap &&

@@ -32,7 +32,7 @@ static const struct {
    ATTEND_CPU_BIT(AVX512_BF16) | ATTEND_CPU_BIT(AVX512_FP16))
 #define AMX_FEATURES (ATTEND_CPU_BIT(AMX_TILE) | ATTEND_CPU_BIT(AMX_BF16) | ATTEND_CPU_BIT(AMX_INT8))
 
-/** What ATTEND_HIDE may be: what a processor lacks that does not have an instruction set. */
+/** What ATTEND_HIDE may be: the features that a processor without an instruction set lacks. */
 #define HIDE_AVX512BF16 ATTEND_CPU_BIT(AVX512_BF16)
 #define HIDE_AVX512 (AVX512_FEATURES | AMX_FEATURES)
 #define HIDE_AVX2 (AVX_FEATURES | HIDE_AVX512)
@@ -108,8 +108,8 @@ static void take_away(attend_cpu *cpu, const char **reasons, uint64_t features, 
 /**
  * vdpbf16ps does the work of two multiply-adds, but processors execute it as often as one, or half or a quarter as
  * often, and CPUID does not say which. FLOPs beside those of f32, measured: 2.0 times on Zen 5, 0.5 times on a Xeon
- * with AMX. What has not been measured is taken for slow: its data is converted to f32 then, and nothing is lost by
- * that.
+ * with AMX. A processor that has not been measured is taken for slow: data is then converted to f32, and nothing is
+ * lost by that.
  */
 static bool has_fast_bf16_dot(const char *vendor, uint32_t family) {
   return strcmp(vendor, "AuthenticAMD") == 0 && family == 26;

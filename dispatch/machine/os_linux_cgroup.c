@@ -36,7 +36,7 @@ static int limit_v1(const char *directory) {
 
 /**
  * The least limit of a group and of all above it. A container may see the path of its group in the host's hierarchy,
- * which is not there inside; then only the files that are there count, those of the mount point among them.
+ * which does not exist inside. Then only the files that exist count, those of the mount point among them.
  */
 static int least_limit(const char *mount, const char *group, int (*limit)(const char *directory)) {
   char directory[MOST_PATH];

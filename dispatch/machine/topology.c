@@ -28,7 +28,7 @@ int attend_topology_typical(const attend_topology *t, const attend_cpu_set *allo
   return typical;
 }
 
-/** A machine without any processor is one that nothing is known of: it has one. */
+/** Nothing is known of a machine without any processor: it is taken to have one. */
 static void count_processors(attend_topology *t) {
   if (attend_topology_typical(t, &(attend_cpu_set){0}) < 0) {
     t->processor[0] = (attend_processor){.present = true};

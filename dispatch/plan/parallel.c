@@ -34,7 +34,7 @@ static const attend_share *share_of_item(const attend_run_state *run, int64_t it
 
 /**
  * Where an item is. The chunks of a head are neighbours, so that its keys and values are read while they are in the
- * cache; and they come last rows first, the longest first when the problem is causal, so that parts end together.
+ * cache. They come last rows first: with a causal mask these are the longest, so that parts end together.
  */
 static item_place place_item(const attend_plan *plan, const attend_run_state *run, int64_t item) {
   const attend_share *share = share_of_item(run, item);
@@ -147,7 +147,7 @@ static int64_t take_item(const attend_plan *plan, attend_run_state *run, source 
     const bool same_node = groups[group].node == groups[from->home].node;
     if (same_node != (from->tried < plan->groups)) continue;
     attend_queue *queue = &run->queues[group];
-    /* Only looks at another's queue while it is empty: writing would take the line from those who need it. */
+    /* Only looks at another's queue while that is empty: writing would take the cache line from those who need it. */
     if (from->tried && atomic_load_explicit(&queue->next, memory_order_relaxed) >= run->cut->begin[group + 1]) continue;
     const int64_t item = atomic_fetch_add_explicit(&queue->next, 1, memory_order_relaxed);
     if (item < run->cut->begin[group + 1]) return item;

@@ -30,8 +30,8 @@ static void place(attend_plan *plan) {
 }
 
 /**
- * Rows of partial results there is room for where runs are cut up by their lengths: 9 MiB at a Dv of 128. A run that
- * needs more splits its keys less often; the bound must not depend on the number of threads.
+ * The workspace has room for this many rows of partial results where runs are cut up by their lengths: 9 MiB at a Dv of
+ * 128. A run that needs more splits its keys less often. The bound must not depend on the number of threads.
  */
 enum { MOST_PARTIAL_ROWS = 16384 };
 

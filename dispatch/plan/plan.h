@@ -36,11 +36,12 @@ typedef struct attend_cut {
  * slice for the kernel, or, when keys are split, one slice for each range of so many keys and a merge. Where sequences
  * may differ (attend_is_ragged()) that is done in each run, by what they hold (cut.c).
  *
- * Parts pull items from queues. An item is a chunk; or, where keys are split and there are too few chunks to go round,
- * a single slice, and whoever finishes the last slice of a chunk merges it. Both compute the same, to the bit.
+ * Parts take items from queues. An item is a chunk; or, where keys are split and there are too few chunks for all
+ * parts, a single slice, and the part that finishes the last slice of a chunk merges it. Both compute the same, to the
+ * bit.
  *
- * There is one queue for each group of cores that share a cache, and in it are neighbouring items, whole heads if there
- * are enough: so keys and values are read into few caches, and from the same memory node run after run. A part begins
+ * There is one queue for each group of cores that share a cache. It has neighbouring items, whole heads if there are
+ * enough, so that keys and values are read into few caches, and from the same memory node run after run. A part begins
  * with the queue of the group that it runs on, and goes on with those of others when that is empty, its node's first.
  *
  * Workspace: attend_run_state with its queues, then the shares of a ragged run, then with slices as items an arrival

@@ -191,7 +191,7 @@ static amx_product values_of(const streaming *st, const unit *u) {
 
 /* --------------------------------------------------------------------------------------------------------- softmax */
 
-/** The share of a group in asking for the next block, or for the first one of the next slice. */
+/** A group's share of prefetching the next block, or the first one of the next slice. */
 static void fetch_share(const streaming *st, const unit *u, const walk *at, fetch_list *list) {
   *list = (fetch_list){0};
   fetch_next_block(list, st->slice, u->block, st->BLOCK, at->keys.end, u->row, u->count);

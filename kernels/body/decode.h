@@ -68,10 +68,10 @@ enum { DECODE_CHUNK = 64 };
 /** An address that may be in another tensor or after the last one: a number, since no pointer may leave its tensor. */
 ATTEND_INLINE uintptr_t address_ahead(const char *p, int64_t bytes) { return (uintptr_t)p + (uintptr_t)bytes; }
 
-/** Asks for the cache line at an address. */
+/** Prefetches the cache line at an address. */
 ATTEND_INLINE void prefetch_line(uintptr_t address) { vf_prefetch((const void *)address); }
 
-/** Asks for the cache lines of `bytes` bytes. */
+/** Prefetches the cache lines of `bytes` bytes. */
 ATTEND_INLINE void prefetch_row(uintptr_t p, int64_t bytes) {
   int64_t at = 0;
   for (; at + 256 <= bytes; at += 256, p += 256) {
@@ -285,8 +285,8 @@ ATTEND_OUTLINE bool values_finite(const attend_rows *v, int64_t dim, int64_t row
 }
 
 /**
- * As value_selected() of the packed bodies: a weight of -0 means "not attended", and its value is stepped over. In the
- * same products as decode_values(), since slices that differ in their other rows may take either for the same row.
+ * As value_selected() of the packed bodies: a weight of -0 means "not attended", and its value is stepped over. It uses
+ * the same products as decode_values(), because slices that differ in their other rows may use either for the same row.
  */
 ATTEND_OUTLINE void decode_values_selected(const operand *s, const kv_rows *v, attend_dtype dtype, float alpha,
                                            float *o) {

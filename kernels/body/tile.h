@@ -118,9 +118,9 @@ ATTEND_INLINE void value_tile(const operand *p, const operand *v, int64_t v_stri
 #endif
 
 /**
- * Scores of a tile's rows and the key panels from key `begin` to `end` of a block (begin a multiple of the panel). Asks
- * for lines of `fetch`, if that is not NULL, with every panel. Of the last panel only the vectors that hold keys are
- * computed: with 66 keys on average, whole panels of 32 would compute a fifth more scores than there are.
+ * Scores of a tile's rows and the key panels from key `begin` to `end` of a block (begin a multiple of the panel).
+ * Prefetches lines of `fetch`, if that is not NULL, with every panel. Of the last panel only the vectors that hold keys
+ * are computed: with 66 keys on average, whole panels of 32 would compute a fifth more scores than there are.
  */
 ATTEND_INLINE void score_panels(const operand *q, const operand *k, int64_t depth, int64_t begin, int64_t end, float *s,
                                 fetch_list *fetch, const int ROWS, const int VECS, const int LD) {
@@ -136,7 +136,7 @@ ATTEND_INLINE void score_panels(const operand *q, const operand *k, int64_t dept
 
 /**
  * o = alpha * o + p v over the keys begin to end of a block of `block` packed keys (pack_value_operands()), for `width`
- * columns, a multiple of LANES. begin is a multiple of the panel, and weights from end on have been made 0. Asks for
+ * columns, a multiple of LANES. begin is a multiple of the panel, and weights from end on have been made 0. Prefetches
  * lines of `fetch`, if that is not NULL, with every panel.
  */
 ATTEND_INLINE void value_panels(const operand *p, const operand *v, int64_t block, int64_t begin, int64_t end,

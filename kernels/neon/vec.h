@@ -99,7 +99,7 @@ ATTEND_INLINE vf vf_abs(vf a) { return vabsq_f32(a); }
 /** fmax would return NaN, and fmaxnm the number whichever side it stands on. */
 ATTEND_INLINE vf vf_max(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 ATTEND_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
-#ifdef __clang__ /* gcc 12 copies sums about in the longer loop, and loses a tenth by it */
+#ifdef __clang__ /* gcc 12 copies sums in the longer loop, and loses a tenth by that */
 #define ATTEND_BY_ELEMENT
 ATTEND_INLINE vf vf_fma_element(vf a, const int i, vf b, vf c) { return vfmaq_f32(c, b, vdupq_n_f32(a[i])); }
 #endif

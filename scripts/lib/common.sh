@@ -117,7 +117,7 @@ install_peers() {
 
 # build <preset> [<cmake option>...]: configures, and builds everything or the targets named in the array `targets`. The
 # log is shown when that fails. `hide` is an instruction set for ATTEND_HIDE: such a build has a folder of its own, so that
-# nobody takes its programs for those of the preset.
+# its programs are not taken for those of the preset.
 targets=(all)
 hide=
 build() {

@@ -4,7 +4,7 @@
 for_cross=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross clang-19 qemu-user)
 cross_builds=(aarch64-gcc aarch64-clang)
 
-# Where the libraries for AArch64 lie that the program needs beyond the C library. Debian has cJSON as a shared library
+# Where the AArch64 libraries are that the program needs beyond the C library. Debian has cJSON as a shared library
 # only, so programs are linked dynamically, and run_on() tells qemu where their loader is.
 arm64_root=$ROOT/build-aarch64-root
 
@@ -14,8 +14,8 @@ need_cross() {
   [ -e "$arm64_root/usr/lib/aarch64-linux-gnu/libcjson.so" ] || unpack_arm64 libcjson-dev libcjson1
 }
 
-# unpack_arm64 <package>...: unpacks packages for AArch64 under arm64_root. apt-get gets lists of its own, so that neither
-# root is needed nor this system is told of a second architecture.
+# unpack_arm64 <package>...: unpacks packages for AArch64 under arm64_root. apt-get gets lists of its own, so that
+# neither root nor a second architecture on this system is needed.
 unpack_arm64() {
   local apt package
   have apt-get && have dpkg-deb || die "please unpack the arm64 packages of Debian's $* in $arm64_root"

@@ -13,7 +13,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "measured"
-# Of the machine: names and paths of somebody's, and what attend-bench says better. Of a benchmark: bookkeeping.
+# Of the machine: private names and paths, and what attend-bench says better. Of a benchmark: bookkeeping.
 CONTEXT = {"executable", "host_name", "load_avg", "caches", "mhz_per_cpu", "num_cpus", "cpu_scaling_enabled", "library_build_type",
            "json_schema_version"}
 BENCHMARK = {"name", "family_index", "per_family_instance_index", "repetitions", "repetition_index", "threads", "iterations", "cpu_time"}
