@@ -140,12 +140,10 @@ static bool take_kv_heads(const char *text, void *to) {
   return attend_cli_integer("kv-heads", text, 1, ATTEND_MAX_EXTENT, &((request *)to)->mha.kv_heads);
 }
 
-/* To a layer's plan a scale of 0 is the default. */
 static bool take_scale(const char *text, void *to) {
-  float *scale = &((request *)to)->mha.scale;
-  if (!attend_cli_number("scale", text, scale)) return false;
-  if (*scale == 0.0f) attend_cli_error("--scale '%s': expected a number other than 0", text);
-  return *scale != 0.0f;
+  attend_mha_problem *p = &((request *)to)->mha;
+  p->as_given |= ATTEND_AS_GIVEN_SCALE;
+  return attend_cli_number("scale", text, &p->scale);
 }
 
 static bool take_softcap(const char *text, void *to) { return attend_cli_softcap(text, &((request *)to)->mha.softcap); }
@@ -234,7 +232,7 @@ static bool check_kind(const request *r) {
   } own[] = {
       {"heads", r->mha.q_heads != 0, false},
       {"kv-heads", r->mha.kv_heads != 0, false},
-      {"scale", r->mha.scale != 0.0f, false},
+      {"scale", r->mha.as_given != 0, false},
       {"causal", r->mha.causal != ATTEND_CAUSAL_NONE, false},
       {"window", r->mha.window != 0, false},
       {"softcap", r->mha.softcap != 0.0f, false},

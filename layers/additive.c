@@ -7,7 +7,7 @@
 #include "layers/linear.h"
 
 /* Fields that the first release has. */
-#define PROBLEM_FIRST_SIZE (offsetof(attend_additive_problem, dropout) + sizeof(float))
+#define PROBLEM_FIRST_SIZE (offsetof(attend_additive_problem, batch_invariant) + sizeof(int))
 #define TENSORS_FIRST_SIZE (offsetof(attend_additive_tensors, dropout_offset) + sizeof(uint64_t))
 
 struct attend_additive_plan {

@@ -163,20 +163,13 @@ static const recorded attend_merge_tensors_fields[] = {
 };
 
 static const recorded attend_additive_problem_fields[] = {
-    FIELD(attend_additive_problem, struct_size, 0, 8),
-    FIELD(attend_additive_problem, batch, 8, 8),
-    FIELD(attend_additive_problem, q_len, 16, 8),
-    FIELD(attend_additive_problem, kv_len, 24, 8),
-    FIELD(attend_additive_problem, q_dim, 32, 8),
-    FIELD(attend_additive_problem, k_dim, 40, 8),
-    FIELD(attend_additive_problem, v_dim, 48, 8),
-    FIELD(attend_additive_problem, hidden, 56, 8),
-    FIELD(attend_additive_problem, weight_layout, 64, 4),
-    FIELD(attend_additive_problem, kv_lengths, 68, 4),
-    FIELD(attend_additive_problem, mask, 72, 4),
-    FIELD(attend_additive_problem, weights, 76, 4),
-    FIELD(attend_additive_problem, batch_invariant, 80, 4),
-    FIELD(attend_additive_problem, dropout, 84, 4),
+    FIELD(attend_additive_problem, struct_size, 0, 8),    FIELD(attend_additive_problem, batch, 8, 8),
+    FIELD(attend_additive_problem, q_len, 16, 8),         FIELD(attend_additive_problem, kv_len, 24, 8),
+    FIELD(attend_additive_problem, q_dim, 32, 8),         FIELD(attend_additive_problem, k_dim, 40, 8),
+    FIELD(attend_additive_problem, v_dim, 48, 8),         FIELD(attend_additive_problem, hidden, 56, 8),
+    FIELD(attend_additive_problem, weight_layout, 64, 4), FIELD(attend_additive_problem, kv_lengths, 68, 4),
+    FIELD(attend_additive_problem, mask, 72, 4),          FIELD(attend_additive_problem, weights, 76, 4),
+    FIELD(attend_additive_problem, dropout, 80, 4),       FIELD(attend_additive_problem, batch_invariant, 84, 4),
 };
 
 static const recorded attend_additive_tensors_fields[] = {

@@ -117,8 +117,8 @@ static float estimate(const attend_profile *profile, int column, const float *li
  */
 
 bool attend_profile_covers(const attend_resolved *r) {
-  return !r->p.batch_invariant && !r->p.weights && r->p.score == ATTEND_SCORE_DOT && r->p.dropout == 0 &&
-         r->p.kv_len > 0;
+  return !r->p.batch_invariant && !r->p.weights && !r->p.scores && r->p.score == ATTEND_SCORE_DOT &&
+         r->p.dropout == 0 && r->p.kv_len > 0;
 }
 
 /** What it costs to wake so many threads. */

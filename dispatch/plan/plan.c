@@ -146,9 +146,11 @@ static attend_status take_tiling(attend_plan *plan, const attend_tiling *tiling)
   if (tiling->split_keys < 1 || (split && tiling->split_keys % block != 0))
     return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "split_keys is %" PRId64 ", expected a multiple of %" PRId64,
                        tiling->split_keys, block);
-  if (split && (!(kernel->can & ATTEND_CAN_SPLIT) || r->p.weights))
+  if (split && (!(kernel->can & ATTEND_CAN_SPLIT) || r->p.weights || r->p.scores))
     return attend_fail(ATTEND_ERROR_UNSUPPORTED, "split_keys is %" PRId64 ", but %s", tiling->split_keys,
-                       r->p.weights ? "attention weights are wanted" : "the kernel writes no partial results");
+                       r->p.weights  ? "attention weights are wanted"
+                       : r->p.scores ? "scores are wanted"
+                                     : "the kernel writes no partial results");
   plan->choice.tiling = *tiling;
   plan->choice.by = ATTEND_BY_TILING;
   plan->choice.team = INT_MAX;

@@ -318,8 +318,8 @@ typedef struct attend_additive_problem {
   attend_lengths kv_lengths; /**< as in attend.h */
   int mask;                  /**< 1 = a boolean mask (B, Lq, Lk): one byte an element, nonzero = attend */
   int weights;               /**< 1 = also write the attention weights */
-  int batch_invariant;       /**< 1 = as in attend.h */
   float dropout;             /**< of the weights, as in attend.h; 0 = none */
+  int batch_invariant;       /**< 1 = as in attend.h */
 } attend_additive_problem;
 
 #define ATTEND_ADDITIVE_PROBLEM_INIT ATTEND_INIT_(attend_additive_problem)
