@@ -23,10 +23,10 @@ static attend_problem decode_problem(void) {
 }
 
 /* A run that has begun, with its workspace to be freed. */
-static attend_run_state *begin(const attend_plan *plan, const int32_t *kv_lengths) {
+static attend_run_state *begin(const attend_plan *plan, const int32_t *kv_begins) {
   static float q[B * 32 * 16], out[B * 32 * 16], row[16];
   attend_tensors t = ATTEND_TENSORS_INIT;
-  t.q = q, t.k = t.v = row, t.out = out, t.kv_lengths = kv_lengths;
+  t.q = q, t.k = t.v = row, t.out = out, t.kv_lengths = lengths, t.kv_begins = kv_begins;
   size_t size;
   void *workspace = attend_test_workspace(plan, &size);
   cr_assert_eq(attend_plan_begin(plan, &t, workspace, size), ATTEND_OK, "%s", attend_error_detail());
@@ -45,7 +45,7 @@ Test(cut, a_long_sequence_among_short_ones_is_split) {
   const attend_problem problem = decode_problem();
   attend_plan *plan = attend_test_plan(&problem, NULL, THREADS);
   for (int b = 0; b < B; b++) lengths[b] = b == 13 ? 8192 : 64;
-  attend_run_state *run = begin(plan, lengths);
+  attend_run_state *run = begin(plan, NULL);
   const int64_t all = 8 * (8192 + 31 * 64);
   cr_assert_eq(run->cut->shares, B);
   cr_expect_eq(run->shares[0].sequence, 13, "the longest first, not %d", (int)run->shares[0].sequence);
@@ -62,9 +62,28 @@ Test(cut, sequences_of_one_length_are_not_split_where_there_are_many) {
   const attend_problem problem = decode_problem();
   attend_plan *plan = attend_test_plan(&problem, NULL, THREADS);
   for (int b = 0; b < B; b++) lengths[b] = 4096;
-  attend_run_state *run = begin(plan, lengths);
+  attend_run_state *run = begin(plan, NULL);
   cr_expect_eq(run->cut->items, 8 * B);
   for (int s = 0; s < B; s++) cr_expect_eq(run->shares[s].splits, 1);
+  free(run);
+  attend_plan_destroy(plan);
+}
+
+/* Keys that nobody attends, before the first, are no work: not of a slice, and no reason to split. */
+Test(cut, keys_before_the_first_make_no_slices) {
+  attend_problem problem = decode_problem();
+  problem.kv_begins = 1;
+  attend_plan *plan = attend_test_plan(&problem, NULL, THREADS);
+  int32_t begins[B];
+  for (int b = 0; b < B; b++) lengths[b] = 8192, begins[b] = b == 5 ? 0 : b == 6 ? 9000 : 8000;
+  attend_run_state *run = begin(plan, begins);
+  cr_expect_eq(run->shares[0].sequence, 5);
+  cr_expect_gt(run->shares[0].splits, 1);
+  for (int s = 1; s < B; s++) cr_expect_eq(run->shares[s].splits, 1, "sequence %d", (int)run->shares[s].sequence);
+  free(run);
+  for (int b = 0; b < B; b++) begins[b] = 8000;
+  run = begin(plan, begins);
+  for (int s = 0; s < B; s++) cr_expect_eq(run->shares[s].splits, 1, "sequence %d", (int)run->shares[s].sequence);
   free(run);
   attend_plan_destroy(plan);
 }
@@ -76,7 +95,7 @@ Test(cut, everything_is_handed_out_once) {
   for (int seed = 0; seed < 200; seed++) {
     srand((unsigned)seed);
     for (int b = 0; b < B; b++) lengths[b] = rand() % 5 == 0 ? 0 : rand() % (seed % 2 ? 8193 : 300);
-    attend_run_state *run = begin(plan, lengths);
+    attend_run_state *run = begin(plan, NULL);
     int64_t items = 0, rows = 0, chunks = 0;
     for (int s = 0; s < run->cut->shares; s++) {
       const attend_share *share = &run->shares[s];
@@ -108,7 +127,7 @@ Test(cut, groups_of_cores_share_the_work) {
   cr_assert_gt(plan->groups, 1);
   double all = 0;
   for (int b = 0; b < B; b++) lengths[b] = 250 * (b + 1), all += 8.0 * lengths[b];
-  attend_run_state *run = begin(plan, lengths);
+  attend_run_state *run = begin(plan, NULL);
   for (int g = 0; g < plan->groups; g++) {
     double keys = 0;
     for (int s = 0; s < run->cut->shares; s++) {

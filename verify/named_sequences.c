@@ -165,6 +165,8 @@ const attend_verify_case attend_verify_sequence_cases[] = {
     {"dim-0-bias", SHAPE(2, 4, 2, 17, 65, 0, 16), BIAS(F32, SOME, 0), ALIBI, LSE},
     {"dim-0-decode", SHAPE(2, 8, 2, 1, 127, 0, 16), PER_BATCH, WEIGHTS},
     {"dv-0", SHAPE(2, 4, 2, 17, 65, 16, 0), AS_GIVEN(V_HEAD_DIM), BOTTOM_RIGHT, LSE},
+    {"dv-0-long", SHAPE(1, 1, 1, 96, 600, 64, 0), AS_GIVEN(V_HEAD_DIM), LSE},
+    {"begins-late", SHAPE(3, 8, 2, 1, 2100, 16, 16), BEGINS, BOTTOM_RIGHT, LSE},
     {"dv-0-weights", SHAPE(2, 4, 2, 17, 65, 16, 0), AS_GIVEN(V_HEAD_DIM), PER_BATCH, WEIGHTS, LSE},
     {"dv-0-decode", SHAPE(2, 8, 2, 1, 300, 16, 0), AS_GIVEN(V_HEAD_DIM), PER_BATCH, LSE},
     {"dv-0-dim-0", SHAPE(2, 4, 2, 3, 33, 0, 0), AS_GIVEN(V_HEAD_DIM), PER_BATCH, LSE},

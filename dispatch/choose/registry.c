@@ -104,6 +104,7 @@ bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *probl
     if (why) snprintf(why, why_size, "does not write attention weights");
     return false;
   }
+  if (p->scores) return true; /* likewise */
   if (kernel->body == ATTEND_BODY_BLOCKED && !scores_fit(problem, p->q_len, "head", MOST_HEAD_SCORES, why, why_size))
     return false;
   int64_t tile = problem->rows < kernel->q_rows ? problem->rows : kernel->q_rows;

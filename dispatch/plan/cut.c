@@ -23,8 +23,9 @@ static int useful_threads(double us, double most) {
   return us / threads + team_us(threads) < us ? (int)threads : 1;
 }
 
-static int64_t splits_of(int64_t keys, int64_t split_keys) {
-  return keys > split_keys ? divide_up(keys, split_keys) : 1;
+/** Slices of so many keys, counted from key 0, that hold one from `first` on. */
+static int64_t splits_of(int64_t keys, int64_t first, int64_t split_keys) {
+  return keys > split_keys ? max_i64(1, divide_up(keys, split_keys) - first / split_keys) : 1;
 }
 
 void attend_cut_capacity(attend_plan *plan) {
@@ -32,7 +33,7 @@ void attend_cut_capacity(attend_plan *plan) {
   const attend_tiling *tiling = &plan->choice.tiling;
   attend_cut *cut = &plan->cut;
   plan->share = (attend_share){.chunks = (int32_t)divide_up(r->rows, tiling->slice_rows),
-                               .splits = (int32_t)splits_of(r->p.kv_len, tiling->split_keys)};
+                               .splits = (int32_t)splits_of(r->p.kv_len, 0, tiling->split_keys)};
   cut->shares = 1;
   cut->split_keys[ATTEND_MANY] = tiling->split_keys;
   cut->split_keys[ATTEND_FEW] = plan->few.tiling.split_keys;
@@ -52,15 +53,18 @@ void attend_cut_capacity(attend_plan *plan) {
 typedef struct work {
   int way;
   int64_t rows, chunks;
-  int64_t keys; /**< that exist: splits count from key 0 */
-  int64_t span; /**< that some query may attend, roughly */
+  int64_t keys;  /**< that exist */
+  int64_t first; /**< that some query may attend */
+  int64_t span;  /**< that some query may attend, roughly */
 } work;
 
 static work work_of(const attend_plan *plan, const attend_tensors *t, int64_t b) {
   const attend_resolved *r = &plan->problem;
   const attend_sequence s = attend_sequence_of(r, t, b);
-  work w = {
-      .way = s.queries > plan->few_queries ? ATTEND_MANY : ATTEND_FEW, .rows = s.queries * r->group, .keys = s.keys};
+  work w = {.way = s.queries > plan->few_queries ? ATTEND_MANY : ATTEND_FEW,
+            .rows = s.queries * r->group,
+            .keys = s.keys,
+            .first = s.first_key};
   const int64_t slice_rows = (w.way == ATTEND_FEW ? &plan->few : &plan->choice)->tiling.slice_rows;
   w.chunks = w.rows <= slice_rows ? w.rows > 0 : divide_up(w.rows, slice_rows);
   w.span = max_i64(0, s.keys - s.first_key);
@@ -117,7 +121,7 @@ static size_t lay_shares(const attend_plan *plan, const attend_tensors *t, const
   for (int64_t b = 0; b < p->batch; b++) {
     const work w = work_of(plan, t, b);
     if (w.chunks == 0) continue;
-    const int64_t splits = splits_of(w.keys, cut->split_keys[w.way]);
+    const int64_t splits = splits_of(w.keys, w.first, cut->split_keys[w.way]);
     if (splits > 1) rows = size_add(rows, size_mul((size_t)(p->kv_heads * w.rows), (size_t)splits));
     shares[place[bucket_of(&w)]++] = (attend_share){.sequence = (int32_t)b,
                                                     .way = w.way,
@@ -132,10 +136,13 @@ static size_t lay_shares(const attend_plan *plan, const attend_tensors *t, const
 static void choose_splits(const attend_plan *plan, const totals *all, int64_t split_keys[ATTEND_WAYS]) {
   const attend_choice *choices[ATTEND_WAYS] = {&plan->choice, &plan->few};
   for (int way = 0; way < ATTEND_WAYS; way++) {
+    const attend_kernel *kernel = choices[way]->kernel;
     split_keys[way] = plan->cut.split_keys[way];
-    if (plan->adapts && choices[way]->kernel)
-      split_keys[way] = attend_split_keys(&plan->problem, choices[way]->kernel, choices[way]->variant,
-                                          all->longest[way], all->units[way]);
+    if (!plan->adapts || !kernel) continue;
+    split_keys[way] =
+        attend_split_keys(&plan->problem, kernel, choices[way]->variant, all->longest[way], all->units[way]);
+    /* Not split: nor are sequences that are long by keys before their first. */
+    if (split_keys[way] >= all->longest[way]) split_keys[way] = round_up(plan->problem.p.kv_len, kernel->k_block);
   }
 }
 
@@ -148,7 +155,7 @@ int attend_cut_useful(const attend_plan *plan, const attend_tensors *t) {
   for (int64_t b = 0; b < plan->problem.p.batch; b++) {
     const work w = work_of(plan, t, b);
     if (w.chunks == 0) continue; /* no queries: its way may have no kernel */
-    const int64_t splits = plan->slices_as_items ? splits_of(w.keys, split_keys[w.way]) : 1;
+    const int64_t splits = plan->slices_as_items ? splits_of(w.keys, w.first, split_keys[w.way]) : 1;
     items += (double)plan->problem.p.kv_heads * (double)w.chunks * (double)splits;
   }
   return items == 0 ? 0 : useful_threads(all.us, fmin((double)plan->threads, items));

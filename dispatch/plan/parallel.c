@@ -67,7 +67,7 @@ static void run_split(const attend_plan *plan, const attend_run_state *run, cons
                       int64_t split, float *chunk_partials, char *scratch) {
   const attend_choice *choice = attend_choice_of(plan, at->share);
   const int64_t keys = run->cut->split_keys[at->share->way];
-  slice.key_begin = split * keys;
+  slice.key_begin = (slice.view->keys.begin / keys + split) * keys; /* those before hold no key that is attended */
   if (slice.key_end - slice.key_begin > keys) slice.key_end = slice.key_begin + keys;
   slice.partial =
       chunk_partials + split * (slice.row_end - slice.row_begin) * attend_partial_stride(plan->problem.p.v_head_dim);

@@ -41,6 +41,7 @@ typedef struct amx_queue {
 } amx_queue;
 
 ATTEND_INLINE void amx_enqueue(amx_queue *queue, amx_product product) {
+  if (product.columns == 0) return; /* a Dv of 0: steps that are not there would be taken from the next product */
   queue->product[queue->count++] = product;
   queue->left += product.depth * ((product.columns + 1) / 2);
 }

@@ -105,7 +105,7 @@ ATTEND_OUTLINE void streaming_run(const attend_slice *slice, const attend_tiling
         }
         const int64_t steps_end = round_up(end, SCORE_STEP);
         const bool edge = work || steps_end > end || !ranges_cover(ranges + row, looked_at, block + begin, block + end);
-        const bool selected = edge && !finite;
+        const bool selected = !finite; /* a score may be -inf in any block, and then excludes its key */
         float alpha[16];
         fetch_list fetch;
         fetch_ahead(&fetch, slice, row, tile, count, block, all, BLOCK);

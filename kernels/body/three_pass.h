@@ -122,8 +122,8 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
     const int64_t block = w->first + b * BLOCK, steps_end = round_up(keys.end, SCORE_STEP);
     const bool edge =
         work || steps_end > keys.end || !ranges_cover(w->range + row, count, block + keys.begin, block + keys.end);
+    if (!w->finite[b]) selected = true; /* in any block: a score of -inf excludes its key */
     if (!edge) continue;
-    if (!w->finite[b]) selected = true;
     finish_scores(w->view, w->slice->row_begin + row, w->range + row, count, block, keys.begin, steps_end,
                   tile_scores(w, row0, b, tile), BLOCK);
   }
