@@ -37,6 +37,8 @@ uint64_t attend_isa_features(attend_isa isa);
 int attend_isa_rank(attend_isa isa);
 /** Floating-point operations a microsecond on one thread, roughly. */
 double attend_isa_flops_per_us(attend_isa isa);
+/** Query rows of a key head up to which decode is chosen where the ISA could pack keys; 0: the cost decides. */
+int attend_isa_decode_rows(attend_isa isa);
 const char *attend_operation_name(attend_operation operation); /**< "forward", "softmax", "append", "merge" */
 const char *attend_body_name(attend_body body);                /**< "blocked", "tiled", "streaming", "decode", "rows" */
 const char *attend_dtype_name(attend_dtype dtype);             /**< "f32", ... */

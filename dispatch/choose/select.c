@@ -16,8 +16,6 @@
 enum {
   DECODE_QUERIES = 16,   /* of a decode slice at least, and */
   DECODE_ROWS = 64,      /* rows */
-  TILE_ROWS = 16,        /* of AMX */
-  UNFITTED_ROWS = 16,    /* up to which decode reads keys in place where no cost is known */
   LEAST_TILES = 4,       /* register tiles of a slice: fewer do not pay for packing a key block */
   SLICES_PER_THREAD = 4, /* for balance */
   SPLIT_ITEMS = 64,      /* keys are split until there is work for so many threads */
@@ -173,15 +171,8 @@ static double rules_cost(const attend_resolved *r, const attend_kernel *kernel) 
  * random shapes on one Zen 5 core a choice by the number of rows alone lost 36 % at the 95th percentile, this one 25.
  */
 static bool prefers_decode(const attend_resolved *r, const attend_kernel *decode, const attend_kernel *packed) {
-  switch (packed->isa) {
-  case ATTEND_ISA_AVX2:
-  case ATTEND_ISA_AVX512:
-  case ATTEND_ISA_AVX512BF16: return rules_cost(r, decode) < rules_cost(r, packed);
-  /* A tile has 16 rows, used or not, and its keys are packed. Estimated, not measured: see docs/performance.md. */
-  case ATTEND_ISA_AMX: return r->rows < TILE_ROWS;
-  /* The costs are not fitted to these. */
-  default: return r->rows <= UNFITTED_ROWS;
-  }
+  const int rows = attend_isa_decode_rows(packed->isa);
+  return rows ? r->rows <= rows : rules_cost(r, decode) < rules_cost(r, packed);
 }
 
 static attend_status choose_by_heuristics(const attend_resolved *r, const attend_env *env, attend_choice *choice) {

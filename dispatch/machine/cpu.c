@@ -12,9 +12,11 @@ static const struct {
   const char *name;
   int rank;
   double flops_per_us;
+  int decode_rows;
   uint64_t needs;
 } isas[ATTEND_ISA_COUNT] = {
-#define ATTEND_ISA(id, name, rank, flops_per_us, needs) [ATTEND_ISA_##id] = {name, rank, flops_per_us, needs},
+#define ATTEND_ISA(id, name, rank, flops_per_us, decode_rows, needs)                                                   \
+  [ATTEND_ISA_##id] = {name, rank, flops_per_us, decode_rows, needs},
 #include "kernels/cpu.def"
 };
 
@@ -76,6 +78,8 @@ uint64_t attend_isa_features(attend_isa isa) { return isas[isa].needs; }
 int attend_isa_rank(attend_isa isa) { return isas[isa].rank; }
 
 double attend_isa_flops_per_us(attend_isa isa) { return isas[isa].flops_per_us; }
+
+int attend_isa_decode_rows(attend_isa isa) { return isas[isa].decode_rows; }
 
 const char *attend_operation_name(attend_operation operation) { return operation_names[operation]; }
 const char *attend_body_name(attend_body body) { return body_names[body]; }

@@ -65,6 +65,11 @@ static double key_us(const attend_plan *plan, const attend_choice *choice, int64
          ((double)r.p.kv_heads * (double)r.rows * (double)r.p.kv_len);
 }
 
+/** A run whose keys are split by how many there are may leave all of them to one slice: scratch is to be enough. */
+static void unsplit(const attend_plan *plan, attend_choice *choice) {
+  if (choice->kernel) choice->tiling.split_keys = round_up(max_i64(plan->problem.p.kv_len, 1), choice->kernel->k_block);
+}
+
 static size_t scratch_of(const attend_plan *plan, const attend_choice *choice) {
   return choice->kernel ? choice->kernel->scratch(&plan->problem.p, &choice->tiling) : 0;
 }
@@ -83,6 +88,7 @@ static attend_status lay_out(attend_plan *plan) {
   plan->share.splits = r->p.kv_len > tiling->split_keys ? (int32_t)divide_up(r->p.kv_len, tiling->split_keys) : 1;
   plan->partial_rows = plan_partials(plan);
   attend_cut_capacity(plan);
+  if (plan->adapts) unsplit(plan, &plan->choice), unsplit(plan, &plan->few);
   if (plan->ragged) {
     plan->key_us[ATTEND_MANY] = key_us(plan, &plan->choice, r->p.q_len);
     plan->key_us[ATTEND_FEW] = key_us(plan, &plan->few, plan->few_queries);
