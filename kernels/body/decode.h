@@ -207,7 +207,8 @@ ATTEND_INLINE void decode_value_tile(const operand *s, const kv_rows *v, int64_t
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++) acc[r][c] = vf_mul(vf_set1(alpha[r]), vf_load(o + r * width + c * LANES));
   }
-  for (const kv_run *run = v->run; run < v->run + v->runs; s += run->count / PER_OPERAND, run++) {
+  const kv_run *run = v->run, *last = run + v->runs - 1;
+  for (;;) { /* over the runs, of which there is one at least */
     const int64_t stride = run->stride, count = run->count, ahead = fetch ? run->ahead : 0;
     const char *at = element(run->at, DTYPE, first);
     for (int64_t j = 0; j < count; j += PER_OPERAND, at += PER_OPERAND * stride) {
@@ -230,6 +231,8 @@ ATTEND_INLINE void decode_value_tile(const operand *s, const kv_rows *v, int64_t
         for (int c = 0; c < VECS; c++) acc[r][c] = vo_dot(weight, column[c], acc[r][c]);
       }
     }
+    if (run == last) break;
+    s += count / PER_OPERAND, run++;
   }
   ATTEND_UNROLL
   for (int r = 0; r < ROWS; r++) {
