@@ -267,7 +267,7 @@ class Sequences(Case):
         self.write_packed_queries()
         self.write_packed_keys()
         pairs = HQ * sum(1 for q, k in zip(self.QUERIES, self.KEYS) for i in range(q) for j in range(k) if j <= i + k - q)
-        lines = self.compute(*self.PACKED, "--causal", "--explain", "--time", "2").splitlines()
+        lines = self.compute(*self.PACKED, "--causal", "--explain", "--time", "2", "--threads", "1").splitlines()
         self.assertEqual(len(lines), 4)
         self.assertRegex(lines[0], r"^plan: \w+__\w+ ")
         self.assertRegex(lines[1], r"^sequences: 4, each of 0 to 3 queries \(6 in all\) and 0 to 7 keys \(16 in all\); worth 1 thread$")
@@ -277,7 +277,7 @@ class Sequences(Case):
         plain = self.run_attend(*self.PACKED, "--explain")  # without weights keys may be split
         self.assertEqual((plain.returncode, plain.stderr, len(plain.stdout.splitlines())), (0, "", 3))
         capacity, pages = self.write_pages(3)
-        lines = self.compute(*self.PAGED, "--explain").splitlines()
+        lines = self.compute(*self.PAGED, "--explain", "--threads", "1").splitlines()
         self.assertIn("; worth 1 thread", lines[1])
         self.assertIn(", in pages of 3 rows;", lines[1])
         self.assertIn(f", Lk up to {capacity} (16 in all) in {pages} pages of 3 rows, D 6", lines[2])

@@ -422,7 +422,7 @@ Test(pool, is_used_inside_parallel_regions) {
 
 /* Work for one thread is done by the one that calls. */
 Test(pool, is_left_alone_by_small_runs) {
-  const attend_problem problem = attend_test_full_problem();
+  const attend_problem problem = attend_test_problem(1, 2, 2, 1, 4, 8); /* small for the slowest kernel, too */
   pool p = {0};
   const attend_options options = options_on(&p, on_new_threads, 4), alone = options_on(&p, on_new_threads, 1);
   for (int one = 0; one < 2; one++) {
