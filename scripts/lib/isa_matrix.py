@@ -12,10 +12,8 @@ import sys
 
 PROCESSORS = {  # in the order of the columns, with their names there
     "cortex-a53": "cortex-a53",
-    "cortex-a76": "cortex-a76",
     "neoverse-n1": "neoverse-n1",
     "max,sve-max-vq=1": "max, SVE 128",
-    "max,sve-max-vq=2": "max, SVE 256",
     "max,sve-max-vq=4": "max, SVE 512",
     "max,sve-max-vq=16": "max, SVE 2048",
     "Nehalem": "Nehalem",
