@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatch/dispatch.h"
 #include "layers/linear.h"
 
 enum { PATTERN = 0xa5 };
@@ -204,4 +205,20 @@ bool attend_mha_test_blas(void) {
   cr_assert_null(plan);
   printf("built without a BLAS: only that it says so is tested\n");
   return false;
+}
+
+void attend_mha_test_run(const attend_mha_problem *p, const attend_mha_tensors *t, int threads) {
+  attend_options options = ATTEND_OPTIONS_INIT;
+  options.num_threads = threads;
+  attend_mha_plan *plan;
+  cr_assert_eq(attend_mha_plan_create(p, &options, &plan), ATTEND_OK, "%s", attend_error_detail());
+  const size_t size = attend_mha_plan_workspace_size(plan);
+  void *workspace = NULL;
+  cr_assert_eq(posix_memalign(&workspace, ATTEND_WORKSPACE_ALIGNMENT, size), 0);
+  memset(workspace, 0xff, size);
+  attend_fail_allocation(0);
+  cr_assert_eq(attend_mha_plan_run(plan, t, workspace, size), ATTEND_OK, "%s", attend_error_detail());
+  cr_assert_eq(attend_fail_allocation(0), 0, "a run with a workspace allocates");
+  free(workspace);
+  attend_mha_plan_destroy(plan);
 }

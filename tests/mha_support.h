@@ -56,6 +56,12 @@ void attend_mha_test_reset(attend_mha_test *test);
 bool attend_mha_test_untouched(const attend_mha_test *test);
 bool attend_mha_test_gaps_untouched(const attend_mha_test *test);
 
+/**
+ * Runs a layer, or fails the test, with a workspace of exactly the size it needs, every float of which is a NaN at
+ * first: the run must allocate nothing.
+ */
+void attend_mha_test_run(const attend_mha_problem *p, const attend_mha_tensors *t, int threads);
+
 /** The key axis of the weights. */
 int64_t attend_mha_test_keys(const attend_mha_problem *p);
 

@@ -57,8 +57,7 @@ const attend_mha_model attend_mha_models[] = {
 };
 const int attend_mha_model_count = (int)COUNT(attend_mha_models);
 
-/* --------------------------------------------------------------------------------------------------------- the world
- */
+/* -------------------------------------------------------------------------------------------------------- the world */
 
 /** Memory in a list, so that a world with all its steps is freed at once. */
 typedef struct block {
@@ -134,8 +133,7 @@ attend_mha_world attend_mha_world_create(const attend_mha_model *model, attend_d
   return w;
 }
 
-/* -------------------------------------------------------------------------------------------------------------- steps
- */
+/* ------------------------------------------------------------------------------------------------------------ steps */
 
 attend_mha_run_data attend_mha_world_step(attend_mha_world *w, const attend_mha_step *step) {
   attend_mha_run_data run = {.p = w->p, .t = w->t};
@@ -175,22 +173,6 @@ attend_mha_run_data attend_mha_world_step(attend_mha_world *w, const attend_mha_
     t->v_cache = (char *)t->v_cache + first * (v->batch ? v->batch : size * p->v_head_dim) * element;
   }
   return run;
-}
-
-void attend_mha_world_run(const attend_mha_run_data *run, int threads) {
-  attend_options options = ATTEND_OPTIONS_INIT;
-  options.num_threads = threads;
-  attend_mha_plan *plan;
-  cr_assert_eq(attend_mha_plan_create(&run->p, &options, &plan), ATTEND_OK, "%s", attend_error_detail());
-  const size_t size = attend_mha_plan_workspace_size(plan);
-  void *workspace = NULL;
-  cr_assert_eq(posix_memalign(&workspace, ATTEND_WORKSPACE_ALIGNMENT, size), 0);
-  memset(workspace, NOTHING, size);
-  attend_fail_allocation(0);
-  cr_assert_eq(attend_mha_plan_run(plan, &run->t, workspace, size), ATTEND_OK, "%s", attend_error_detail());
-  cr_assert_eq(attend_fail_allocation(0), 0, "a run with a workspace allocates");
-  free(workspace);
-  attend_mha_plan_destroy(plan);
 }
 
 /* -------------------------------------------------------------------------------------------------------- in double */
@@ -306,8 +288,7 @@ double attend_mha_world_error(const attend_mha_world *w, const attend_mha_step *
   return error / largest;
 }
 
-/* ------------------------------------------------------------------------------------------------------ what is left
- */
+/* ----------------------------------------------------------------------------------------------------- what is left */
 
 /** Marks the bytes of a cache that tokens were put into. */
 static void mark(const attend_mha_problem *p, int64_t dim, const attend_strides *strides, const int32_t *filled,

@@ -55,9 +55,6 @@ typedef struct attend_mha_run_data {
 } attend_mha_run_data;
 attend_mha_run_data attend_mha_world_step(attend_mha_world *world, const attend_mha_step *step);
 
-/** Runs it with `threads`, a workspace of NaN, and no allocation. */
-void attend_mha_world_run(const attend_mha_run_data *run, int threads);
-
 /** Elements of a row of the output. */
 int64_t attend_mha_world_dim(const attend_mha_problem *p);
 

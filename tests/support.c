@@ -378,6 +378,16 @@ void attend_test_refuses(const attend_problem *problem, const attend_options *op
   if (got == ATTEND_OK) attend_plan_destroy(plan);
 }
 
+void attend_test_refuses_both(const attend_problem *base, const attend_problem *problem, attend_status expected,
+                              const char *field, const char *value, const char *what) {
+  attend_test_refuses(problem, NULL, expected, field, value, what);
+  attend_test_tensors tensors = attend_test_tensors_create(base);
+  attend_test_forget_detail();
+  attend_test_expect_error(attend_forward(problem, &tensors.t), expected, field, value, what);
+  cr_expect(attend_test_untouched(&tensors), "%s: outputs were touched", what);
+  attend_test_tensors_destroy(&tensors);
+}
+
 void attend_test_accepts(const attend_problem *problem, const attend_options *options, const char *what) {
   attend_plan *plan = NULL;
   attend_status status = attend_plan_create(problem, options, &plan);

@@ -137,6 +137,10 @@ void attend_test_expect_error(attend_status got, attend_status expected, const c
 void attend_test_refuses(const attend_problem *problem, const attend_options *options, attend_status expected,
                          const char *field, const char *value, const char *what);
 
+/** Expects that, and that attend_forward() refuses and leaves the outputs of `base`, a problem that is right, alone. */
+void attend_test_refuses_both(const attend_problem *base, const attend_problem *problem, attend_status expected,
+                              const char *field, const char *value, const char *what);
+
 /** Expects that attend_plan_create() accepts. */
 void attend_test_accepts(const attend_problem *problem, const attend_options *options, const char *what);
 

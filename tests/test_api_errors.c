@@ -31,17 +31,6 @@ static void apply(attend_problem *problem, const change *c) {
          c->size);
 }
 
-/* Creating a plan and running once at a stroke both refuse, and leave everything as it was. */
-static void expect_refused(const attend_problem *base, const attend_problem *problem, attend_status expected,
-                           const char *field, const char *value, const char *what) {
-  attend_test_refuses(problem, NULL, expected, field, value, what);
-  attend_test_tensors tensors = attend_test_tensors_create(base);
-  attend_test_forget_detail();
-  attend_test_expect_error(attend_forward(problem, &tensors.t), expected, field, value, what);
-  cr_expect(attend_test_untouched(&tensors), "%s: outputs were touched", what);
-  attend_test_tensors_destroy(&tensors);
-}
-
 /* ------------------------------------------------------------------------------------------------ problem: fields */
 
 Test(problem, fields_out_of_bounds_are_refused) {
@@ -208,7 +197,8 @@ Test(problem, fields_out_of_bounds_are_refused) {
     snprintf(what, sizeof what, "%s = %s", bad[i].field, value);
     attend_problem problem = base;
     apply(&problem, &bad[i]);
-    expect_refused(&base, &problem, ATTEND_ERROR_INVALID_ARGUMENT, bad[i].field, bad[i].is_enum ? NULL : value, what);
+    attend_test_refuses_both(&base, &problem, ATTEND_ERROR_INVALID_ARGUMENT, bad[i].field,
+                             bad[i].is_enum ? NULL : value, what);
   }
   attend_test_expect_no_leak();
 }
@@ -237,7 +227,7 @@ Test(problem, fields_that_contradict_one_another_are_refused) {
     attend_test_accepts(&bad[i].base, NULL, what);
     attend_problem problem = bad[i].base;
     apply(&problem, &bad[i].change);
-    expect_refused(&bad[i].base, &problem, ATTEND_ERROR_INVALID_ARGUMENT, bad[i].change.field, value, what);
+    attend_test_refuses_both(&bad[i].base, &problem, ATTEND_ERROR_INVALID_ARGUMENT, bad[i].change.field, value, what);
     cr_expect(attend_test_has_word(attend_error_detail(), bad[i].names), "%s: %s", what, attend_error_detail());
   }
   attend_test_expect_no_leak();
@@ -383,17 +373,17 @@ Test(problem, scale_and_softcap_must_be_finite) {
     attend_problem problem = base;
     problem.scale = bad[i];
     snprintf(what, sizeof what, "scale = %g", (double)bad[i]);
-    expect_refused(&base, &problem, ATTEND_ERROR_INVALID_ARGUMENT, "scale", NULL, what);
+    attend_test_refuses_both(&base, &problem, ATTEND_ERROR_INVALID_ARGUMENT, "scale", NULL, what);
     problem = base;
     problem.softcap = bad[i];
     snprintf(what, sizeof what, "softcap = %g", (double)bad[i]);
-    expect_refused(&base, &problem, ATTEND_ERROR_INVALID_ARGUMENT, "softcap", NULL, what);
+    attend_test_refuses_both(&base, &problem, ATTEND_ERROR_INVALID_ARGUMENT, "softcap", NULL, what);
   }
   const float negative[] = {-FLT_TRUE_MIN, -1, -FLT_MAX};
   for (size_t i = 0; i < COUNT(negative); i++) {
     attend_problem problem = base;
     problem.softcap = negative[i];
-    expect_refused(&base, &problem, ATTEND_ERROR_INVALID_ARGUMENT, "softcap", NULL, "negative softcap");
+    attend_test_refuses_both(&base, &problem, ATTEND_ERROR_INVALID_ARGUMENT, "softcap", NULL, "negative softcap");
     problem = base;
     problem.scale = negative[i];
     attend_test_accepts(&problem, NULL, "negative scale");
@@ -434,7 +424,7 @@ Test(problem, output_rows_must_not_overlap) {
              (long long)bad[i].row);
     attend_problem overlapping = problem;
     overlapping.out_strides = bad[i];
-    expect_refused(&problem, &overlapping, ATTEND_ERROR_INVALID_ARGUMENT, "out_strides", NULL, what);
+    attend_test_refuses_both(&problem, &overlapping, ATTEND_ERROR_INVALID_ARGUMENT, "out_strides", NULL, what);
   }
   static const attend_strides good[] = {{0, 0, 0},   {24, 12, 4}, {24, 4, 8},   {12, 24, 4}, {4, 8, 16},    {4, 24, 8},
                                         {30, 14, 4}, {99, 50, 7}, {24, 12, -4}, {-24, 4, 8}, {-24, -12, -4}};

@@ -198,15 +198,14 @@ static attend_append_tensors full_tensors(void) {
   return t;
 }
 
-static void expect_refused(const attend_append_problem *p, const attend_append_tensors *t, attend_status expected,
-                           const char *field, const char *what) {
+static void expect_refused(const void *p, const void *t, attend_status expected, const char *field, const char *what) {
   memset(cache_memory, 0x5a, sizeof cache_memory);
   EXPECT_ERROR(attend_append(p, t), expected, field, "%s", what);
   for (size_t i = 0; i < sizeof cache_memory; i++)
     cr_assert_eq(((const unsigned char *)cache_memory)[i], 0x5a, "%s: the cache was touched", what);
 }
 
-static void expect_accepted(const attend_append_problem *p, const attend_append_tensors *t, const char *what) {
+static void expect_accepted(const void *p, const void *t, const char *what) {
   cr_expect_eq(attend_append(p, t), ATTEND_OK, "%s: %s", what, attend_error_detail());
 }
 
@@ -306,21 +305,7 @@ Test(errors, places) {
 Test(errors, structs) {
   attend_append_problem p = full_problem();
   attend_append_tensors t = full_tensors();
-  expect_refused(NULL, &t, ATTEND_ERROR_INVALID_ARGUMENT, "attend_append_problem", "NULL");
-  expect_refused(&p, NULL, ATTEND_ERROR_INVALID_ARGUMENT, "attend_append_tensors", "NULL");
-  const size_t sizes[] = {0, 1, sizeof p - 1, SIZE_MAX};
-  for (size_t i = 0; i < COUNT(sizes); i++) {
-    p.struct_size = sizes[i];
-    expect_refused(&p, &t, ATTEND_ERROR_INVALID_ARGUMENT, "struct_size", "problem");
-    p = full_problem();
-    t.struct_size = sizes[i] == sizeof p - 1 ? sizeof t - 1 : sizes[i];
-    expect_refused(&p, &t, ATTEND_ERROR_INVALID_ARGUMENT, "struct_size", "tensors");
-    t = full_tensors();
-  }
-  setenv("ATTEND_ISA", "no such set", 1);
-  expect_refused(&p, &t, ATTEND_ERROR_ENVIRONMENT, "ATTEND_ISA", "environment");
-  setenv("ATTEND_ISA", "scalar", 1);
-  expect_accepted(&p, &t, "portable C");
+  attend_test_structs("attend_append", &p, sizeof p, &t, sizeof t, expect_refused, expect_accepted);
 }
 
 Test(errors, nothing_to_append) {

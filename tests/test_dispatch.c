@@ -247,8 +247,7 @@ Test(mask, of_each_feature) {
   for (attend_cpu_feature i = 0; i < ATTEND_CPU_FEATURE_COUNT; i++) expect_only_unmasked(UINT64_C(1) << i);
 }
 
-/* ------------------------------------------------------------------------------------ instruction sets of doubtful use
- */
+/* --------------------------------------------------------------------------------- instruction sets of doubtful use */
 
 #ifdef __x86_64__
 /* The processor at hand under another name: vendor and family. */

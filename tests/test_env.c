@@ -360,8 +360,7 @@ Test(env, verbose_of_the_options_is_that_of_the_environment) {
   cr_expect_str_eq(texts[1], texts[0]);
 }
 
-/* ----------------------------------------------------------------------------------------------------- no environment
- */
+/* --------------------------------------------------------------------------------------------------- no environment */
 
 static void explain(const attend_options *options, char *text, size_t size) {
   const attend_problem problem = some_problem();

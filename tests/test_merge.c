@@ -211,8 +211,7 @@ static const float *lses[N] = {lse_memory[0], lse_memory[1]};
 static attend_merge_problem full_problem(void) { return problem_of(N, B, H, R, D); }
 static attend_merge_tensors full_tensors(void) { return tensors_of(outs, lses, out_memory, merged_memory); }
 
-static void expect_refused(const attend_merge_problem *p, const attend_merge_tensors *t, attend_status expected,
-                           const char *field, const char *what) {
+static void expect_refused(const void *p, const void *t, attend_status expected, const char *field, const char *what) {
   memset(out_memory, 0x5a, sizeof out_memory), memset(merged_memory, 0x5a, sizeof merged_memory);
   EXPECT_ERROR(attend_merge(p, t), expected, field, "%s", what);
   for (size_t i = 0; i < sizeof out_memory; i++)
@@ -221,7 +220,7 @@ static void expect_refused(const attend_merge_problem *p, const attend_merge_ten
     cr_assert_eq(((const unsigned char *)merged_memory)[i], 0x5a, "%s: lse was touched", what);
 }
 
-static void expect_accepted(const attend_merge_problem *p, const attend_merge_tensors *t, const char *what) {
+static void expect_accepted(const void *p, const void *t, const char *what) {
   cr_expect_eq(attend_merge(p, t), ATTEND_OK, "%s: %s", what, attend_error_detail());
 }
 
@@ -290,21 +289,7 @@ Test(errors, tensors) {
 Test(errors, structs) {
   attend_merge_problem p = full_problem();
   attend_merge_tensors t = full_tensors();
-  expect_refused(NULL, &t, ATTEND_ERROR_INVALID_ARGUMENT, "attend_merge_problem", "NULL");
-  expect_refused(&p, NULL, ATTEND_ERROR_INVALID_ARGUMENT, "attend_merge_tensors", "NULL");
-  const size_t sizes[] = {0, 1, sizeof p - 1, SIZE_MAX};
-  for (size_t i = 0; i < COUNT(sizes); i++) {
-    p.struct_size = sizes[i];
-    expect_refused(&p, &t, ATTEND_ERROR_INVALID_ARGUMENT, "struct_size", "problem");
-    p = full_problem();
-    t.struct_size = sizes[i] == sizeof p - 1 ? sizeof t - 1 : sizes[i];
-    expect_refused(&p, &t, ATTEND_ERROR_INVALID_ARGUMENT, "struct_size", "tensors");
-    t = full_tensors();
-  }
-  setenv("ATTEND_ISA", "no such set", 1);
-  expect_refused(&p, &t, ATTEND_ERROR_ENVIRONMENT, "ATTEND_ISA", "environment");
-  setenv("ATTEND_ISA", "scalar", 1);
-  expect_accepted(&p, &t, "portable C");
+  attend_test_structs("attend_merge", &p, sizeof p, &t, sizeof t, expect_refused, expect_accepted);
 }
 
 Test(errors, nothing_to_merge) {

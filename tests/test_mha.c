@@ -24,23 +24,6 @@ static const recorded_case cases[] = {
 #include "tests/layers/cases.def"
 };
 
-/** Runs a layer with a workspace of exactly the size it needs, every float of which is a NaN at first. */
-static void run_layer(attend_mha_test *x, int threads) {
-  attend_options options = ATTEND_OPTIONS_INIT;
-  options.num_threads = threads;
-  attend_mha_plan *plan;
-  cr_assert_eq(attend_mha_plan_create(&x->p, &options, &plan), ATTEND_OK, "%s", attend_error_detail());
-  const size_t size = attend_mha_plan_workspace_size(plan);
-  void *workspace = NULL;
-  cr_assert_eq(posix_memalign(&workspace, ATTEND_WORKSPACE_ALIGNMENT, size), 0);
-  memset(workspace, 0xff, size);
-  attend_fail_allocation(0);
-  cr_assert_eq(attend_mha_plan_run(plan, &x->t, workspace, size), ATTEND_OK, "%s", attend_error_detail());
-  cr_assert_eq(attend_fail_allocation(0), 0, "a run with a workspace allocates");
-  free(workspace);
-  attend_mha_plan_destroy(plan);
-}
-
 /* ---------------------------------------------------------------------------------------------------- recordings */
 
 static attend_npy read_recording(const char *name) {
@@ -93,7 +76,7 @@ Test(mha, computes_what_pytorch_computes) {
             problem.weight_layout = layout;
             attend_mha_test x = attend_mha_test_create(&problem, cases[c].self_attention, cases[c].bias, order);
             openblas_set_num_threads(blas_threads);
-            run_layer(&x, threads);
+            attend_mha_test_run(&x.p, &x.t, threads);
             cr_assert(finite_rows(&x), "%s: not a number", cases[c].name);
             worst = fmax(worst, largest_error(&x, &recorded));
             cr_expect(attend_mha_test_gaps_untouched(&x), "%s: wrote between rows", cases[c].name);
@@ -113,10 +96,10 @@ Test(mha, gives_the_same_bits_for_any_number_of_threads) {
   problem.q_heads = problem.kv_heads = 6, problem.head_dim = problem.v_head_dim = 75, problem.out_proj = 1;
   attend_mha_test one = attend_mha_test_create(&problem, true, true, BATCH_FIRST);
   openblas_set_num_threads(1);
-  run_layer(&one, 1);
+  attend_mha_test_run(&one.p, &one.t, 1);
   for (int threads = 2; threads <= 5; threads++) {
     attend_mha_test many = attend_mha_test_create(&problem, true, true, BATCH_FIRST);
-    run_layer(&many, threads);
+    attend_mha_test_run(&many.p, &many.t, threads);
     cr_expect_eq(memcmp(one.t.out, many.t.out, one.bytes[MHA_OUT]), 0, "%d threads", threads);
     attend_mha_test_destroy(&many);
   }
@@ -142,8 +125,8 @@ Test(mha, takes_packed_projections_in_place) {
     const int64_t step = rows ? E * E : E, stride = rows ? 0 : 3 * E;
     packed.t.q_weight = in_proj, packed.t.k_weight = in_proj + step, packed.t.v_weight = in_proj + 2 * step;
     packed.p.q_weight_stride = packed.p.k_weight_stride = packed.p.v_weight_stride = stride;
-    run_layer(&apart, 1);
-    run_layer(&packed, 1);
+    attend_mha_test_run(&apart.p, &apart.t, 1);
+    attend_mha_test_run(&packed.p, &packed.t, 1);
     cr_expect_eq(memcmp(apart.t.out, packed.t.out, apart.bytes[MHA_OUT]), 0);
     free(in_proj);
     attend_mha_test_destroy(&apart);
@@ -178,7 +161,7 @@ static void decode_and_compare(const attend_mha_test *full, attend_mha_problem p
     float *tokens = cut(full->t.query, problem.batch, total, done, step, dim);
     x.t.query = x.t.key = x.t.value = tokens;
     for (int64_t b = 0; b < problem.batch; b++) past[b] = (int32_t)done;
-    run_layer(&x, 2);
+    attend_mha_test_run(&x.p, &x.t, 2);
     free(tokens);
     for (int64_t b = 0; b < problem.batch; b++)
       for (int64_t i = 0; i < step; i++)
@@ -197,7 +180,7 @@ Test(mha, decodes_with_a_cache_as_in_one_pass) {
   problem.q_heads = 4, problem.kv_heads = 2, problem.head_dim = 12, problem.v_head_dim = 8, problem.out_proj = 1;
   problem.causal = ATTEND_CAUSAL_TOP_LEFT;
   attend_mha_test full = attend_mha_test_create(&problem, true, true, BATCH_FIRST);
-  run_layer(&full, 2);
+  attend_mha_test_run(&full.p, &full.t, 2);
   const int64_t prefill[] = {30, 0}, chunks[] = {5, 20, 1, 3, 8, 0}, single[] = {1, 0};
   decode_and_compare(&full, problem, prefill, 37);
   decode_and_compare(&full, problem, chunks, 64);
@@ -259,7 +242,7 @@ Test(mha, masks_and_weights_count_the_positions_of_the_cache) {
   uint8_t *ignore = x.memory[KEY_PADDING_MASK];
   memset(ignore, 0, x.bytes[KEY_PADDING_MASK]);
   ignore[9 + 1] = 1;
-  run_layer(&x, 1);
+  attend_mha_test_run(&x.p, &x.t, 1);
   for (int b = 0; b < 2; b++)
     for (int i = 0; i < 2; i++)
       for (int j = 0; j < 9; j++) {
@@ -277,7 +260,7 @@ Test(mha, gives_the_bias_where_no_key_is_attended) {
   problem.key_padding_mask = ATTEND_LAYER_MASK_IGNORE;
   attend_mha_test x = attend_mha_test_create(&problem, true, true, BATCH_FIRST);
   memset(x.memory[KEY_PADDING_MASK], 1, x.bytes[KEY_PADDING_MASK]);
-  run_layer(&x, 1);
+  attend_mha_test_run(&x.p, &x.t, 1);
   for (int64_t b = 0; b < problem.batch; b++)
     for (int64_t i = 0; i < problem.q_len; i++)
       for (int64_t d = 0; d < problem.embed_dim; d++) cr_expect_eq(attend_mha_test_row(&x, b, i)[d], x.t.out_bias[d]);
@@ -291,7 +274,7 @@ Test(mha, takes_empty_problems) {
     *(which == 0 ? &problem.batch : which == 1 ? &problem.q_len : &problem.kv_len) = 0;
     for (int order = 0; order < MHA_ORDERS; order++) {
       attend_mha_test x = attend_mha_test_create(&problem, false, true, order);
-      run_layer(&x, 2);
+      attend_mha_test_run(&x.p, &x.t, 2);
       for (int64_t b = 0; which == 2 && b < problem.batch; b++)
         cr_expect_eq(attend_mha_test_row(&x, b, 1)[2], x.t.out_bias[2], "no key gives the bias");
       attend_mha_test_destroy(&x);

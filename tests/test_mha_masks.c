@@ -12,7 +12,7 @@
 
 static void run_layer(const attend_mha_problem *p, const attend_mha_tensors *t) {
   const attend_mha_run_data run = {.p = *p, .t = *t};
-  attend_mha_world_run(&run, 2);
+  attend_mha_test_run(&run.p, &run.t, 2);
 }
 
 /* -------------------------------------------------------------------------------------------------------- appended */
@@ -94,7 +94,7 @@ static void compare_packed(attend_layer_mask padding, attend_layer_mask attn, in
   all.t.key_padding_mask = paddings;
   all.t.attn_mask = make_mask(&w, attn, heads * all.rows, 8);
   all.t.weights = attend_mha_world_allocate(&w, (size_t)(weight_heads * all.rows * WORLD_CACHE) * sizeof(float));
-  attend_mha_world_run(&all, 3);
+  attend_mha_test_run(&all.p, &all.t, 3);
   for (int b = 0; b < WORLD_BATCH; b++) {
     attend_mha_step own = step;
     own.first = b, own.sequences = 1, own.packed = false;
@@ -103,7 +103,7 @@ static void compare_packed(attend_layer_mask padding, attend_layer_mask attn, in
     one.t.key_padding_mask = paddings + (size_t)b * WORLD_CACHE * padding_element;
     one.t.attn_mask = cut_rows(&w, all.t.attn_mask, heads, all.rows, first, one.rows, WORLD_CACHE * element);
     one.t.weights = attend_mha_world_allocate(&w, (size_t)(weight_heads * one.rows * WORLD_CACHE) * sizeof(float));
-    attend_mha_world_run(&one, 1);
+    attend_mha_test_run(&one.p, &one.t, 1);
     cr_expect_eq(memcmp(one.t.out, all.t.out + first * dim, (size_t)(one.rows * dim) * sizeof(float)), 0,
                  "padding %d, mask %d, per head %d, sequence %d", padding, attn, per_head, b);
     const size_t row = WORLD_CACHE * sizeof(float);
@@ -137,7 +137,7 @@ Test(mha_masks, dropout_sets_some_weights_to_0_and_divides_the_others) {
     weights[i] = run.t.weights = attend_mha_world_allocate(&w, (size_t)count * sizeof(float));
     run.p.dropout = i ? 0.25f : 0;
     run.t.dropout_seed = (uint64_t)i;
-    attend_mha_world_run(&run, 2);
+    attend_mha_test_run(&run.p, &run.t, 2);
   }
   int64_t attended = 0, dropped = 0, differ = 0;
   for (int64_t i = 0; i < count; i++) {

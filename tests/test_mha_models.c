@@ -26,7 +26,7 @@ static double run_steps(attend_mha_world *w, int threads, const char *name) {
   double worst = 0;
   for (size_t i = 0; i < COUNT(steps); i++) {
     attend_mha_run_data run = attend_mha_world_step(w, &steps[i]);
-    attend_mha_world_run(&run, threads);
+    attend_mha_test_run(&run.p, &run.t, threads);
     worst = fmax(worst, attend_mha_world_error(w, &steps[i], &run));
     int32_t filled[WORLD_BATCH];
     for (int b = 0; b < WORLD_BATCH; b++) filled[b] = steps[i].past[b] + steps[i].news[b];
@@ -69,7 +69,7 @@ Test(mha_models, do_without_a_cache) {
       w.p.cache_len = 0;
       attend_mha_run_data run = attend_mha_world_step(&w, &step);
       run.t.k_cache = run.t.v_cache = NULL, run.t.past = NULL;
-      attend_mha_world_run(&run, 2);
+      attend_mha_test_run(&run.p, &run.t, 2);
       const double error = attend_mha_world_error(&w, &step, &run);
       cr_expect_leq(error, 2e-6, "%s, packed %d: max error %g", attend_mha_models[m].name, packed, error);
       attend_mha_world_destroy(&w);
@@ -87,7 +87,7 @@ Test(mha_models, start_where_their_text_does) {
     w.p.kv_begins = 1, w.t.kv_begins = w.begins, w.t.rope_positions = w.positions;
     const attend_mha_step prompt = {.news = {9, 9, 9}, .sequences = 3};
     attend_mha_run_data run = attend_mha_world_step(&w, &prompt);
-    attend_mha_world_run(&run, 2);
+    attend_mha_test_run(&run.p, &run.t, 2);
     double error = attend_mha_world_error(&w, &prompt, &run);
     cr_expect_leq(error, 3e-6, "%s: max error %g", attend_mha_models[m].name, error);
     const attend_mha_step next = {.past = {9, 9, 9}, .news = {1, 1, 1}, .sequences = 3};
@@ -95,7 +95,7 @@ Test(mha_models, start_where_their_text_does) {
     int32_t moved[WORLD_BATCH];
     for (int b = 0; b < WORLD_BATCH; b++) moved[b] = positions[b] + 9;
     more.t.rope_positions = moved;
-    attend_mha_world_run(&more, 2);
+    attend_mha_test_run(&more.p, &more.t, 2);
     error = attend_mha_world_error(&w, &next, &more);
     cr_expect_leq(error, 3e-6, "%s: max error %g of the next token", attend_mha_models[m].name, error);
     attend_mha_world_destroy(&w);
@@ -119,7 +119,7 @@ Test(mha_models, attend_keys_within_their_lengths) {
       for (int64_t i = lengths[b] * e; i < 10 * e; i++) tokens[b * 10 * e + i] = NAN;
     run.t.query = run.t.key = run.t.value = tokens;
     run.p.kv_lengths = 1, run.t.kv_lengths = lengths;
-    attend_mha_world_run(&run, 2);
+    attend_mha_test_run(&run.p, &run.t, 2);
     for (int b = 0; b < WORLD_BATCH; b++) {
       attend_mha_step own = {.first = b, .sequences = 1};
       own.news[b] = lengths[b];
@@ -147,7 +147,7 @@ Test(mha_models, answer_for_the_last_tokens_alone) {
         memcpy(last + b * e, run.t.query + (run.t.kv_starts[b + 1] - 1) * e, (size_t)e * sizeof *last);
       run.t.query = last, run.t.q_starts = starts;
       run.p.q_len = 1, run.p.q_total = WORLD_BATCH;
-      attend_mha_world_run(&run, 2);
+      attend_mha_test_run(&run.p, &run.t, 2);
       attend_mha_step tokens = steps[i];
       for (int b = 0; b < WORLD_BATCH; b++) tokens.past[b] += tokens.news[b] - 1, tokens.news[b] = 1;
       const double error = attend_mha_world_error(&w, &tokens, &run);
@@ -173,14 +173,14 @@ Test(mha_models, give_each_sequence_of_a_ragged_batch_what_it_gets_alone) {
       together.p.batch_invariant = alone.p.batch_invariant = 1;
       for (size_t i = 0; i < COUNT(steps); i++) {
         attend_mha_run_data all = attend_mha_world_step(&together, &steps[i]);
-        attend_mha_world_run(&all, 3);
+        attend_mha_test_run(&all.p, &all.t, 3);
         const float *rows = all.t.out;
         const int64_t dim = attend_mha_world_dim(&all.p);
         for (int b = 0; b < WORLD_BATCH; b++) {
           attend_mha_step own = steps[i];
           own.first = b, own.sequences = 1;
           attend_mha_run_data one = attend_mha_world_step(&alone, &own);
-          attend_mha_world_run(&one, 1);
+          attend_mha_test_run(&one.p, &one.t, 1);
           cr_expect(same(one.t.out, rows, one.rows * dim), "%s, step %zu, sequence %d", attend_mha_models[m].name, i,
                     b);
           rows += one.rows * dim;
@@ -286,7 +286,7 @@ Test(mha_models, give_the_same_bits_on_any_threads) {
     float *first = attend_mha_world_allocate(&w, (size_t)out * sizeof *first);
     float *first_weights = attend_mha_world_allocate(&w, (size_t)weights * sizeof *first_weights);
     run.t.weights = first_weights;
-    attend_mha_world_run(&run, 1);
+    attend_mha_test_run(&run.p, &run.t, 1);
     memcpy(first, run.t.out, (size_t)out * sizeof *first);
     run.t.weights = attend_mha_world_allocate(&w, (size_t)weights * sizeof *first_weights);
     for (int parts = 1; parts <= 6; parts++) {
@@ -294,7 +294,7 @@ Test(mha_models, give_the_same_bits_on_any_threads) {
       memset(run.t.weights, 0xff, (size_t)weights * sizeof *first);
       if (parts <= 4) run_parts(&run, parts);
       if (parts == 5) run_pooled(&run);
-      if (parts == 6) attend_mha_world_run(&run, 3);
+      if (parts == 6) attend_mha_test_run(&run.p, &run.t, 3);
       cr_expect(same(first, run.t.out, out), "way %d, %d", way, parts);
       cr_expect(same(first_weights, run.t.weights, weights), "weights, way %d, %d", way, parts);
     }

@@ -143,15 +143,14 @@ static attend_softmax_tensors full_tensors(void) {
   return t;
 }
 
-static void expect_refused(const attend_softmax_problem *p, const attend_softmax_tensors *t, attend_status expected,
-                           const char *field, const char *what) {
+static void expect_refused(const void *p, const void *t, attend_status expected, const char *field, const char *what) {
   memset(out_memory, 0x5a, sizeof out_memory);
   EXPECT_ERROR(attend_masked_softmax(p, t), expected, field, "%s", what);
   for (size_t i = 0; i < sizeof out_memory; i++)
     cr_assert_eq(((const unsigned char *)out_memory)[i], 0x5a, "%s: out was touched", what);
 }
 
-static void expect_accepted(const attend_softmax_problem *p, const attend_softmax_tensors *t, const char *what) {
+static void expect_accepted(const void *p, const void *t, const char *what) {
   cr_expect_eq(attend_masked_softmax(p, t), ATTEND_OK, "%s: %s", what, attend_error_detail());
 }
 
@@ -223,21 +222,7 @@ Test(errors, tensors) {
 Test(errors, structs) {
   attend_softmax_problem p = full_problem();
   attend_softmax_tensors t = full_tensors();
-  expect_refused(NULL, &t, ATTEND_ERROR_INVALID_ARGUMENT, "attend_softmax_problem", "NULL");
-  expect_refused(&p, NULL, ATTEND_ERROR_INVALID_ARGUMENT, "attend_softmax_tensors", "NULL");
-  const size_t sizes[] = {0, 1, sizeof p - 1, SIZE_MAX};
-  for (size_t i = 0; i < COUNT(sizes); i++) {
-    p.struct_size = sizes[i];
-    expect_refused(&p, &t, ATTEND_ERROR_INVALID_ARGUMENT, "struct_size", "problem");
-    p = full_problem();
-    t.struct_size = sizes[i] == sizeof p - 1 ? sizeof t - 1 : sizes[i];
-    expect_refused(&p, &t, ATTEND_ERROR_INVALID_ARGUMENT, "struct_size", "tensors");
-    t = full_tensors();
-  }
-  setenv("ATTEND_ISA", "no such set", 1);
-  expect_refused(&p, &t, ATTEND_ERROR_ENVIRONMENT, "ATTEND_ISA", "environment");
-  setenv("ATTEND_ISA", "scalar", 1);
-  expect_accepted(&p, &t, "portable C");
+  attend_test_structs("attend_softmax", &p, sizeof p, &t, sizeof t, expect_refused, expect_accepted);
 }
 
 Test(errors, nothing_to_compute) {

@@ -153,10 +153,7 @@ static bool check_row(merge_case *c, int64_t b, int64_t h, int64_t r, attend_ver
     if (row_case_compare(got, rounded(p->out_dtype, expected), 2 * row_case_rounding(p->out_dtype, expected), limit,
                          most > 0 ? most : 1, result))
       continue;
-    snprintf(result->message, sizeof result->message,
-             "out[%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "] is %.9g, expected %.9g", b, h, r, d, got,
-             expected);
-    return false;
+    return row_case_differs(result, b, h, r, d, got, expected);
   }
   const size_t size = attend_dtype_size(p->out_dtype);
   row_case_own(&c->base, c->in_place < 0 ? OUT : OUTS + c->in_place, (const char *)c->tensors.out + to * (int64_t)size,

@@ -126,6 +126,13 @@ bool row_case_compare(double got, double expected, double rounding, double limit
   return share <= 1;
 }
 
+bool row_case_differs(attend_verify_result *result, int64_t b, int64_t h, int64_t r, int64_t d, double got,
+                      double expected) {
+  snprintf(result->message, sizeof result->message,
+           "out[%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "] is %.9g, expected %.9g", b, h, r, d, got, expected);
+  return false;
+}
+
 double row_case_rounding(attend_dtype dtype, double number) {
   if (dtype == ATTEND_F16) return fmax(0x1p-11 * fabs(number), 0x1p-25);
   return dtype == ATTEND_BF16 ? 0x1p-8 * fabs(number) : 0;

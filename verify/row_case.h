@@ -62,6 +62,10 @@ bool row_case_gaps_are_intact(const row_case *c, int buffer, attend_verify_resul
 bool row_case_compare(double got, double expected, double rounding, double limit, double unit,
                       attend_verify_result *result);
 
+/** Says in the result which element of out is wrong; false. */
+bool row_case_differs(attend_verify_result *result, int64_t b, int64_t h, int64_t r, int64_t d, double got,
+                      double expected);
+
 /** Half the distance from a number to its neighbours in a 16-bit type; 0 for f32. */
 double row_case_rounding(attend_dtype dtype, double number);
 

@@ -135,10 +135,7 @@ static bool check_row(softmax_case *c, int64_t b, int64_t h, int64_t r, attend_v
     if (row_case_compare(got, expected, attended ? row_case_rounding(p->dtype, expected) : 0, attended ? 0x1p-21 : 0, 1,
                          result))
       continue;
-    snprintf(result->message, sizeof result->message,
-             "out[%" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 "] is %.9g, expected %.9g", b, h, r, j, got,
-             expected);
-    return false;
+    return row_case_differs(result, b, h, r, j, got, expected);
   }
   const size_t size = attend_dtype_size(p->dtype);
   row_case_own(&c->base, c->in_place ? X : OUT, (const char *)c->tensors.out + out_row * (int64_t)size,
