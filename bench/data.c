@@ -25,8 +25,7 @@ void *attend_bench_alloc(size_t size) {
   return memory;
 }
 
-/* ------------------------------------------------------------------------------------------------------- the numbers
- */
+/* ------------------------------------------------------------------------------------------------------ the numbers */
 
 static int64_t below(uint64_t key, int64_t index, int64_t bound) {
   return (int64_t)(hash(key, index) % (uint64_t)bound);
@@ -87,8 +86,7 @@ static void poison_page_tails(const attend_bench_data *data, void *tensor, atten
       }
 }
 
-/* ------------------------------------------------------------------------------------------------------- the tensors
- */
+/* ------------------------------------------------------------------------------------------------------ the tensors */
 
 /** Elements of each tensor that a shape has; 0 where it has none. */
 typedef struct elements {
@@ -176,8 +174,7 @@ void attend_bench_data_poison(attend_bench_data *data) {
   memset(data->tensors.out, 0xff, (size_t)data->out_elements * attend_dtype_size(data->problem.out_dtype));
 }
 
-/* --------------------------------------------------------------------------------------------------------- the check
- */
+/* -------------------------------------------------------------------------------------------------------- the check */
 
 /** Error allowed, of the largest element of a row: some roundings of the coarsest type on the way to the output. */
 static double tolerance(attend_dtype dtype) {

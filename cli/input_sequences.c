@@ -132,8 +132,7 @@ bool attend_input_shapes(const attend_input_files *files, attend_input *input, a
                    &source[INPUT_BLOCK_TABLE], p);
 }
 
-/* --------------------------------------------------------------------------------------------- lengths and positions
- */
+/* -------------------------------------------------------------------------------------------- lengths and positions */
 
 /* The shape that numbers for each query have. */
 static void query_rows(const attend_problem *p, int64_t rows[2]) {

@@ -120,8 +120,7 @@ size_t attend_mha_plan_explain(const attend_mha_plan *plan, char *buffer, size_t
   return attend_plan_explain(plan ? plan->core : NULL, buffer, size);
 }
 
-/* ----------------------------------------------------------------------------------------------- the caller's threads
- */
+/* --------------------------------------------------------------------------------------------- the caller's threads */
 
 static attend_status check_workspace(const attend_mha_plan *plan, const void *workspace, size_t size) {
   if (!plan) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "plan is NULL");
@@ -151,8 +150,7 @@ attend_status attend_mha_plan_run_part(const attend_mha_plan *plan, const attend
   return attend_mha_run_phase(run, plan->phase[phase], part, parts);
 }
 
-/* --------------------------------------------------------------------------------------------- our threads, or a pool
- */
+/* ------------------------------------------------------------------------------------------- our threads, or a pool */
 
 /** A phase on threads of a pool, or of OpenMP. */
 typedef struct shared_phase {

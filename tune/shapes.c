@@ -53,8 +53,7 @@ static void bound(attend_problem *p, double most) {
   }
 }
 
-/* ------------------------------------------------------------------------------------------------------ random shapes
- */
+/* ---------------------------------------------------------------------------------------------------- random shapes */
 
 /** Where a random shape takes its numbers from: each from 0 to 1. */
 typedef struct source {
@@ -93,8 +92,7 @@ attend_problem attend_tune_random(uint64_t seed, size_t index) {
   return shape_from(&s, random_most);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the grid
- */
+/* --------------------------------------------------------------------------------------------------------- the grid */
 
 /**
  * The index-th standard shape that is measured, or NULL and their number. Sequences of their own lengths are left out:
@@ -137,8 +135,7 @@ attend_problem attend_tune_grid(size_t index) {
   return p;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- files
- */
+/* ------------------------------------------------------------------------------------------------------------ files */
 
 void attend_tune_describe(const attend_problem *p, char *text, size_t size) {
   const int length =

@@ -25,8 +25,7 @@ enum { TILE_KEYS = 16, DECODE_KEYS = 4, TILE_ELEMENTS = 16 }; /* that are comput
 
 static double units(int64_t count, int64_t unit) { return (double)(count / unit + (count % unit != 0)); }
 
-/* ----------------------------------------------------------------------------------------------------- attended keys
- */
+/* ---------------------------------------------------------------------------------------------------- attended keys */
 
 /** The sum over all queries of i + first, limited to 0 to Lk. */
 static double sum_positions(const attend_problem *p, double first) {
@@ -49,8 +48,7 @@ int64_t attend_reach(const attend_resolved *r) {
   return min_i64(l.left + l.right + 1, r->p.kv_len);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- time
- */
+/* ------------------------------------------------------------------------------------------------------------- time */
 
 double attend_cost_us(const attend_resolved *r, const attend_kernel *kernel, const attend_tiling *tiling) {
   const attend_problem *p = &r->p;

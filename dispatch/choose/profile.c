@@ -12,8 +12,7 @@
 /** A larger file is no profile. */
 enum { MOST_BYTES = 32 << 20 };
 
-/* ------------------------------------------------------------------------------------------------------------ places
- */
+/* ----------------------------------------------------------------------------------------------------------- places */
 
 int attend_profile_places(const attend_env *env, char place[ATTEND_PROFILE_PLACES][ATTEND_PROFILE_PATH]) {
   char name[80];
@@ -31,8 +30,7 @@ int attend_profile_places(const attend_env *env, char place[ATTEND_PROFILE_PLACE
   return count;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- reading
- */
+/* ---------------------------------------------------------------------------------------------------------- reading */
 
 /**
  * Reads a file. ATTEND_ERROR_ENVIRONMENT with the reason in `why`; or, with `*there` false, because there is no file.
@@ -52,8 +50,7 @@ static attend_status read_profile(const char *path, attend_profile **profile, bo
   return status;
 }
 
-/* ------------------------------------------------------------------------------------------------------ what was read
- */
+/* ---------------------------------------------------------------------------------------------------- what was read */
 
 /**
  * What was found under an environment; never changed once it is in the list. Entries are only ever added at the front,

@@ -15,8 +15,7 @@
 
 #include "dispatch/choose/profile.h"
 
-/* ------------------------------------------------------------------------------------------------------------ shapes
- */
+/* ----------------------------------------------------------------------------------------------------------- shapes */
 
 attend_profile_shape attend_profile_shape_of(const attend_resolved *r) {
   const attend_problem *p = &r->p;
@@ -74,8 +73,7 @@ double attend_profile_products(const attend_profile_shape *s) {
   return run + head * heads + (row + row_products) * rows;
 }
 
-/* -------------------------------------------------------------------------------------------------------- estimation
- */
+/* ------------------------------------------------------------------------------------------------------- estimation */
 
 /*
  * Numbers of four points: a register of every processor. From loops over plain floats gcc 12 made shuffles, four times
@@ -113,8 +111,7 @@ static float estimate(const attend_profile *profile, int column, const float *li
   return profile->column[column].mean + (all[0] + all[1]) + (all[2] + all[3]);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ choice
- */
+/* ----------------------------------------------------------------------------------------------------------- choice */
 
 bool attend_profile_covers(const attend_resolved *r) {
   return !r->p.batch_invariant && !r->p.weights && !r->p.scores && r->p.score == ATTEND_SCORE_DOT &&

@@ -8,8 +8,7 @@
 #include "dispatch/choose/profile.h"
 #include "kernels/size.h"
 
-/* ------------------------------------------------------------------------------------------------------------ hashes
- */
+/* ----------------------------------------------------------------------------------------------------------- hashes */
 
 #define FNV_START UINT64_C(0xcbf29ce484222325)
 
@@ -32,8 +31,7 @@ uint64_t attend_profile_rows_hash(void) {
   return hash;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- words
- */
+/* ------------------------------------------------------------------------------------------------------------ words */
 
 typedef struct reader {
   const char *at, *end;
@@ -113,8 +111,7 @@ static bool one_of(reader *r, const char *const *words, int count, int *which) {
   return expected(r, "%s or the like", words[0]);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- lines
- */
+/* ------------------------------------------------------------------------------------------------------------ lines */
 
 /** A line of a name and what this machine has for it. */
 static bool bound_to(reader *r, const char *name, const char *here) {
@@ -221,8 +218,7 @@ static bool read_point(reader *r, attend_profile *profile, int point) {
   return newline(r);
 }
 
-/* -------------------------------------------------------------------------------------------------------- everything
- */
+/* ------------------------------------------------------------------------------------------------------- everything */
 
 /** Memory for a profile, in one piece. */
 static attend_profile *allocate(int columns, int points) {

@@ -15,8 +15,7 @@
 
 enum { ATTEND_MOST_PROCESSORS = 8192, ATTEND_MOST_GROUPS = 64, ATTEND_WORD_BITS = 8 * (int)sizeof(unsigned long) };
 
-/* ------------------------------------------------------------------------------------------------ sets of processors
- */
+/* ----------------------------------------------------------------------------------------------- sets of processors */
 
 /** A set of logical processors by the system's numbers, laid out as Linux does. */
 typedef struct attend_cpu_set {
@@ -34,8 +33,7 @@ static inline bool attend_cpu_set_has(const attend_cpu_set *set, int cpu) {
 /** The first processor of the set from `cpu` on, or ATTEND_MOST_PROCESSORS. */
 int attend_cpu_set_next(const attend_cpu_set *set, int cpu);
 
-/* ------------------------------------------------------------------------------------------------------- the machine
- */
+/* ------------------------------------------------------------------------------------------------------ the machine */
 
 /** A logical processor. Another processor stands for what several have in common: the first that has it. */
 typedef struct attend_processor {
@@ -94,8 +92,7 @@ int attend_topology_typical(const attend_topology *topology, const attend_cpu_se
 /** For readers: fills in what follows from the processors and puts common sizes in place of unknown caches. */
 void attend_topology_complete(attend_topology *topology);
 
-/* -------------------------------------------------------------------------------------------------------- placement.c
- */
+/* ------------------------------------------------------------------------------------------------------ placement.c */
 
 /** Cores of a set of processors, or of the machine if `set` is NULL: those of each group, and their sum. */
 int attend_count_cores(const attend_topology *topology, const attend_cpu_set *set, bool performance_only,

@@ -169,8 +169,7 @@ static void run_part(const attend_plan *plan, attend_run_state *run, int part) {
   if (kernel->leave) kernel->leave(&before);
 }
 
-/* ----------------------------------------------------------------------------------------------- the caller's threads
- */
+/* --------------------------------------------------------------------------------------------- the caller's threads */
 
 static attend_status check_workspace(const attend_plan *plan, const void *workspace, size_t size) {
   if (!plan) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "plan is NULL");
@@ -222,8 +221,7 @@ attend_status attend_plan_run_part(const attend_plan *plan, const attend_tensors
   return ATTEND_OK;
 }
 
-/* --------------------------------------------------------------------------------------- a pool's threads, or OpenMP's
- */
+/* ------------------------------------------------------------------------------------ a pool's threads, or OpenMP's */
 
 void attend_on_threads(const attend_host *host, int most, void (*task)(void *argument, int i), void *argument) {
   if (most > 1 && host->parallel_for) {
