@@ -10,8 +10,8 @@
 
 #include "dispatch/dispatch.h"
 #include "kernels/size.h"
-#include "verify/internal.h"
 #include "verify/reference.h"
+#include "verify/tensors.h"
 
 enum { HUGE_PAGE = 2 << 20 };
 
@@ -26,10 +26,6 @@ void *attend_bench_alloc(size_t size) {
 }
 
 /* ------------------------------------------------------------------------------------------------------ the numbers */
-
-static int64_t below(uint64_t key, int64_t index, int64_t bound) {
-  return (int64_t)(hash(key, index) % (uint64_t)bound);
-}
 
 /** The sum of four uniform numbers, scaled to variance 1. */
 static float normal(uint64_t key, int64_t index) {

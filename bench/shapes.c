@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bench/shapes.h"
 
-#include <string.h>
-
 #include "dispatch/dispatch.h"
+#include "kernels/integers.h"
 
 #define FULL ATTEND_CAUSAL_NONE
 #define CAUSAL ATTEND_CAUSAL_BOTTOM_RIGHT
@@ -58,12 +57,6 @@ const attend_shape attend_additive[] = {
     {0},
 };
 
-const attend_shape *attend_shape_find(const char *name) {
-  for (const attend_shape *shape = attend_shapes; shape->name; shape++)
-    if (strcmp(shape->name, name) == 0) return shape;
-  return NULL;
-}
-
 const char *attend_shape_form_name(attend_shape_form form) {
   static const char *const names[] = {"plain", "additive-mask", "serving", "v-in-k"};
   return names[form];
@@ -116,7 +109,7 @@ int64_t attend_shape_length(const attend_shape *shape, int64_t b) {
 int64_t attend_shape_page_rows(const attend_shape *shape) { return shape->form == SERVING ? PAGE_ROWS : 0; }
 
 int64_t attend_shape_pages(const attend_shape *shape, int64_t b) {
-  return shape->form == SERVING ? (attend_shape_length(shape, b) + PAGE_ROWS - 1) / PAGE_ROWS : 0;
+  return shape->form == SERVING ? divide_up(attend_shape_length(shape, b), PAGE_ROWS) : 0;
 }
 
 int64_t attend_shape_attended(const attend_shape *shape, int64_t b, int64_t i) {

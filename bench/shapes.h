@@ -32,9 +32,6 @@ extern const attend_shape attend_sequences[];
 /** Additive scores: a translator that trains, and one that writes word by word; and a longer text. */
 extern const attend_shape attend_additive[];
 
-/** The shape of that name, or NULL. */
-const attend_shape *attend_shape_find(const char *name);
-
 /** "plain", "additive-mask", "serving" or "v-in-k". */
 const char *attend_shape_form_name(attend_shape_form form);
 

@@ -5,13 +5,12 @@
 
 #include "cli/input.h"
 #include "cli/options.h"
+#include "kernels/integers.h"
 
 int64_t attend_input_extent(const attend_npy *array, int axis) {
   int at = axis - (4 - array->rank);
   return at < 0 ? 1 : array->shape[at];
 }
-
-static int64_t within_int32(int64_t size) { return size < INT32_MAX ? size : INT32_MAX; }
 
 /* ---------------------------------------------------------------------------------------------------------- starts */
 
@@ -36,7 +35,7 @@ static bool read_starts(const attend_source *s, int64_t rows, const char *of, in
   }
   *batch = a->shape[0] - 1;
   snprintf(what, sizeof what, ", the rows of --%s", of);
-  if (!attend_source_bounds(s, 0, within_int32(rows), what)) return false;
+  if (!attend_source_bounds(s, 0, min_i64(rows, INT32_MAX), what)) return false;
   const int32_t *starts = a->data;
   if (starts[0] != 0) return fail_start(s, 0, 0, ", where the first sequence begins");
   *longest = 0;

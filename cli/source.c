@@ -7,6 +7,7 @@
 #include "cli/options.h"
 #include "dispatch/dispatch.h"
 #include "kernels/convert.h"
+#include "kernels/integers.h"
 #include "kernels/size.h"
 
 bool attend_source_fail_shape(const attend_source *s, const char *expected) {
@@ -179,5 +180,5 @@ bool attend_source_lengths(const attend_source *s, int64_t batch, const int64_t 
     return attend_source_fail_shape(s, expected);
   }
   *kind = per_query ? ATTEND_LENGTHS_PER_QUERY : ATTEND_LENGTHS_PER_BATCH;
-  return attend_source_bounds(s, 0, kv_len < INT32_MAX ? kv_len : INT32_MAX, ", the number of keys");
+  return attend_source_bounds(s, 0, min_i64(kv_len, INT32_MAX), ", the number of keys");
 }

@@ -221,12 +221,10 @@ typedef struct attend_choice {
   double us, gain;                      /**< expected time, and how much longer the rules would take: 1 = twice; or 0 */
 } attend_choice;
 
-/** Query rows of a slice below which cutting finer costs more than it balances. */
-int64_t attend_least_rows(const attend_resolved *problem, const attend_kernel *kernel);
-
 /**
  * Keys of a slice, for a run whose longest sequence has so many keys: all, unless there are too few rows to keep many
- * threads busy. `units` is the sum, over all heads of all sequences, of attend_least_rows() that there are times keys.
+ * threads busy. `units` is the sum, over all heads of all sequences, of attend_choice.least_rows that there are times
+ * keys.
  */
 int64_t attend_split_keys(const attend_resolved *problem, const attend_kernel *kernel, attend_variant variant,
                           int64_t longest, double units);

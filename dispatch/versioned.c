@@ -19,12 +19,12 @@ attend_status attend_read_versioned(void *to, size_t size, size_t first, const v
   if (!from) return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "%s is NULL", name);
   size_t theirs;
   memcpy(&theirs, from, sizeof theirs);
-  for (size_t i = 0; i < sizeof of_0_1 / sizeof *of_0_1; i++)
-    if (theirs < first && theirs == of_0_1[i].size && strcmp(name, of_0_1[i].name) == 0)
+  for (size_t i = 0; theirs < first && i < sizeof of_0_1 / sizeof *of_0_1; i++)
+    if (theirs == of_0_1[i].size && strcmp(name, of_0_1[i].name) == 0)
       return attend_fail(
           ATTEND_ERROR_UNSUPPORTED,
-          "struct_size of %s is %zu, as in version 0.1, which laid it out otherwise: compile against the "
-          "header of version %s",
+          "struct_size of %s is %zu, as in version 0.1, which laid it out otherwise: compile against the header "
+          "of version %s",
           name, theirs, attend_version());
   if (theirs < first || theirs > ABSURD)
     return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT, "struct_size of %s is %zu, expected at least %zu: use its _INIT",

@@ -69,7 +69,9 @@ typedef struct attend_resolved {
   bool plain;       /**< there are no tensors but q, k, v and out, and no dropout */
 } attend_resolved;
 
-/** Whether anything is to be done to scores beyond masking by range. The softmax cannot take 0 as a unit of scores.
+/**
+ * Whether anything is to be done to scores beyond masking by range. A scale of 0 counts: the softmax cannot take 0 as a
+ * unit of scores.
  */
 static inline bool attend_scores_need_work(const attend_problem *p) {
   return p->softcap > 0.0f || p->bias_dtype != ATTEND_DTYPE_DEFAULT || p->alibi || p->mask || p->scale == 0.0f;

@@ -6,7 +6,7 @@
 #include "kernels/size.h"
 #include "layers/linear.h"
 
-/* Fields that the first release has. */
+/* Fields that 0.2 has. */
 #define PROBLEM_FIRST_SIZE (offsetof(attend_additive_problem, batch_invariant) + sizeof(int))
 #define TENSORS_FIRST_SIZE (offsetof(attend_additive_tensors, dropout_offset) + sizeof(uint64_t))
 

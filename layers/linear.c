@@ -70,7 +70,8 @@ static void run_block(void *argument, int64_t block) {
               1.0f, in, (int)l->in_row, weight, (int)l->weight_row, call->bias ? 1.0f : 0.0f, out, (int)l->out_row);
 }
 
-int attend_linear_useful(const attend_linear_call *calls, int count, int threads) {
+/** How many threads are worth waking. */
+static int useful_threads(const attend_linear_call *calls, int count, int threads) {
   const double flops_per_thread = 3e6; /* some tens of microseconds */
   const work w = cut(calls, count);
   const int64_t blocks = all_blocks(&w);
@@ -100,7 +101,7 @@ static void run(const attend_host *host, const attend_linear_call *calls, int co
   const bool shared = openblas_get_num_threads() == 1;
   work w = cut(calls, count);
   if (!shared) w.block_rows = w.block_columns = INT32_MAX; /* the BLAS's own threads share what is whole */
-  attend_share_out(host, shared ? attend_linear_useful(calls, count, threads) : 1, all_blocks(&w), run_block, &w);
+  attend_share_out(host, shared ? useful_threads(calls, count, threads) : 1, all_blocks(&w), run_block, &w);
 }
 
 attend_linear_function *attend_linear_blas(void) { return run; }
@@ -110,11 +111,6 @@ void attend_linear_one_blas_thread(void) { openblas_set_num_threads(1); }
 #else
 
 attend_linear_function *attend_linear_blas(void) { return NULL; }
-
-int attend_linear_useful(const attend_linear_call *calls, int count, int threads) {
-  (void)calls, (void)count, (void)threads;
-  return 1;
-}
 
 int64_t attend_linear_blocks(const attend_linear_call *calls, int count) {
   (void)calls, (void)count;

@@ -37,8 +37,7 @@ enum { ATTEND_LINEAR_CALLS = 3 };
 /** OpenBLAS ends the process when too many threads call it at once; Debian's allows at least 128. */
 enum { ATTEND_LINEAR_MOST_THREADS = 64 };
 
-/** For threads of the caller's, no more than that: how many are worth waking; and blocks of work, in any order. */
-int attend_linear_useful(const attend_linear_call *calls, int count, int threads);
+/** For threads of the caller's, no more than that: blocks of work, in any order. */
 int64_t attend_linear_blocks(const attend_linear_call *calls, int count);
 void attend_linear_run_block(const attend_linear_call *calls, int count, int64_t block);
 

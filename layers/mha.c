@@ -166,12 +166,12 @@ static void run_shared(void *argument, int part) {
 
 static attend_status run_phase(attend_mha_run *run, attend_mha_phase phase) {
   const attend_mha_plan *plan = run->plan;
-  shared_phase s = {.run = run, .phase = phase, .parts = attend_mha_useful(run, phase)};
+  shared_phase s = {.run = run, .phase = phase};
   switch (phase) {
   case ATTEND_MHA_PROJECT: plan->run_linear(&plan->host, run->in, ATTEND_LINEAR_CALLS, plan->threads); break;
   case ATTEND_MHA_OUTPUT: plan->run_linear(&plan->host, &run->out, 1, plan->threads); break;
   case ATTEND_MHA_ATTEND: return attend_plan_run(plan->core, &run->core, (char *)run + plan->core_at, plan->core_size);
-  default: attend_on_threads(&plan->host, s.parts, run_shared, &s);
+  default: s.parts = attend_mha_useful(run, phase); attend_on_threads(&plan->host, s.parts, run_shared, &s);
   }
   return ATTEND_OK;
 }

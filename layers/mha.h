@@ -92,7 +92,7 @@ static inline int64_t attend_mha_new_keys(const attend_mha_problem *p, const att
 
 /** Prepares a workspace, whose size was checked. */
 attend_status attend_mha_begin(const attend_mha_plan *plan, const attend_mha_tensors *tensors, void *workspace);
-/** Parts that a phase pays for, at least 1. */
+/** Parts that ATTEND_MHA_STORE or ATTEND_MHA_AVERAGE pays for, at least 1. */
 int attend_mha_useful(const attend_mha_run *run, attend_mha_phase phase);
 /** A part of a phase. */
 attend_status attend_mha_run_phase(attend_mha_run *run, attend_mha_phase phase, int part, int parts);

@@ -118,8 +118,8 @@ static void make(const attend_mha_plan *plan, const attend_mha_tensors *t, const
                  const attend_mha_scores *s, char *memory) {
   const bool mask = s == &plan->mask;
   const size_t row_size = (size_t)plan->keys * (mask ? sizeof(uint8_t) : sizeof(float));
+  if (plan->p.batch == 0) return; /* a mask that broadcasts has one entry all the same */
   for (int64_t b = 0; b < (s->packed ? plan->p.batch : s->batch); b++) {
-    if (plan->p.batch == 0) return;
     const attend_sequence sequence = attend_sequence_of(&plan->said, core, b);
     const key_limits limits = attend_limits_of(&plan->said, core, b, &sequence);
     const int64_t queries = s->packed ? sequence.queries : s->queries;

@@ -2,6 +2,7 @@
 /** The phases of a multi-head attention run, and how threads share the work of each. */
 #include "layers/mha.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "kernels/integers.h"
@@ -14,7 +15,7 @@ static const double elements_per_thread = 1e5;
 
 static void *in_workspace(const attend_mha_run *run, size_t at) { return (char *)(uintptr_t)run + at; }
 
-/** The next piece of a phase's work, or a number of at least `count` if none is left. */
+/** The number of the next piece of a phase's work. It goes on rising when none is left. */
 static int64_t take(attend_mha_queue *queue) {
   return atomic_fetch_add_explicit(&queue->next, 1, memory_order_relaxed);
 }
@@ -250,21 +251,10 @@ attend_status attend_mha_run_phase(attend_mha_run *run, attend_mha_phase phase, 
 int attend_mha_useful(const attend_mha_run *run, attend_mha_phase phase) {
   const attend_mha_plan *plan = run->plan;
   const attend_mha_problem *p = &plan->p;
-  const int64_t queries = p->q_starts ? run->q_rows[1] : p->batch * p->q_len;
-  const int64_t news = p->kv_starts ? run->k_rows[1] : p->batch * p->kv_len;
-  const double turned = (double)queries * (double)(p->rope ? plan->q.out_dim : 0);
-  const double stored = (double)news * (double)(plan->k.out_dim + plan->v.out_dim);
-  double useful = 1;
-  switch (phase) {
-  case ATTEND_MHA_PROJECT: useful = attend_linear_useful(run->in, ATTEND_LINEAR_CALLS, plan->threads); break;
-  case ATTEND_MHA_STORE: useful += (turned + stored) / elements_per_thread; break;
-  case ATTEND_MHA_ATTEND: useful = attend_plan_useful_parts(plan->core, &run->core); break;
-  case ATTEND_MHA_AVERAGE:
-    useful += (double)queries * (double)p->q_heads * (double)plan->keys / elements_per_thread;
-    break;
-  case ATTEND_MHA_OUTPUT: useful = attend_linear_useful(&run->out, 1, plan->threads); break;
-  case ATTEND_MHA_PHASES: break;
-  }
-  if (useful > plan->threads) return plan->threads;
-  return useful < 1 ? 1 : (int)useful;
+  const double queries = (double)(p->q_starts ? run->q_rows[1] : p->batch * p->q_len);
+  const double news = (double)(p->kv_starts ? run->k_rows[1] : p->batch * p->kv_len);
+  const double elements = phase == ATTEND_MHA_AVERAGE ? queries * (double)p->q_heads * (double)plan->keys
+                                                      : queries * (double)(p->rope ? plan->q.out_dim : 0) +
+                                                            news * (double)(plan->k.out_dim + plan->v.out_dim);
+  return (int)fmin(1 + elements / elements_per_thread, plan->threads);
 }

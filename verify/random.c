@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "verify/internal.h"
 
+#include "kernels/integers.h"
+
 /* The sequence of numbers of a case: splitmix64, from its seed on. */
 typedef struct stream {
   uint64_t state;
@@ -72,7 +74,7 @@ static void choose_sequences(stream *s, attend_problem *p) {
   if (p->kv_starts) p->kv_total = choose_total(s, p->batch, p->kv_len);
   if (p->q_starts && p->kv_starts && p->q_len == p->kv_len && chance(s, 50)) p->kv_total = p->q_total;
   while (p->page_rows) {
-    const int64_t entries = (p->kv_len + p->page_rows - 1) / p->page_rows, needed = p->batch * entries;
+    const int64_t entries = divide_up(p->kv_len, p->page_rows), needed = p->batch * entries;
     p->pages = needed + below(s, 4);
     if (chance(s, 20)) p->pages = needed / 2 + 1; /* sequences share pages */
     p->block_table_stride = chance(s, 50) ? 0 : entries + below(s, 4);

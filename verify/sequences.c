@@ -2,6 +2,7 @@
 /* Lengths, starts, positions and pages of the sequences of a case. */
 #include <stdlib.h>
 
+#include "kernels/integers.h"
 #include "verify/reference.h"
 #include "verify/tensors.h"
 
@@ -165,7 +166,7 @@ static bool fill_table(attend_verify_data *data, uint64_t key) {
   }
   int64_t taken = 0;
   for (int64_t b = 0; b < p->batch; b++) {
-    const int64_t keys = attend_reference_keys(p, &data->tensors, b), used = (keys + p->page_rows - 1) / p->page_rows;
+    const int64_t keys = attend_reference_keys(p, &data->tensors, b), used = divide_up(keys, p->page_rows);
     for (int64_t n = 0; n < stride; n++) {
       int32_t *entry = &table[b * stride + n];
       *entry = n < used ? order[taken++ % p->pages] : no_page(p, key + 1, b * stride + n);

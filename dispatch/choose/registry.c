@@ -30,9 +30,9 @@ const attend_kernel *attend_kernel_of(attend_operation operation, size_t index) 
 }
 
 const attend_kernel *attend_kernel_widest(attend_operation operation, attend_isa highest) {
-  size_t i = 0;
-  while (!attend_kernel_runnable(attend_kernel_of(operation, i), highest, NULL, 0)) i++;
-  return attend_kernel_of(operation, i);
+  for (size_t i = 0; i < KERNELS; i++)
+    if (kernels[i]->operation == operation && attend_kernel_runnable(kernels[i], highest, NULL, 0)) return kernels[i];
+  return NULL; /* not reached: portable C runs everywhere */
 }
 
 size_t attend_kernel_count(void) {

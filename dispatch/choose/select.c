@@ -27,7 +27,8 @@ enum {
 
 /* ---------------------------------------------------------------------------------------------------------- tiling */
 
-int64_t attend_least_rows(const attend_resolved *r, const attend_kernel *kernel) {
+/** Query rows of a slice below which cutting finer costs more than it balances. */
+static int64_t least_rows(const attend_resolved *r, const attend_kernel *kernel) {
   /* Decode reads every key for each slice: all queries of a group together, or keys are read again. */
   int64_t rows = kernel->body == ATTEND_BODY_DECODE
                      ? round_up(max_i64(DECODE_ROWS, DECODE_QUERIES * r->group), kernel->q_rows)
@@ -55,7 +56,7 @@ int64_t attend_most_splits(const attend_resolved *r) {
 
 /** Keys of a slice: all, unless there are too few rows to keep many threads busy. */
 static int64_t choose_split_keys(const attend_resolved *r, const attend_kernel *kernel, attend_variant variant) {
-  const double units = (double)(r->p.batch * r->p.kv_heads) * (double)divide_up(r->rows, attend_least_rows(r, kernel));
+  const double units = (double)(r->p.batch * r->p.kv_heads) * (double)divide_up(r->rows, least_rows(r, kernel));
   return attend_split_keys(r, kernel, variant, r->p.kv_len, units * (double)r->p.kv_len);
 }
 
@@ -78,7 +79,7 @@ static int64_t score_rows(const attend_resolved *r, int64_t bytes) {
 
 static int64_t choose_slice_rows(const attend_resolved *r, const attend_kernel *kernel, int64_t split_keys,
                                  int threads) {
-  const int64_t tile = kernel->q_rows, least = attend_least_rows(r, kernel);
+  const int64_t tile = kernel->q_rows, least = least_rows(r, kernel);
   int64_t most = least;
   if (kernel->body != ATTEND_BODY_DECODE) {
     /* On one thread there is nothing to balance: larger slices, which pack keys less often, took 2.5 % less time. */
@@ -194,7 +195,7 @@ static attend_status choose_by_heuristics(const attend_resolved *r, const attend
 
 static void finish(const attend_resolved *problem, int threads, attend_choice *choice) {
   choice->tiling = attend_tiling_of(problem, choice->kernel, choice->variant, threads);
-  choice->least_rows = attend_least_rows(problem, choice->kernel);
+  choice->least_rows = least_rows(problem, choice->kernel);
 }
 
 attend_status attend_select(const attend_resolved *problem, const attend_env *env, const char *forced, int threads,

@@ -50,13 +50,11 @@ static attend_status resolve(const attend_append_problem *problem, attend_append
     return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
                        "x_total is %" PRId64 ", expected at most batch times rows, which is %" PRId64, p->x_total,
                        p->batch * p->rows);
-  const int64_t entries = p->page_rows ? divide_up(p->cache_len, p->page_rows) : 0;
-  if (p->block_table_stride == 0 || !p->page_rows) p->block_table_stride = entries;
-  if (p->block_table_stride < entries)
-    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
-                       "block_table_stride is %" PRId64 ", expected at least %" PRId64 ": pages of %" PRId64
-                       " rows that cache_len %" PRId64 " needs",
-                       p->block_table_stride, entries, p->page_rows, p->cache_len);
+  if (!p->page_rows)
+    p->block_table_stride = 0;
+  else if ((s = attend_resolve_table_stride("cache_len", p->cache_len, p->page_rows, &p->block_table_stride)) !=
+           ATTEND_OK)
+    return s;
   const int64_t x[4] = {p->x_starts ? 1 : p->batch, p->heads, p->x_starts ? p->x_total : p->rows, p->dim};
   const int64_t cache[4] = {p->page_rows ? p->pages : p->batch, p->heads, p->page_rows ? p->page_rows : p->cache_len,
                             p->dim};

@@ -32,8 +32,6 @@ void attend_cut_capacity(attend_plan *plan) {
   const attend_resolved *r = &plan->problem;
   const attend_tiling *tiling = &plan->choice.tiling;
   attend_cut *cut = &plan->cut;
-  plan->share = (attend_share){.chunks = (int32_t)divide_up(r->rows, tiling->slice_rows),
-                               .splits = (int32_t)splits_of(r->p.kv_len, 0, tiling->split_keys)};
   cut->shares = 1;
   cut->split_keys[ATTEND_MANY] = tiling->split_keys;
   cut->split_keys[ATTEND_FEW] = plan->few.tiling.split_keys;
@@ -127,7 +125,7 @@ static size_t lay_shares(const attend_plan *plan, const attend_tensors *t, const
                                                     .way = w.way,
                                                     .chunks = (int32_t)w.chunks,
                                                     .splits = (int32_t)splits,
-                                                    .partials_at = w.rows};
+                                                    .partials_at = w.rows /* of a head; see below */};
   }
   return rows;
 }

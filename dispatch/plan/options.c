@@ -24,9 +24,8 @@ static attend_status take_profile(const char *name, attend_env *env) {
   const size_t length = strlen(name);
   if (length == 0 || length >= sizeof env->profile)
     return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
-                       "profile is \"%.100s\", expected \"off\" or a file of 1 to %zu "
-                       "characters",
-                       name, sizeof env->profile - 1);
+                       "profile is \"%.100s\", expected \"off\" or a file of 1 to %zu characters", name,
+                       sizeof env->profile - 1);
   memcpy(env->profile, name, length + 1);
   env->profile_of_options = true;
   return ATTEND_OK;

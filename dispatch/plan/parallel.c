@@ -157,8 +157,8 @@ static int64_t take_item(const attend_plan *plan, attend_run_state *run, source 
 
 /** Works on items until there are none left. */
 static void run_part(const attend_plan *plan, attend_run_state *run, int part) {
-  const attend_kernel *kernel =
-      plan->choice.kernel; /* one for few queries needs nothing of a thread: a test sees to it */
+  /* The kernel for few queries needs nothing of a thread: a test sees to it. */
+  const attend_kernel *kernel = plan->choice.kernel;
   char *scratch = (char *)run + plan->parts_at + (size_t)part * plan->part_size;
   source from = {.home = home_group(plan, part)};
   attend_thread_state before;

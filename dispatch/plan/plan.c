@@ -16,8 +16,7 @@
 /** Sees which groups of cores there are, and deals the items of every run out to them, heads together. */
 static void place(attend_plan *plan) {
   const attend_topology *machine = attend_topology_get();
-  plan->groups = plan->ragged ? plan->threads > 1 : plan->cut.useful > 1;
-  if (plan->groups) plan->groups = machine->groups;
+  plan->groups = (plan->ragged ? plan->threads : plan->cut.useful) > 1 ? machine->groups : 1;
   if (plan->groups > 1) {
     attend_cpu_set usable;
     attend_usable_processors(&usable);
@@ -262,7 +261,7 @@ size_t attend_plan_explain(const attend_plan *plan, char *buffer, size_t size) {
   const int64_t chunks = plan->problem.p.batch * plan->problem.p.kv_heads * plan->share.chunks;
   append(&t, "; %s%" PRId64 " chunk%s of %" PRId64 " row%s", plan->ragged ? "at most " : "", chunks, plural(chunks),
          tiling->slice_rows, plural(tiling->slice_rows));
-  if (plan->ragged && plan->adapts)
+  if (plan->adapts)
     append(&t, ", cut up by the lengths of each run");
   else if (splits > 1)
     append(&t, ", keys split in %d by %" PRId64 " and merged", splits, tiling->split_keys);

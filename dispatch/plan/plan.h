@@ -85,7 +85,7 @@ static inline int64_t attend_head_items(const attend_plan *plan, const attend_sh
   return plan->slices_as_items ? (int64_t)share->chunks * share->splits : share->chunks;
 }
 
-/** Cuts up a run whose sequences all are as long as the problem allows. */
+/** Cuts up a run whose sequences all are as long as the problem allows, of which plan->share says how. */
 void attend_cut_capacity(attend_plan *plan);
 
 /** Cuts up a run of a ragged plan: `shares` has room for one for each sequence. */

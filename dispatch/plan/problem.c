@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dispatch/dispatch.h"
+#include "dispatch/plan/sequences.h"
 
 /* Fields that 0.2 has. */
 #define FIRST_SIZE (offsetof(attend_problem, batch_invariant) + sizeof(int))
@@ -249,14 +249,7 @@ static attend_status resolve_sequences(attend_problem *p) {
     p->pages = p->block_table_stride = 0;
     return ATTEND_OK;
   }
-  const int64_t entries = p->kv_len / p->page_rows + (p->kv_len % p->page_rows != 0);
-  if (p->block_table_stride == 0) p->block_table_stride = entries;
-  if (p->block_table_stride < entries)
-    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
-                       "block_table_stride is %" PRId64 ", expected at least %" PRId64 ": pages of %" PRId64
-                       " rows that kv_len %" PRId64 " needs",
-                       p->block_table_stride, entries, p->page_rows, p->kv_len);
-  return ATTEND_OK;
+  return attend_resolve_table_stride("kv_len", p->kv_len, p->page_rows, &p->block_table_stride);
 }
 
 /** 1 / sqrt(D); or 1 where queries and keys have no element, or are not multiplied with one another. */

@@ -3,6 +3,8 @@
 
 #include <inttypes.h>
 
+#include "kernels/integers.h"
+
 /* --------------------------------------------------------------------------------------------------------- lengths */
 
 attend_sequence attend_sequence_of(const attend_resolved *problem, const attend_tensors *t, int64_t b) {
@@ -113,6 +115,17 @@ void attend_view_of(const attend_resolved *problem, const attend_tensors *t, int
 
 /* ---------------------------------------------------------------------------------------------------------- checks */
 
+attend_status attend_resolve_table_stride(const char *rows_field, int64_t rows, int64_t page_rows, int64_t *stride) {
+  const int64_t entries = divide_up(rows, page_rows);
+  if (*stride == 0) *stride = entries;
+  if (*stride < entries)
+    return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
+                       "block_table_stride is %" PRId64 ", expected at least %" PRId64 ": pages of %" PRId64
+                       " rows that %s %" PRId64 " needs",
+                       *stride, entries, page_rows, rows_field, rows);
+  return ATTEND_OK;
+}
+
 attend_status attend_check_starts(const char *name, const int32_t *starts, int64_t batch, const char *most_field,
                                   int64_t most, const char *total_field, int64_t total) {
   if (starts[0] != 0)
@@ -141,7 +154,7 @@ static attend_status check_pages(const attend_resolved *problem, const attend_te
   const attend_problem *p = &problem->p;
   for (int64_t b = 0; t->block_table && b < p->batch; b++) {
     const int32_t *table = t->block_table + b * p->block_table_stride;
-    const int64_t keys = attend_sequence_of(problem, t, b).keys, used = (keys + p->page_rows - 1) / p->page_rows;
+    const int64_t keys = attend_sequence_of(problem, t, b).keys, used = divide_up(keys, p->page_rows);
     uint32_t greatest = 0; /* a negative number is the greatest of all */
     for (int64_t n = 0; n < used; n++) greatest = (uint32_t)table[n] > greatest ? (uint32_t)table[n] : greatest;
     if (used == 0 || greatest < p->pages) continue;

@@ -30,6 +30,10 @@ static inline bool attend_is_ragged(const attend_problem *p) {
 /** The limits of a sequence as long as the problem allows: for costs, before any tensor is known. */
 key_limits attend_capacity_limits(const attend_resolved *problem);
 
+/** The stride of a block table for so many rows in pages: 0 becomes the least; ATTEND_ERROR_INVALID_ARGUMENT if less.
+ */
+attend_status attend_resolve_table_stride(const char *rows_field, int64_t rows, int64_t page_rows, int64_t *stride);
+
 /** ATTEND_ERROR_INVALID_ARGUMENT where starts do not rise from 0 in steps of at most `most` to at most `total`. */
 attend_status attend_check_starts(const char *name, const int32_t *starts, int64_t batch, const char *most_field,
                                   int64_t most, const char *total_field, int64_t total);
