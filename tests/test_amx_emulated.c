@@ -185,6 +185,58 @@ Test(emulated, rows_of_the_lowest_scores) {
   attend_plan_destroy(plan);
 }
 
+/* Key j's score with a query of 1: steps at the edges of turns and within, up and down, and beyond what a shift holds.
+ */
+static float rising(int pattern, int j) {
+  switch (pattern) {
+  case 0: return (float)(j / 16 * 64);
+  case 1: return (float)(j * 20);
+  case 2: return (float)(j * 1024);
+  case 3: return j < 40 ? 1e5f : 1.0f;
+  case 4: return j < 200 ? -3e5f : 2.0f;
+  case 5: return j % 2 ? 300.0f : -300.0f;
+  case 6: return j == 299 ? 1e30f : (float)j;
+  default: return 0.0f;
+  }
+}
+
+/* The base that weights are relative to moves within a unit, between units, and to and from huge ones. */
+Test(emulated, rows_whose_scores_rise) {
+  enum { KEYS = 300, DIM = 32, ROWS = 40, PATTERNS = 8 };
+  static uint16_t q[ROWS * DIM], k[KEYS * DIM], v[KEYS * DIM];
+  static float out[ROWS * DIM], lse[ROWS];
+  static const float factors[] = {1, -1, 0.5f, 0.125f, -0.25f, 0};
+  attend_problem problem = attend_test_problem(1, 1, 1, ROWS, KEYS, DIM);
+  problem.q_dtype = ATTEND_BF16, problem.out_dtype = ATTEND_F32;
+  problem.scale = 1, problem.lse = 1;
+  for (int i = 0; i < KEYS * DIM; i++) v[i] = bf16((float)((i / DIM * 7 + i % DIM) % 11 - 5));
+  for (int i = 0; i < ROWS; i++) q[i * DIM] = bf16(factors[i % 6]);
+  attend_tensors t = ATTEND_TENSORS_INIT;
+  t.q = q, t.k = k, t.v = v, t.out = out, t.lse = lse;
+  attend_plan *plan = attend_test_plan(&problem, NULL, 1);
+  cr_assert(is_amx(attend_kernel_find(attend_plan_kernel(plan))));
+  for (int pattern = 0; pattern < PATTERNS; pattern++) {
+    for (int j = 0; j < KEYS; j++) k[j * DIM] = bf16(rising(pattern, j));
+    cr_assert_eq(attend_plan_run(plan, &t, NULL, 0), ATTEND_OK);
+    for (int i = 0; i < ROWS; i++) {
+      double max = -INFINITY, sum = 0, values[DIM] = {0};
+      for (int j = 0; j < KEYS; j++) max = fmax(max, (double)factors[i % 6] * bf16_to_f32(k[j * DIM]));
+      for (int j = 0; j < KEYS; j++) {
+        const double weight = exp((double)factors[i % 6] * bf16_to_f32(k[j * DIM]) - max);
+        sum += weight;
+        for (int d = 0; d < DIM; d++) values[d] += weight * bf16_to_f32(v[j * DIM + d]);
+      }
+      const double expected = max + log(sum);
+      cr_expect_lt(fabs(lse[i] - expected), 5e-3 + 1e-6 * fabs(expected), "pattern %d, row %d: LSE %g, not %g", pattern,
+                   i, lse[i], expected);
+      for (int d = 0; d < DIM; d++)
+        cr_expect_lt(fabs(out[i * DIM + d] - values[d] / sum), 0.02, "pattern %d, row %d: %g, not %g", pattern, i,
+                     out[i * DIM + d], values[d] / sum);
+    }
+  }
+  attend_plan_destroy(plan);
+}
+
 /* --------------------------------------------------------------------------------------------------- thread state */
 
 /* What the library chooses. */
