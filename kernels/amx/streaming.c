@@ -176,7 +176,7 @@ static void clear_outputs(const streaming *st, int64_t row) {
 }
 
 /** Prepares the values of a unit, whose weights are all there. */
-static amx_values begin_values(streaming *st, const work_unit *u, const walk *at) {
+static void begin_values(streaming *st, const work_unit *u, const walk *at, amx_values *values) {
   row_group *group = st->groups + u->row / GROUP;
   pack_values_of(st, u->block, at);
   if (group->begun) rescale(st, u);
@@ -185,10 +185,8 @@ static amx_values begin_values(streaming *st, const work_unit *u, const walk *at
     add_nonfinite(st, u);
     group->begun = true;
   }
-  amx_values values = values_of(st, u);
-  values.fresh = !group->begun;
+  values_of(st, u, !group->begun, values);
   group->begun = true;
-  return values;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- slices */
@@ -261,7 +259,7 @@ static void run_units(streaming *st) {
   for (bool more = true; more;) {
     more = walk_next(st, &at, next);
     take_unit(st, now, more ? next : NULL, &at, &values);
-    values = begin_values(st, now, &at);
+    begin_values(st, now, &at, &values);
     work_unit *done = now;
     now = next, next = done;
   }
@@ -273,6 +271,14 @@ ATTEND_INLINE void output_tile(const float *o, vf factor, vf t[LANES]) {
   /* + 0 as in store_row_as() */
   for (int i = 0; i < LANES; i++) t[i] = vf_add(vf_mul(factor, vf_load(o + i * LANES)), vf_zero());
   vf_transpose(t);
+}
+
+/** Stores the first n lanes. vcvtneps2bf16 takes denormal numbers as 0, as tile products do. */
+ATTEND_INLINE void store_output(char *out, attend_dtype dtype, vf x, int n) {
+  if (dtype == ATTEND_BF16)
+    _mm256_mask_storeu_epi16(out, vm_first(n), (__m256i)_mm512_cvtneps_pbh(x));
+  else
+    store_as(out, dtype, x, n);
 }
 
 /** Finishes up to 16 rows. */
@@ -304,7 +310,7 @@ static void finish_rows(const streaming *st, int64_t row) {
   for (int64_t c = 0; c < p->v_head_dim; c += LANES, o += 2 * TILE_PAIRS) {
     const int n = (int)min_i64(LANES, p->v_head_dim - c);
     output_tile(o, vf_load(factor), t);
-    for (int i = 0; i < count; i++) store_as(out[i] + c * element_size(p->out_dtype), p->out_dtype, t[i], n);
+    for (int i = 0; i < count; i++) store_output(out[i] + c * element_size(p->out_dtype), p->out_dtype, t[i], n);
   }
 }
 

@@ -63,15 +63,19 @@ static amx_scores scores_of(const streaming *st, const work_unit *u, int64_t tur
                       .two = u->count > TILE_ROWS};
 }
 
-static amx_values values_of(const streaming *st, const work_unit *u) {
+/** In place: a structure of 64 bytes that is written in pieces and copied whole waits for all its stores. */
+static void values_of(const streaming *st, const work_unit *u, bool fresh, amx_values *values) {
   const int64_t depth = (u->end - u->begin) / TILE_DEPTH, block_depth = st->BLOCK / TILE_DEPTH;
-  return (amx_values){.v = (const char *)(st->v + u->begin / TILE_DEPTH * TILE_ELEMENTS),
-                      .p = (const char *)st->p[u->buffer],
-                      .o = (char *)(st->o + u->row * st->width),
-                      .v_column = (block_depth - depth) * TILE_BYTES,
-                      .depth = depth,
-                      .left = depth * (st->width / TILE_ROWS),
-                      .two = u->count > TILE_ROWS};
+  values->v = (const char *)(st->v + u->begin / TILE_DEPTH * TILE_ELEMENTS);
+  values->p = (const char *)st->p[u->buffer];
+  values->o = (char *)(st->o + u->row * st->width);
+  values->v_column = (block_depth - depth) * TILE_BYTES;
+  values->depth = depth;
+  values->step = 0;
+  values->left = depth * (st->width / TILE_ROWS);
+  values->two = u->count > TILE_ROWS;
+  values->fresh = fresh;
+  values->open = false;
 }
 
 /** The weights of a turn of a unit: pairs of keys for the first 16 query rows; TILE_PAIRS later for the others. */
