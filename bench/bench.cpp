@@ -18,6 +18,7 @@
 #include "bench/limits.h"
 #include "bench/measure.h"
 #include "bench/options.h"
+#include "bench/phases_run.h"
 #include "bench/table.h"
 
 extern "C" {
@@ -297,10 +298,12 @@ int run(int argc, char **argv) {
   const std::string format = flag_value(options.remaining, "--benchmark_format");
   if (format == "csv") return fail("--benchmark_format: csv is not supported; use console or json");
 
-  const std::vector<Case> cases = select_cases(options, env.isa);
+  const std::vector<Case> cases = options.phases ? std::vector<Case>() : select_cases(options, env.isa);
   const bool only_list = given(options, "--benchmark_list_tests") || given(options, "--benchmark_list_tests=true");
   describe_machine(options, widest);
-  register_limits(options, widest);
+  if (options.phases && register_phases() == 0)
+    return fail("--phases: no kernel that runs here has any yet; those of AMX have");
+  if (!options.phases) register_limits(options, widest);
   register_cases(cases, widest);
   if (only_list) return benchmark::RunSpecifiedBenchmarks() ? 0 : fail("nothing matches");
 

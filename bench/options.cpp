@@ -113,6 +113,8 @@ std::string parse_options(int argc, char **argv, int cores, const std::string &i
       o->remaining.insert(o->remaining.begin() + 1, quick_time); // in front, so that a later one counts
     } else if (argument == "--additive") {
       o->additive = true;
+    } else if (argument == "--phases") {
+      o->phases = true;
     } else if (argument == "--table") {
       o->table = true;
     } else if (argument == "--list-shapes") {
@@ -157,6 +159,11 @@ void print_help() {
       "  --sequence       one causal head at lengths from 1k to 64k instead of the standard shapes: auto, blocked and\n"
       "                   baseline in f32 on one thread\n"
       "  --additive       additive scores, w tanh(q + k), at shapes of their own; a tanh counts as a product does\n"
+      "  --phases         instead of whole kernels the parts of their work, each alone, in cycles a unit of it: so far "
+      "of\n"
+      "                   the AMX kernel. Cycles are counted by the arithmetic peak beside them; `ideal` is what a "
+      "part\n"
+      "                   takes if nothing but its own limit holds it up\n"
       "  --shapes GLOBS   e.g. tiny,'*-prefill'\n"
       "  --kernels GLOBS  e.g. auto,'*avx512*'; peak stands for all limits\n"
       "  --dtypes LIST    of f32, f16, bf16, and f32+f16, f32+bf16: q f32, k and v 16 bit\n"
@@ -169,6 +176,7 @@ void print_help() {
       "  attend-bench --quick --table\n"
       "  attend-bench --shapes llama-prefill --dtypes f32 --threads 1 --table\n"
       "  attend-bench --kernels auto,'stream*' --benchmark_repetitions=5 --benchmark_out=results.json\n"
+      "  attend-bench --phases --benchmark_filter=D128\n"
       "  ATTEND_ISA=avx2 attend-bench --quick --markdown avx2.md\n"
       "\n"
       "Google Benchmark's options:");

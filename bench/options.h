@@ -20,7 +20,7 @@ struct Dtypes {
 };
 
 struct Options {
-  bool quick = false, table = false, list_shapes = false;
+  bool quick = false, table = false, list_shapes = false, phases = false;
   bool sequence = false, additive = false;  // attend_sequences, or attend_additive, instead of attend_shapes
   std::string markdown;                     // "" = none
   std::vector<std::string> shapes, kernels; // globs

@@ -153,6 +153,21 @@ def test_context():
     assert "1024 MiB" in context["skipped baseline_openblas/long-prefill/f32/threads:1"]
 
 
+def test_phases():
+    listed = subprocess.run([BENCH, "--phases", "--benchmark_list_tests"], capture_output=True, text=True, check=False)
+    if listed.returncode == 2 and "no kernel that runs here" in listed.stderr:
+        print("test_phases: nothing to time, no kernel with phases runs here")
+        return
+    names = listed.stdout.split()
+    assert listed.returncode == 0 and len(names) == len(set(names)) == 21, names
+    assert {name.split("/")[2] for name in names} == {"D64", "D128", "D256"}
+    runs = measured("--phases", "--benchmark_filter=D64")["benchmarks"]
+    assert [run["name"] for run in runs] == [name for name in names if "/D64/" in name]
+    for run in runs:
+        assert 0 < run["cycles"] <= run["median"] and close(run["times_ideal"], run["cycles"] / run["ideal"]), run
+        assert run["label"] == "32 query rows, 128 keys"
+
+
 def test_table():
     with tempfile.TemporaryDirectory() as folder:
         file = os.path.join(folder, "table.md")

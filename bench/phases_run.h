@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** The phases of kernels as benchmarks: phase/... */
+#ifndef ATTEND_BENCH_PHASES_RUN_H
+#define ATTEND_BENCH_PHASES_RUN_H
+
+namespace bench {
+
+/** Registers the phases of all kernels that have some and can run here. Returns how many. */
+int register_phases();
+
+} // namespace bench
+
+#endif
