@@ -301,7 +301,7 @@ int run(int argc, char **argv) {
   const std::vector<Case> cases = options.phases ? std::vector<Case>() : select_cases(options, env.isa);
   const bool only_list = given(options, "--benchmark_list_tests") || given(options, "--benchmark_list_tests=true");
   describe_machine(options, widest);
-  if (options.phases && register_phases() == 0)
+  if (options.phases && register_phases(env.isa) == 0)
     return fail("--phases: no kernel that runs here has any yet; those of AMX have");
   if (!options.phases) register_limits(options, widest);
   register_cases(cases, widest);

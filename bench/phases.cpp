@@ -68,10 +68,10 @@ void measure_phase(benchmark::State &state, const attend_phases *of, const atten
 
 } // namespace
 
-int register_phases() {
+int register_phases(attend_isa highest) {
   int count = 0;
   for (const attend_phases *const *of = all; *of; of++) {
-    if (!attend_peak_for((*of)->isa)) continue;
+    if (!attend_peak_for((*of)->isa) || attend_isa_rank((*of)->isa) > attend_isa_rank(highest)) continue;
     for (const int *dim = (*of)->dims; *dim; dim++)
       for (const attend_phase *phase = (*of)->phases; phase->name; phase++, count++) {
         const std::string name =

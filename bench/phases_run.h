@@ -3,10 +3,14 @@
 #ifndef ATTEND_BENCH_PHASES_RUN_H
 #define ATTEND_BENCH_PHASES_RUN_H
 
+extern "C" {
+#include "dispatch/dispatch.h"
+}
+
 namespace bench {
 
-/** Registers the phases of all kernels that have some and can run here. Returns how many. */
-int register_phases();
+/** Registers the phases of all kernels that have some and can run here, up to an ISA. Returns how many. */
+int register_phases(attend_isa highest);
 
 } // namespace bench
 

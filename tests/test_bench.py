@@ -154,6 +154,8 @@ def test_context():
 
 
 def test_phases():
+    env = dict(os.environ, ATTEND_ISA="scalar")
+    assert subprocess.run([BENCH, "--phases"], capture_output=True, env=env, check=False).returncode == 2
     listed = subprocess.run([BENCH, "--phases", "--benchmark_list_tests"], capture_output=True, text=True, check=False)
     if listed.returncode == 2 and "no kernel that runs here" in listed.stderr:
         print("test_phases: nothing to time, no kernel with phases runs here")
