@@ -106,6 +106,8 @@ static inline int64_t attend_rows_together(const attend_rows *rows, int64_t row)
   return rows->page_rows ? rows->page_rows - (int64_t)((uint32_t)row % (uint32_t)rows->page_rows) : INT64_MAX;
 }
 
+enum { ATTEND_MASK_BLOCK = 64 };
+
 /**
  * One key/value head of one sequence, with the group of query heads that read it. Addresses are those of the group's
  * first head and the sequence's first query; what the problem does not have is NULL.
@@ -123,7 +125,13 @@ typedef struct attend_view {
   const uint8_t *mask;
   int64_t mask_head, mask_query; /**< bytes; from key to key it is p->mask_strides.key */
   const char *bias;
-  int64_t bias_head, bias_query;                       /**< elements */
+  int64_t bias_head, bias_query; /**< elements */
+  /**
+   * What mask and bias do to each ATTEND_MASK_BLOCK keys of a query, as far as a kernel of the run has found out:
+   * kernels/body/masks.h. NULL: heads differ, and each looks for itself.
+   */
+  unsigned char *masks_seen;
+  int64_t masks_seen_query;                            /**< bytes from query to query */
   const float *bias_head_scale, *alibi_slopes, *sinks; /**< a number a head */
   const float *score_weights;                          /**< D numbers a head */
   float *lse, *weights, *scores;                       /**< rows of weights and scores have kv_len numbers */

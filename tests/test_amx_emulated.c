@@ -251,8 +251,8 @@ static bool chooses_amx(attend_dtype dtype, int64_t q_len) {
 
 Test(emulated, are_chosen_for_bf16_and_enough_rows) {
   cr_expect(chooses_amx(ATTEND_BF16, 300));
-  cr_expect(chooses_amx(ATTEND_BF16, 16));
-  cr_expect_not(chooses_amx(ATTEND_BF16, 15), "fewer rows than a tile has");
+  cr_expect(chooses_amx(ATTEND_BF16, 8));
+  cr_expect_not(chooses_amx(ATTEND_BF16, 7), "less than half of a tile's rows");
   cr_expect_not(chooses_amx(ATTEND_BF16, 1));
   cr_expect_not(chooses_amx(ATTEND_F16, 300), "bf16 has fewer bits");
   cr_expect_not(chooses_amx(ATTEND_F32, 300), "bf16 has fewer bits");

@@ -4,6 +4,8 @@
 #include <omp.h>
 #endif
 
+#include <string.h>
+
 #include "dispatch/machine/os.h"
 #include "dispatch/plan/run_state.h"
 #include "kernels/merge.h"
@@ -90,11 +92,16 @@ static int64_t guess_next(const attend_plan *plan, const attend_run_state *run, 
   return item + 1 + (int64_t)(run->cut->useful - 1) * plan->cores[group] / plan->all_cores;
 }
 
+/** What is known of masks, for all heads of a run; NULL where heads share none. */
+static unsigned char *masks_seen(const attend_plan *plan, attend_run_state *run) {
+  return plan->mask_rows ? (unsigned char *)run + plan->masks_at : NULL;
+}
+
 static void run_item(const attend_plan *plan, attend_run_state *run, int group, int64_t item, char *scratch) {
   const item_place at = place_item(plan, run, item);
   const attend_choice *choice = attend_choice_of(plan, at.share);
   attend_view view, next_view;
-  attend_view_of(&plan->problem, &run->tensors, at.b, at.kv_head, &view);
+  attend_view_of(&plan->problem, &run->tensors, at.b, at.kv_head, masks_seen(plan, run), &view);
   attend_slice slice = slice_of(plan, &at, &view), next;
   if (at.share->splits == 1) {
     const int64_t guess = guess_next(plan, run, group, item);
@@ -102,7 +109,7 @@ static void run_item(const attend_plan *plan, attend_run_state *run, int group, 
       const item_place then = place_item(plan, run, guess);
       const attend_view *shown = &view;
       if (then.b != at.b || then.kv_head != at.kv_head) {
-        attend_view_of(&plan->problem, &run->tensors, then.b, then.kv_head, &next_view);
+        attend_view_of(&plan->problem, &run->tensors, then.b, then.kv_head, masks_seen(plan, run), &next_view);
         shown = &next_view;
       }
       next = slice_of(plan, &then, shown);
@@ -195,6 +202,9 @@ static attend_status begin(const attend_plan *plan, const attend_tensors *tensor
     attend_arrivals *arrivals = (attend_arrivals *)(void *)((char *)workspace + plan->arrivals_at);
     for (int64_t chunk = 0; chunk < run->cut->split_chunks; chunk++) atomic_init(&arrivals[chunk], 0);
   }
+  if (plan->mask_rows)
+    memset(masks_seen(plan, run), 0,
+           (size_t)(attend_mask_rows_used(&plan->problem.p, &run->tensors) * attend_mask_blocks(&plan->problem.p)));
   return ATTEND_OK;
 }
 

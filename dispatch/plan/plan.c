@@ -98,6 +98,8 @@ static attend_status lay_out(attend_plan *plan) {
   size_t total = 0, scratch = scratch_of(plan, &plan->choice), few = scratch_of(plan, &plan->few);
   size_take(&total, 1, sizeof(attend_run_state) + (size_t)plan->groups * sizeof(attend_queue));
   if (plan->ragged) plan->shares_at = size_take(&total, (size_t)r->p.batch, sizeof(attend_share));
+  plan->mask_rows = attend_mask_rows(&r->p);
+  if (plan->mask_rows) plan->masks_at = size_take(&total, (size_t)plan->mask_rows, (size_t)attend_mask_blocks(&r->p));
   if (plan->slices_as_items) {
     /* Of a ragged run each split chunk has a row at least, in two splits or more. */
     const int64_t chunks = plan->ragged ? plan->partial_rows / 2 + 1 : plan->cut.split_chunks;

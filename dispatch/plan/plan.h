@@ -44,9 +44,9 @@ typedef struct attend_cut {
  * enough, so that keys and values are read into few caches, and from the same memory node run after run. A part begins
  * with the queue of the group that it runs on, and goes on with those of others when that is empty, its node's first.
  *
- * Workspace: attend_run_state with its queues, then the shares of a ragged run, then with slices as items an arrival
- * counter per chunk and the partial results, then per part the kernels' scratch and, with split chunks as items, room
- * for the partial results of one.
+ * Workspace: attend_run_state with its queues, then the shares of a ragged run and what is known of masks that heads
+ * share, then with slices as items an arrival counter per chunk and the partial results, then per part the kernels'
+ * scratch and, with split chunks as items, room for the partial results of one.
  */
 struct attend_plan {
   attend_resolved problem;
@@ -69,7 +69,8 @@ struct attend_plan {
   int all_cores;                 /**< their sum */
 
   int64_t partial_rows;            /**< there is room for, with slices as items */
-  size_t shares_at;                /**< bytes from the start of the workspace */
+  int64_t mask_rows;               /**< attend_mask_rows() */
+  size_t shares_at, masks_at;      /**< bytes from the start of the workspace */
   size_t arrivals_at, partials_at; /**< likewise; with chunks as items, partials_at is from the start of a part's own */
   size_t parts_at, part_size;
   size_t workspace_size;

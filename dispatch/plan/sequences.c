@@ -68,8 +68,26 @@ static attend_rows rows_of(const attend_problem *p, const attend_tensors *t, con
   return rows;
 }
 
+/** Whether masks or biases differ from query to query. */
+static bool masks_have_queries(const attend_problem *p) {
+  return (p->mask && p->mask_strides.query) || (p->bias_dtype != ATTEND_DTYPE_DEFAULT && p->bias_strides.query);
+}
+
+int64_t attend_mask_blocks(const attend_problem *p) { return divide_up(p->kv_len, ATTEND_MASK_BLOCK); }
+
+int64_t attend_mask_rows(const attend_problem *p) {
+  const bool bias = p->bias_dtype != ATTEND_DTYPE_DEFAULT;
+  if ((!p->mask && !bias) || (p->mask && p->mask_strides.head) || (bias && p->bias_strides.head)) return 0;
+  if (!masks_have_queries(p)) return p->batch;
+  return p->q_starts ? p->q_total : p->batch * p->q_len;
+}
+
+int64_t attend_mask_rows_used(const attend_problem *p, const attend_tensors *t) {
+  return p->q_starts && masks_have_queries(p) ? t->q_starts[p->batch] : attend_mask_rows(p);
+}
+
 void attend_view_of(const attend_resolved *problem, const attend_tensors *t, int64_t b, int64_t kv_head,
-                    attend_view *view) {
+                    unsigned char *masks_seen, attend_view *view) {
   const attend_problem *p = &problem->p;
   const attend_sequence s = attend_sequence_of(problem, t, b);
   const int64_t head = kv_head * problem->group;
@@ -104,6 +122,11 @@ void attend_view_of(const attend_resolved *problem, const attend_tensors *t, int
   if (t->bias)
     view->bias =
         (const char *)t->bias + bytes_of(p->bias_dtype, b * bias->batch + head * bias->head + first * bias->query);
+  if (masks_seen) {
+    const int64_t blocks = attend_mask_blocks(p), row = p->q_starts ? s.q_start : b * p->q_len;
+    view->masks_seen_query = masks_have_queries(p) ? blocks : 0;
+    view->masks_seen = masks_seen + (masks_have_queries(p) ? row : b) * blocks;
+  }
   if (t->bias_head_scale) view->bias_head_scale = t->bias_head_scale + head;
   if (t->alibi_slopes) view->alibi_slopes = t->alibi_slopes + head;
   if (t->sinks) view->sinks = t->sinks + head;

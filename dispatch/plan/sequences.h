@@ -18,9 +18,19 @@ attend_sequence attend_sequence_of(const attend_resolved *problem, const attend_
 key_limits attend_limits_of(const attend_resolved *problem, const attend_tensors *tensors, int64_t b,
                             const attend_sequence *sequence);
 
-/** Shows one of its key/value heads. */
+/**
+ * Rows of the table of what masks do, attend_mask_blocks() bytes each, which the heads of a run share; 0 where there
+ * are no masks or heads have their own.
+ */
+int64_t attend_mask_rows(const attend_problem *p);
+int64_t attend_mask_blocks(const attend_problem *p);
+
+/** How many of them a run uses. */
+int64_t attend_mask_rows_used(const attend_problem *p, const attend_tensors *tensors);
+
+/** Shows one of its key/value heads. `masks_seen` is that table, or NULL. */
 void attend_view_of(const attend_resolved *problem, const attend_tensors *tensors, int64_t b, int64_t kv_head,
-                    attend_view *view);
+                    unsigned char *masks_seen, attend_view *view);
 
 /** Whether sequences may differ in what there is to compute, so that work is to be cut up anew in each run. */
 static inline bool attend_is_ragged(const attend_problem *p) {

@@ -58,10 +58,10 @@ static walk walk_begin(const streaming *st) {
   return (walk){.block = all.begin / st->BLOCK * st->BLOCK, .keys = all};
 }
 
-/** Whether a row of a group attends any key of a block. Only boolean masks and ranges leave gaps within a span. */
+/** Whether a row of a group attends any key of a block, by ranges. Only those of each query leave gaps within a span.
+ */
 static bool group_attends(const streaming *st, int64_t row, int64_t count, int64_t block) {
-  if (!st->view->mask && !st->view->keys.ranges) return true;
-  return tile_attends(st->view, st->slice->row_begin + row, st->ranges + row, count, block, block + st->BLOCK);
+  return !st->view->keys.ranges || tile_attends(st->ranges + row, count, block, block + st->BLOCK);
 }
 
 /** Finds the next unit, if there is one. */
@@ -71,12 +71,15 @@ static bool walk_next(const streaming *st, walk *at, work_unit *found) {
       const int64_t row = at->row, count = min_i64(GROUP, st->rows - row);
       const row_group *group = st->groups + row / GROUP;
       const key_range part = range_in_block(group->span, at->block, st->BLOCK, TILE_DEPTH);
-      const int64_t begin = part.begin, end = round_up(part.end, TILE_DEPTH);
+      int64_t from = at->block + part.begin, to = at->block + part.end;
       at->row += GROUP;
-      if (begin >= end || !group_attends(st, row, count, at->block)) continue;
-      *found = (work_unit){at->block, row, (int)count, begin, end, .buffer = at->buffer};
+      if (from >= to || !group_attends(st, row, count, at->block)) continue;
+      const block_masks masks = masks_of(st->view, st->slice->row_begin + row, count, &from, &to);
+      if (masks == MASKS_EXCLUDE) continue;
+      const int64_t begin = round_down(from - at->block, TILE_DEPTH), end = round_up(to - at->block, TILE_DEPTH);
+      *found = (work_unit){at->block, row, (int)count, begin, end, .masks = masks, .buffer = at->buffer};
       for (int r = 0; r < GROUP; r++) found->alpha[r] = 1.0f;
-      found->edge = st->work || !ranges_cover(&group->common, 1, at->block + begin, at->block + end);
+      found->edge = !ranges_cover(&group->common, 1, at->block + begin, at->block + end);
       at->buffer = !at->buffer;
       return true;
     }
@@ -159,7 +162,7 @@ ATTEND_OUTLINE void add_nonfinite(const streaming *st, const work_unit *u) {
         known = j / TURN;
         memset(attended, 0, sizeof attended);
         finish_scores(st->view, st->slice->row_begin + u->row, st->ranges + u->row, u->count, u->block, known * TURN,
-                      known * TURN + TURN, attended - known * TURN, TURN);
+                      known * TURN + TURN, u->masks, attended - known * TURN, TURN);
       }
       for (; bad; bad &= bad - 1) {
         const int lane = __builtin_ctz(bad);

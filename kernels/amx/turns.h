@@ -47,7 +47,8 @@ typedef struct work_unit {
   int64_t block, row;
   int count;
   int64_t begin, end; /**< keys of the block that any row attends, widened to whole steps */
-  bool edge;          /**< some row does not attend some of them, or scores need work */
+  bool edge;          /**< some row does not attend some of them, by ranges */
+  block_masks masks;  /**< what mask and bias do to them */
   int buffer;
   float alpha[GROUP]; /**< what the rows' earlier values are to be multiplied by */
 } work_unit;
@@ -94,10 +95,31 @@ ATTEND_OUTLINE void finish_turn(const streaming *st, const work_unit *u, int64_t
     vf_transpose(t);
     for (int i = 0; i < LANES; i++) vf_store(rows + i * LANES, t[i]);
     finish_scores(st->view, st->slice->row_begin + u->row + r, st->ranges + u->row + r,
-                  min_i64(TILE_ROWS, u->count - r), u->block, begin, begin + TURN, rows - begin, LANES);
+                  min_i64(TILE_ROWS, u->count - r), u->block, begin, begin + TURN, u->masks, rows - begin, LANES);
     for (int i = 0; i < LANES; i++) t[i] = vf_load(rows + i * LANES);
     vf_transpose(t);
     for (int i = 0; i < LANES; i++) vf_store(s + i * LANES, t[i]);
+  }
+}
+
+/** The same where mask and bias change nothing, to the bit: nothing lies row by row then. */
+ATTEND_OUTLINE void adjust_turn(const streaming *st, const work_unit *u, int64_t begin, float *s) {
+  const attend_view *view = st->view;
+  const attend_problem *p = view->p;
+  const vf scale = vf_set1(fabsf(p->scale)), cap = vf_set1(p->softcap);
+  for (int r = 0; r < u->count; r += TILE_ROWS, s += TILE_PAIRS) {
+    float ahead[TILE_ROWS] = {0}, slope[TILE_ROWS] = {0};
+    for (int i = 0; view->alibi_slopes && i < min_i64(TILE_ROWS, u->count - r); i++) {
+      const row_place at = place_of(view, st->slice->row_begin + u->row + r + i);
+      ahead[i] = (float)(at.query + view->keys.offset - (u->block + begin));
+      slope[i] = -view->alibi_slopes[at.head];
+    }
+    for (int j = 0; j < TURN; j++) {
+      vf x = vf_mul(vf_load(s + j * LANES), scale);
+      if (p->softcap > 0.0f) x = vf_mul(cap, vf_tanh(vf_div(x, cap)));
+      if (view->alibi_slopes) x = vf_fma(vf_load(slope), vf_abs(vf_sub(vf_load(ahead), vf_set1((float)j))), x);
+      vf_store(s + j * LANES, x);
+    }
   }
 }
 
@@ -236,8 +258,12 @@ static turn_function *turn_for(const turn_work *w, const amx_values *values, boo
 ATTEND_OUTLINE void prepare_turn(const streaming *st, const work_unit *u, int64_t turn) {
   float *s = st->s[turn & 1];
   const int64_t key = u->begin + turn * TURN;
-  if (u->edge && st->work) finish_turn(st, u, key, s);
-  if (u->edge && !st->work) exclude_turn(st, u, key, s);
+  if (st->work && u->masks != MASKS_KEEP) {
+    finish_turn(st, u, key, s);
+  } else {
+    if (st->work) adjust_turn(st, u, key, s);
+    if (u->edge) exclude_turn(st, u, key, s);
+  }
   if (st->huge) subtract_bases(st->statistics + u->row / TILE_ROWS, s);
 }
 
@@ -258,7 +284,7 @@ static void take_turns(streaming *st, work_unit *u, int64_t begin, int64_t end, 
     w.store = t + 1 < all || ahead ? st->s[!odd] : NULL;
     w.store_two = t + 1 < all ? two : ahead && ahead->count > TILE_ROWS;
     w.steps = (values->left + (odd ? all - t - 1 : 0)) / (all - t);
-    if (u->edge || st->huge) prepare_turn(st, u, t);
+    if (u->edge || st->work || st->huge) prepare_turn(st, u, t);
     vf sum[2];
     turn_for(&w, values, two, odd)(&w, values, sum);
     for (int i = 0; i <= two; i++) {

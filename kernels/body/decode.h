@@ -313,12 +313,16 @@ ATTEND_OUTLINE void decode_values_selected(const operand *s, const kv_rows *v, a
   }
 }
 
-/** Whether the boolean mask lets any row of the slice attend any of `count` keys. */
-ATTEND_OUTLINE bool slice_attends(const attend_slice *slice, const key_range *ranges, int64_t key, int64_t count) {
-  for (int64_t r = 0; r < slice->row_end - slice->row_begin; r++)
-    if (mask_allows_any(slice->view, place_of(slice->view, slice->row_begin + r), max_i64(key, ranges[r].begin),
-                        min_i64(key + count, ranges[r].end)))
-      return true;
+/**
+ * Whether a score of the `count` keys of any row is -inf, so that its key is excluded, by whatever. Only then values
+ * that are not finite have to be stepped over, and looking for them reads a block of values twice.
+ */
+ATTEND_OUTLINE bool any_excluded(const float *s, int64_t rows, int64_t ld, int64_t count) {
+  if (count % PER_OPERAND) return true; /* the last key's operand has another, of weight 0 */
+  const vf least = vf_set1(-FLT_MAX);
+  for (int64_t r = 0; r < rows; r++, s += ld)
+    for (int64_t j = 0; j < count; j += LANES)
+      if (vm_any(vm_and(vm_gt(least, vf_load(s + j)), vm_range(0, count - j)))) return true;
   return false;
 }
 
@@ -470,7 +474,10 @@ ATTEND_OUTLINE void decode_run(const attend_slice *slice, const attend_tiling *t
     const int64_t begin = max_i64(0, all.begin - block) / SCORE_STEP * SCORE_STEP;
     const int64_t key = block + begin, count = min_i64(block + BLOCK, all.end) - key;
     const int64_t steps = round_up(count, SCORE_STEP);
-    if (p->mask && !slice_attends(slice, ranges, key, count)) continue;
+    int64_t from = key, to = key + count;
+    block_masks masks = masks_of(view, slice->row_begin, rows, &from, &to);
+    if (masks == MASKS_EXCLUDE) continue;
+    if (from > key || to < key + count) masks = MASKS_MIXED; /* those around are excluded */
     kv_block k = block_of(&view->k, p->head_dim, key, count), v = block_of(&view->v, p->v_head_dim, key, count);
     kv_rows chunk;
     expect(&k, &view->v, p->v_head_dim, key);
@@ -479,8 +486,8 @@ ATTEND_OUTLINE void decode_run(const attend_slice *slice, const attend_tiling *t
       score_chunk(q, q_stride, &chunk, rows, s + j, BLOCK, of_keys);
     }
     const bool edge = work || steps > count || !ranges_cover(ranges, rows, key, key + count);
-    if (edge) finish_scores(view, slice->row_begin, ranges, rows, key, 0, steps, s, BLOCK);
-    const bool selected = edge && !values_finite(&view->v, p->v_head_dim, key, count);
+    if (edge) finish_scores(view, slice->row_begin, ranges, rows, key, 0, steps, masks, s, BLOCK);
+    const bool selected = any_excluded(s, rows, BLOCK, count) && !values_finite(&view->v, p->v_head_dim, key, count);
     for (int64_t r = 0; r < rows; r += ROWS)
       softmax_step(s + r * BLOCK, BLOCK, (int)min_i64(ROWS, rows - r), 0, steps, unit, selected, max + r,
                    sum + r * LANES, alpha + r);

@@ -6,17 +6,7 @@
 #include <float.h>
 #include <math.h>
 
-#include "kernels/body/pack.h"
-
-/** A row of a view (attend_slice says how rows are numbered). */
-typedef struct row_place {
-  int64_t head, query; /**< of the group, of the sequence */
-} row_place;
-
-ATTEND_INLINE row_place place_of(const attend_view *view, int64_t row) {
-  if (view->group == 1) return (row_place){0, row}; /* two divisions less */
-  return (row_place){row % view->group, row / view->group};
-}
+#include "kernels/body/masks.h"
 
 ATTEND_INLINE const void *query_at(const attend_view *view, row_place at) {
   return view->q + at.head * view->q_head + at.query * view->q_row;
@@ -62,26 +52,6 @@ ATTEND_INLINE bool ranges_cover(const key_range *ranges, int64_t count, int64_t 
   for (int64_t i = 0; i < count; i++)
     if (ranges[i].begin > begin || ranges[i].end < end) return false;
   return true;
-}
-
-ATTEND_INLINE const uint8_t *mask_at(const attend_view *view, row_place at, int64_t key) {
-  return view->mask + at.head * view->mask_head + at.query * view->mask_query + key * view->p->mask_strides.key;
-}
-
-/** Whether the boolean mask lets a row attend any key of begin to end. */
-ATTEND_OUTLINE bool mask_allows_any(const attend_view *view, row_place at, int64_t begin, int64_t end) {
-  const uint8_t *m = mask_at(view, at, begin);
-  const int64_t stride = view->p->mask_strides.key;
-  if (begin >= end) return false;
-  if (stride == 0) return *m != 0;
-  if (stride != 1) {
-    for (int64_t i = 0; i < end - begin; i++)
-      if (m[i * stride]) return true;
-    return false;
-  }
-  for (int64_t i = 0; i < end - begin; i += LANES)
-    if (vm_any(vm_bytes_n(m + i, (int)min_i64(LANES, end - begin - i)))) return true;
-  return false;
 }
 
 /**
@@ -145,16 +115,19 @@ ATTEND_INLINE void exclude_outside(key_range range, int64_t block, int64_t begin
   for (; j < end; j += LANES) vf_store(s + j, vf_select(vm_range(from - j, to - j), vf_load(s + j), excluded));
 }
 
-/** Softcap, bias, ALiBi and mask for s[begin..end) of a row: the work that attend_scores_need_work() means. */
+/**
+ * Scale, softcap, ALiBi and, unless they are known to change nothing, bias and mask for s[begin..end) of a row: the
+ * work that attend_scores_need_work() means.
+ */
 ATTEND_INLINE void adjust_scores(const attend_view *view, row_place at, int64_t block, int64_t begin, int64_t end,
-                                 float *s) {
+                                 float *s, const bool masks) {
   const attend_problem *p = view->p;
   for (int64_t j = begin; j < end; j += LANES) {
     const int64_t key = block + j;
     const int count = (int)max_i64(0, min_i64(LANES, view->keys.count - key));
     vf x = vf_mul(vf_load(s + j), vf_set1(fabsf(p->scale)));
     if (p->softcap > 0.0f) x = vf_mul(vf_set1(p->softcap), vf_tanh(vf_div(x, vf_set1(p->softcap))));
-    if (view->bias) {
+    if (masks && view->bias) {
       /* -inf selects: added to the NaN of a key that nobody may see, it would give NaN. */
       const vf bias = load_bias(view, at, key, count);
       const vf scale = vf_set1(view->bias_head_scale ? view->bias_head_scale[at.head] : 1.0f);
@@ -165,7 +138,7 @@ ATTEND_INLINE void adjust_scores(const attend_view *view, row_place at, int64_t 
       const vf slope = vf_set1(-view->alibi_slopes[at.head]);
       x = vf_fma(slope, vf_abs(vf_sub(ahead, vf_iota())), x);
     }
-    if (view->mask) x = vf_select(mask_lanes(view, at, key, count), x, vf_set1(-INFINITY));
+    if (masks && view->mask) x = vf_select(mask_lanes(view, at, key, count), x, vf_set1(-INFINITY));
     vf_store(s + j, x);
   }
 }
@@ -173,13 +146,17 @@ ATTEND_INLINE void adjust_scores(const attend_view *view, row_place at, int64_t 
 /**
  * Turns raw products s[begin..end) of `count` rows of a view, `row` the first, rows ld apart, those of keys block +
  * begin and on, into what the softmax takes: softcap, bias, ALiBi, and -inf for every key that is not attended. begin
- * and end are multiples of LANES. Only keys that exist are looked up in mask and bias.
+ * and end are multiples of LANES. Only keys that exist are looked up in mask and bias, and none where `masks` says that
+ * they change nothing there.
  */
 ATTEND_OUTLINE void finish_scores(const attend_view *view, int64_t row, const key_range *ranges, int64_t count,
-                                  int64_t block, int64_t begin, int64_t end, float *s, int64_t ld) {
+                                  int64_t block, int64_t begin, int64_t end, block_masks masks, float *s, int64_t ld) {
   const bool work = attend_scores_need_work(view->p);
   for (int64_t r = 0; r < count; r++, s += ld) {
-    if (work) adjust_scores(view, place_of(view, row + r), block, begin, end, s);
+    if (work && masks == MASKS_KEEP)
+      adjust_scores(view, place_of(view, row + r), block, begin, end, s, false);
+    else if (work)
+      adjust_scores(view, place_of(view, row + r), block, begin, end, s, true);
     exclude_outside(ranges[r], block, begin, end, s);
   }
 }

@@ -34,14 +34,10 @@ ATTEND_OUTLINE void pack_tile_queries(const attend_slice *slice, int64_t row, in
   }
 }
 
-/** Whether a tile of rows attends anything among the keys begin to end: by ranges, and by the boolean mask if any. */
-ATTEND_OUTLINE bool tile_attends(const attend_view *view, int64_t row, const key_range *ranges, int64_t count,
-                                 int64_t begin, int64_t end) {
-  for (int64_t i = 0; i < count; i++) {
-    const int64_t from = max_i64(begin, ranges[i].begin), to = min_i64(end, ranges[i].end);
-    if (from >= to) continue;
-    if (!view->mask || mask_allows_any(view, place_of(view, row + i), from, to)) return true;
-  }
+/** Whether a row of a tile attends any of the keys begin to end, by ranges alone. */
+ATTEND_OUTLINE bool tile_attends(const key_range *ranges, int64_t count, int64_t begin, int64_t end) {
+  for (int64_t i = 0; i < count; i++)
+    if (max_i64(begin, ranges[i].begin) < min_i64(end, ranges[i].end)) return true;
   return false;
 }
 

@@ -88,14 +88,15 @@ ATTEND_OUTLINE void streaming_run(const attend_slice *slice, const attend_tiling
       const int looked_at = agree ? 1 : count; /* rows whose ranges may differ */
       const key_range span = range_union(ranges + row, looked_at);
       const key_range part = range_in_block(span, block, BLOCK, PANEL);
-      const int64_t begin = part.begin, end = part.end;
+      int64_t from = block + part.begin, to = block + part.end;
+      const block_masks masks = masks_of(view, slice->row_begin + row, count, &from, &to);
+      const int64_t begin = (from - block) / PANEL * PANEL, end = to - block;
       if (block == first) {
         pack_tile_queries(slice, slice->row_begin + row, tile, q + row * q_stride);
         memset(sum + row * LANES, 0, (size_t)(count * LANES) * sizeof *sum);
         memset(o + row * width, 0, (size_t)(tile * width) * sizeof *o);
       }
-      if (begin < end && tile_attends(view, slice->row_begin + row, ranges + row, p->mask ? count : looked_at, block,
-                                      block + keys.end)) {
+      if (begin < end && masks != MASKS_EXCLUDE && tile_attends(ranges + row, looked_at, block, block + keys.end)) {
         if (!packed) {
           list_rows(&view->k, block, keys.begin, keys.end, listed);
           pack_key_operands(listed, p->k_dtype, keys.begin, keys.end, p->head_dim, PANEL, k);
@@ -111,7 +112,8 @@ ATTEND_OUTLINE void streaming_run(const attend_slice *slice, const attend_tiling
         fetch_ahead(&fetch, slice, row, tile, count, block, all, BLOCK);
         fetch_spread(&fetch, (end - begin + PANEL - 1) / PANEL + width / PANEL);
         compute_scores(p, products, tile, q + row * q_stride, k, begin, end, s, &fetch);
-        if (edge) finish_scores(view, slice->row_begin + row, ranges + row, count, block, begin, steps_end, s, BLOCK);
+        if (edge)
+          finish_scores(view, slice->row_begin + row, ranges + row, count, block, begin, steps_end, masks, s, BLOCK);
         softmax_step(s, BLOCK, count, begin, steps_end, unit, selected, max + row, sum + row * LANES, alpha);
         if (p->dropout > 0.0f) drop_tile(slice, row, count, block, begin, steps_end, s, BLOCK);
         if (selected)

@@ -124,7 +124,10 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
         work || steps_end > keys.end || !ranges_cover(w->range + row, count, block + keys.begin, block + keys.end);
     if (!w->finite[b]) selected = true; /* in any block: a score of -inf excludes its key */
     if (!edge) continue;
-    finish_scores(w->view, w->slice->row_begin + row, w->range + row, count, block, keys.begin, steps_end,
+    int64_t from = block + keys.begin, to = block + keys.end;
+    block_masks masks = masks_of(w->view, w->slice->row_begin + row, count, &from, &to);
+    if (from > block + keys.begin || to < block + keys.end) masks = MASKS_MIXED; /* those around are excluded */
+    finish_scores(w->view, w->slice->row_begin + row, w->range + row, count, block, keys.begin, steps_end, masks,
                   tile_scores(w, row0, b, tile), BLOCK);
   }
   if (w->view->scores && !w->every_key) store_scores(w, row, row0, count, tile, unit);
