@@ -135,9 +135,9 @@ static void softmax(void *memory, int dim, int units) {
     const float *s = st.s[i & 1];
     uint32_t *p = (uint32_t *)(void *)(st.p[0] + i % TURNS * (GROUP * TURN));
     for (int pair = 0; pair < TURN_PAIRS; pair++, s += LANES, p += LANES) {
-      weigh_pair(s, s + PAIR_DISTANCE * LANES, factor, shift, &sum[0], p);
-      weigh_pair(s + TILE_PAIRS, s + TILE_PAIRS + PAIR_DISTANCE * LANES, factor, shift, &sum[1],
-                 p + TURN_PAIRS * LANES);
+      weigh_pair(s, s + PAIR_DISTANCE * LANES, factor, factor, shift, &sum[0], p, false);
+      weigh_pair(s + TILE_PAIRS, s + TILE_PAIRS + PAIR_DISTANCE * LANES, factor, factor, shift, &sum[1],
+                 p + TURN_PAIRS * LANES, false);
     }
   }
   vf_store(st.statistics[0].sum, vf_add(sum[0], sum[1]));

@@ -40,10 +40,13 @@ ATTEND_INLINE vf exp2_as_bf16(vf x) {
   return _mm512_scalef_ps(vf_sub(p, magic), x);
 }
 
-/** The weights of two keys for 16 rows, added to *sum and written as pairs. */
-ATTEND_INLINE void weigh_pair(const float *a, const float *b, vf factor, vf shift, vf *sum, uint32_t *p) {
-  const vf x = exp2_as_bf16(_mm512_fmsub_ps(vf_load(a), factor, shift));
-  const vf y = exp2_as_bf16(_mm512_fmsub_ps(vf_load(b), factor, shift));
+/** The weights of two keys for 16 rows, added to *sum and written as pairs. `scaled`: scores are to be scaled first. */
+ATTEND_INLINE void weigh_pair(const float *a, const float *b, vf scale, vf factor, vf shift, vf *sum, uint32_t *p,
+                              const bool scaled) {
+  const vf first = scaled ? vf_mul(vf_load(a), scale) : vf_load(a);
+  const vf second = scaled ? vf_mul(vf_load(b), scale) : vf_load(b);
+  const vf x = exp2_as_bf16(_mm512_fmsub_ps(first, factor, shift));
+  const vf y = exp2_as_bf16(_mm512_fmsub_ps(second, factor, shift));
   *sum = vf_pin(vf_add(*sum, vf_add(x, y))); /* or gcc keeps all weights of a turn on the stack to add them up later */
   const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(x), 16), high = _mm512_set1_epi32((int)0xffff0000u);
   vp_store(
@@ -96,7 +99,7 @@ ATTEND_OUTLINE vf move_base(row_statistics *row, vm moves, const float *s, vf fa
     float a[LANES], b[LANES];
     vf_store(a, vf_sub(vf_load(s + j * LANES), further));
     vf_store(b, vf_sub(vf_load(s + (j + PAIR_DISTANCE) * LANES), further));
-    weigh_pair(a, b, factor, effective, sum, p + j * LANES);
+    weigh_pair(a, b, vf_zero(), factor, effective, sum, p + j * LANES, false);
   }
   return alpha;
 }

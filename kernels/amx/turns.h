@@ -95,7 +95,7 @@ ATTEND_OUTLINE void finish_turn(const streaming *st, const work_unit *u, int64_t
     vf_transpose(t);
     for (int i = 0; i < LANES; i++) vf_store(rows + i * LANES, t[i]);
     finish_scores(st->view, st->slice->row_begin + u->row + r, st->ranges + u->row + r,
-                  min_i64(TILE_ROWS, u->count - r), u->block, begin, begin + TURN, u->masks, rows - begin, LANES);
+                  min_i64(TILE_ROWS, u->count - r), u->block, begin, begin + TURN, MASKS_MIXED, rows - begin, LANES);
     for (int i = 0; i < LANES; i++) t[i] = vf_load(rows + i * LANES);
     vf_transpose(t);
     for (int i = 0; i < LANES; i++) vf_store(s + i * LANES, t[i]);
@@ -148,12 +148,14 @@ ATTEND_OUTLINE void subtract_bases(const row_statistics *rows, float *s) {
 }
 
 /** Moves the bases of rows whose weights in a turn are too great, or that have attended nothing before.
- * Returns the sums of the new weights. */
-ATTEND_OUTLINE vf move_bases(streaming *st, work_unit *u, int64_t turn, int tile, vm moves) {
+ * `scale` is what scores there are still to be multiplied by. Returns the sums of the new weights. */
+ATTEND_OUTLINE vf move_bases(streaming *st, work_unit *u, int64_t turn, int tile, vm moves, float scale) {
   row_statistics *rows = st->statistics + u->row / TILE_ROWS + tile;
   vf sum;
-  const vf alpha = move_base(rows, moves, st->s[turn & 1] + tile * TILE_PAIRS, vf_set1(st->factor), &sum,
-                             weights_of(st, u, turn) + tile * TILE_PAIRS);
+  float *s = st->s[turn & 1] + tile * TILE_PAIRS;
+  for (int j = 0; scale != 1.0f && j < TURN; j++)
+    vf_store(s + j * LANES, vf_mul(vf_load(s + j * LANES), vf_set1(scale)));
+  const vf alpha = move_base(rows, moves, s, vf_set1(st->factor), &sum, weights_of(st, u, turn) + tile * TILE_PAIRS);
   st->huge = st->huge || vm_any(vm_gt(vf_abs(vf_load(rows->base)), vf_zero()));
   if (_mm512_cmp_ps_mask(alpha, vf_set1(1.0f), _CMP_NEQ_UQ) == 0) return sum;
   vf_store(rows->sum, vf_mul(alpha, vf_load(rows->sum)));
@@ -169,7 +171,7 @@ typedef struct turn_work {
   const float *s; /**< of the first 16 query rows; those of the others TILE_PAIRS later, and so with p */
   uint32_t *p;
   const row_statistics *rows;
-  float factor;
+  float scale, factor;
 
   amx_scores scores; /**< of the turn after the next */
   float *store;      /**< where the next turn's scores go, which the turn before has computed; or NULL */
@@ -182,8 +184,9 @@ typedef struct turn_work {
  * all is for two tiles of queries: straight code.
  */
 ATTEND_INLINE void take_turn(const turn_work *w, amx_values *values, vf sum[2], const bool odd, const bool two,
-                             const int score_steps, const int value_steps) {
-  const vf factor = vf_set1(w->factor), first = vf_load(w->rows[0].shift), second = vf_load(w->rows[1].shift);
+                             const bool scaled, const int score_steps, const int value_steps) {
+  const vf scale = vf_set1(w->scale), factor = vf_set1(w->factor), first = vf_load(w->rows[0].shift),
+           second = vf_load(w->rows[1].shift);
   amx_scores scores = w->scores;
   amx_values v = *values;
   const float *a = w->s, *b = w->s + PAIR_DISTANCE * LANES;
@@ -200,11 +203,11 @@ ATTEND_INLINE void take_turn(const turn_work *w, amx_values *values, vf sum[2], 
     if (i == 1 && store) amx_store_first_scores(w->store, !odd);                                                       \
     if (i == 4 && store_two) amx_store_second_scores(w->store + TILE_PAIRS, !odd);                                     \
     for (; scores_done < (i + 1) * scores_due / TURN_PAIRS; scores_done++) amx_score_step(&scores, scores_done, odd);  \
-    weigh_pair(a + i * LANES, b + i * LANES, factor, first, &sum0, p + i * LANES);                                     \
+    weigh_pair(a + i * LANES, b + i * LANES, scale, factor, first, &sum0, p + i * LANES, scaled);                      \
     for (; values_done < (i + 1) * values_due / TURN_PAIRS; values_done++) amx_value_step(&v);                         \
     if (two)                                                                                                           \
-      weigh_pair(a + TILE_PAIRS + i * LANES, b + TILE_PAIRS + i * LANES, factor, second, &sum1,                        \
-                 p + TILE_PAIRS + i * LANES);                                                                          \
+      weigh_pair(a + TILE_PAIRS + i * LANES, b + TILE_PAIRS + i * LANES, scale, factor, second, &sum1,                 \
+                 p + TILE_PAIRS + i * LANES, scaled);                                                                  \
   } while (0)
   if (score_steps) {
     ATTEND_UNROLL
@@ -220,51 +223,72 @@ ATTEND_INLINE void take_turn(const turn_work *w, amx_values *values, vf sum[2], 
 typedef void turn_function(const turn_work *w, amx_values *values, vf sum[2]);
 
 /** `even` and `odd` are the steps of values of even and of odd turns. */
-#define TAKE_TURN(name, two, depth, even, odd)                                                                         \
+#define TAKE_TURN(name, two, scaled, depth, even, odd)                                                                 \
   ATTEND_OUTLINE void name##_even(const turn_work *w, amx_values *values, vf sum[2]) {                                 \
-    take_turn(w, values, sum, false, two, depth, even);                                                                \
+    take_turn(w, values, sum, false, two, scaled, depth, even);                                                        \
   }                                                                                                                    \
   ATTEND_OUTLINE void name##_odd(const turn_work *w, amx_values *values, vf sum[2]) {                                  \
-    take_turn(w, values, sum, true, two, depth, odd);                                                                  \
+    take_turn(w, values, sum, true, two, scaled, depth, odd);                                                          \
   }
 
-TAKE_TURN(one_tile, false, 0, 0, 0)
-TAKE_TURN(two_tiles, true, 0, 0, 0)
+TAKE_TURN(one_tile, false, true, 0, 0, 0)
+TAKE_TURN(two_tiles, true, true, 0, 0, 0)
 /* Turns of whole units, by the head dim. Straight code is 15 % faster than loops at 64, 4 to 6 % from 128 on. */
-TAKE_TURN(d32, true, 1, 1, 1)
-TAKE_TURN(d48, true, 2, 1, 2)
-TAKE_TURN(d64, true, 2, 2, 2)
-TAKE_TURN(d80, true, 3, 2, 3)
-TAKE_TURN(d96, true, 3, 3, 3)
-TAKE_TURN(d128, true, 4, 4, 4)
-TAKE_TURN(d256, true, 8, 8, 8)
+TAKE_TURN(d32, true, false, 1, 1, 1)
+TAKE_TURN(d48, true, false, 2, 1, 2)
+TAKE_TURN(d64, true, false, 2, 2, 2)
+TAKE_TURN(d64_scaled, true, true, 2, 2, 2)
+TAKE_TURN(d80, true, false, 3, 2, 3)
+TAKE_TURN(d96, true, false, 3, 3, 3)
+TAKE_TURN(d128, true, false, 4, 4, 4)
+TAKE_TURN(d128_scaled, true, true, 4, 4, 4)
+TAKE_TURN(d256, true, false, 8, 8, 8)
 
 static turn_function *turn_for(const turn_work *w, const amx_values *values, bool two, bool odd) {
   static const struct {
     int depth, steps[2];
+    bool scaled;
     turn_function *take[2];
-  } straight[] = {{1, {1, 1}, {d32_even, d32_odd}},  {2, {1, 2}, {d48_even, d48_odd}},
-                  {2, {2, 2}, {d64_even, d64_odd}},  {3, {2, 3}, {d80_even, d80_odd}},
-                  {3, {3, 3}, {d96_even, d96_odd}},  {4, {4, 4}, {d128_even, d128_odd}},
-                  {8, {8, 8}, {d256_even, d256_odd}}};
+  } straight[] = {{1, {1, 1}, false, {d32_even, d32_odd}},   {2, {1, 2}, false, {d48_even, d48_odd}},
+                  {2, {2, 2}, false, {d64_even, d64_odd}},   {2, {2, 2}, true, {d64_scaled_even, d64_scaled_odd}},
+                  {3, {2, 3}, false, {d80_even, d80_odd}},   {3, {3, 3}, false, {d96_even, d96_odd}},
+                  {4, {4, 4}, false, {d128_even, d128_odd}}, {4, {4, 4}, true, {d128_scaled_even, d128_scaled_odd}},
+                  {8, {8, 8}, false, {d256_even, d256_odd}}};
+  const bool scaled = w->scale != 1.0f;
   if (!two) return odd ? one_tile_odd : one_tile_even;
   if (w->scores.two && values->two && w->store && w->store_two)
     for (size_t i = 0; i < sizeof straight / sizeof *straight; i++)
-      if (w->scores.depth == straight[i].depth && w->steps == straight[i].steps[odd]) return straight[i].take[odd];
+      if (w->scores.depth == straight[i].depth && w->steps == straight[i].steps[odd] && scaled == straight[i].scaled)
+        return straight[i].take[odd];
   return odd ? two_tiles_odd : two_tiles_even;
 }
 
-/** What has to be done to scores before the softmax, where something has. */
-ATTEND_OUTLINE void prepare_turn(const streaming *st, const work_unit *u, int64_t turn) {
+/**
+ * What has to be done to scores before the softmax, where something has. Returns what they are still to be multiplied
+ * by: where nothing but the scale is left to do, the softmax does it on its way.
+ */
+ATTEND_OUTLINE float prepare_turn(const streaming *st, const work_unit *u, int64_t turn) {
+  const attend_problem *p = st->view->p;
   float *s = st->s[turn & 1];
   const int64_t key = u->begin + turn * TURN;
-  if (st->work && u->masks != MASKS_KEEP) {
+  /* Of a causal mask's diagonal most turns need nothing, and to look is far cheaper than to finish scores row by row.
+   */
+  const block_masks masks = u->masks == MASKS_KEEP
+                                ? MASKS_KEEP
+                                : masks_here(st->view, st->slice->row_begin + u->row, u->count, u->block + key,
+                                             min_i64(u->block + key + TURN, st->view->keys.count));
+  /* Not a scale of 0, which would make NaN of the -inf of an excluded key. */
+  const bool plain = masks == MASKS_KEEP && p->softcap == 0.0f && !p->alibi && p->scale != 0.0f && !st->huge;
+  if (st->work && masks == MASKS_MIXED) {
     finish_turn(st, u, key, s);
+  } else if (masks == MASKS_EXCLUDE) {
+    for (int i = 0; i < TURN_SCORES; i += LANES) vf_store(s + i, vf_set1(-INFINITY));
   } else {
-    if (st->work) adjust_turn(st, u, key, s);
+    if (st->work && !plain) adjust_turn(st, u, key, s);
     if (u->edge) exclude_turn(st, u, key, s);
   }
   if (st->huge) subtract_bases(st->statistics + u->row / TILE_ROWS, s);
+  return st->work && plain ? fabsf(p->scale) : 1.0f;
 }
 
 /**
@@ -284,12 +308,12 @@ static void take_turns(streaming *st, work_unit *u, int64_t begin, int64_t end, 
     w.store = t + 1 < all || ahead ? st->s[!odd] : NULL;
     w.store_two = t + 1 < all ? two : ahead && ahead->count > TILE_ROWS;
     w.steps = (values->left + (odd ? all - t - 1 : 0)) / (all - t);
-    if (u->edge || st->work || st->huge) prepare_turn(st, u, t);
+    w.scale = u->edge || st->work || st->huge ? prepare_turn(st, u, t) : 1.0f;
     vf sum[2];
     turn_for(&w, values, two, odd)(&w, values, sum);
     for (int i = 0; i <= two; i++) {
       const vm moves = _mm512_cmp_ps_mask(sum[i], vf_set1(MOST_WEIGHT), _CMP_NLE_UQ);
-      if (vm_any(moves)) sum[i] = move_bases(st, u, t, i, moves);
+      if (vm_any(moves)) sum[i] = move_bases(st, u, t, i, moves, w.scale);
       vf_store(rows[i].sum, vf_add(vf_load(rows[i].sum), sum[i]));
     }
     w.scores.k += w.scores.depth * TILE_BYTES;

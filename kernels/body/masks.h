@@ -52,7 +52,9 @@ ATTEND_OUTLINE block_masks look_through_mask(const uint8_t *m, int64_t stride, i
 ATTEND_OUTLINE block_masks look_through_16(const uint16_t *x, int64_t stride, int64_t count, uint16_t minus_infinity) {
   uint16_t not_zero = 0, not_infinite = 0;
   if (stride == 0) count = 1;
-  if (stride == 1)
+  if (stride == 1 && count == ATTEND_MASK_BLOCK) /* a constant: a few vectors, and no more */
+    for (int i = 0; i < ATTEND_MASK_BLOCK; i++) not_zero |= x[i], not_infinite |= x[i] ^ minus_infinity;
+  else if (stride == 1)
     for (int64_t i = 0; i < count; i++) not_zero |= x[i], not_infinite |= x[i] ^ minus_infinity;
   else
     for (int64_t i = 0; i < count; i++) not_zero |= x[i * stride], not_infinite |= x[i * stride] ^ minus_infinity;
@@ -62,7 +64,9 @@ ATTEND_OUTLINE block_masks look_through_16(const uint16_t *x, int64_t stride, in
 ATTEND_OUTLINE block_masks look_through_32(const uint32_t *x, int64_t stride, int64_t count) {
   uint32_t not_zero = 0, not_infinite = 0;
   if (stride == 0) count = 1;
-  if (stride == 1)
+  if (stride == 1 && count == ATTEND_MASK_BLOCK) /* a constant: a few vectors, and no more */
+    for (int i = 0; i < ATTEND_MASK_BLOCK; i++) not_zero |= x[i], not_infinite |= x[i] ^ 0xff800000u;
+  else if (stride == 1)
     for (int64_t i = 0; i < count; i++) not_zero |= x[i], not_infinite |= x[i] ^ 0xff800000u;
   else
     for (int64_t i = 0; i < count; i++) not_zero |= x[i * stride], not_infinite |= x[i * stride] ^ 0xff800000u;
@@ -105,19 +109,26 @@ ATTEND_INLINE bool scales_are_finite(const attend_view *view) {
   return true;
 }
 
-/**
- * What mask and bias do to keys begin to end, which exist, for `count` rows of a view from row `row` on. Narrows the
- * keys to those of blocks that some row may attend.
- */
-ATTEND_OUTLINE block_masks masks_of(const attend_view *view, int64_t row, int64_t count, int64_t *begin, int64_t *end) {
-  if ((!view->mask && !view->bias) || *begin >= *end) return MASKS_KEEP;
+/** What mask and bias do to keys begin to end, which exist, for `count` rows of a view from row `row` on. */
+ATTEND_OUTLINE block_masks masks_here(const attend_view *view, int64_t row, int64_t count, int64_t begin, int64_t end) {
+  if ((!view->mask && !view->bias) || begin >= end) return MASKS_KEEP;
   if (!scales_are_finite(view)) return MASKS_MIXED;
-  if (!view->masks_seen) {
-    block_masks all = look_through(view, place_of(view, row), *begin, *end - *begin);
-    for (int64_t r = row + 1; r < row + count && all != MASKS_MIXED; r++)
-      all = common_masks(all, look_through(view, place_of(view, r), *begin, *end - *begin));
-    return all;
+  row_place at = place_of(view, row);
+  block_masks all = look_through(view, at, begin, end - begin);
+  for (int64_t r = row + 1; r < row + count && all != MASKS_MIXED; r++) {
+    const int64_t before = at.query;
+    at = place_of(view, r);
+    if (view->masks_seen && at.query == before) continue; /* heads share them */
+    all = common_masks(all, look_through(view, at, begin, end - begin));
   }
+  return all;
+}
+
+/** The same, block by block and once for all heads if they share masks; then the keys are narrowed to those of blocks
+ * that some row may attend. */
+ATTEND_OUTLINE block_masks masks_of(const attend_view *view, int64_t row, int64_t count, int64_t *begin, int64_t *end) {
+  if (!view->masks_seen || *begin >= *end || !scales_are_finite(view))
+    return masks_here(view, row, count, *begin, *end);
   const int64_t first = place_of(view, row).query, last = place_of(view, row + count - 1).query;
   int64_t from = *end, to = *begin;
   block_masks all = MASKS_EXCLUDE;
