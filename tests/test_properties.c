@@ -218,6 +218,37 @@ Test(property, masks_of_all_kinds_agree) {
   }
 }
 
+/* A workspace keeps what a run has found out about its masks: it must not be what the next run goes by. */
+Test(property, masks_may_change_from_run_to_run) {
+  static float bias[2][LQ * LK];
+  for (int i = 0; i < LQ; i++)
+    for (int j = 0; j < LK; j++) {
+      bias[0][i * LK + j] = j < 10 * i + 1 ? 0.0f : -INFINITY;
+      bias[1][i * LK + j] = j < 10 * i + 1 ? -INFINITY : 0.0f;
+    }
+  for (size_t n = 0; n < attend_kernel_count(); n++) {
+    const attend_kernel *kernel = attend_kernel_at(n);
+    attend_problem problem = attend_test_typed_for(kernel, problem_of());
+    problem.bias_dtype = ATTEND_F32, problem.bias_strides = (attend_strides4){0, 0, LK, 1};
+    if (!attend_test_can(kernel, &problem)) continue;
+    attend_plan *plan = attend_test_plan(&problem, kernel->name, 1);
+    attend_test_tensors again = attend_test_tensors_create(&problem), fresh = attend_test_tensors_create(&problem);
+    size_t size;
+    void *workspace = attend_test_workspace(plan, &size);
+    memset(workspace, 0, size);
+    again.t.bias = bias[0];
+    cr_assert_eq(attend_plan_run(plan, &again.t, workspace, size), ATTEND_OK);
+    again.t.bias = fresh.t.bias = bias[1];
+    cr_assert_eq(attend_plan_run(plan, &again.t, workspace, size), ATTEND_OK);
+    cr_assert_eq(attend_plan_run(plan, &fresh.t, NULL, 0), ATTEND_OK);
+    cr_expect(attend_test_same(&again, &fresh), "%s", kernel->name);
+    attend_test_tensors_destroy(&again);
+    attend_test_tensors_destroy(&fresh);
+    free(workspace);
+    attend_plan_destroy(plan);
+  }
+}
+
 /* Query heads that share keys and values give what they give with copies of their own. */
 Test(property, grouped_heads_equal_copied_ones) {
   static float k2[B * HQ * LK * D], v2[B * HQ * LK * DV];

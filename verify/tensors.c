@@ -97,12 +97,16 @@ static bool excluded(attend_verify_pattern pattern, uint64_t key, unsigned over,
   const int64_t b = over & ATTEND_VERIFY_OVER_BATCH ? 0 : at[0], h = over & ATTEND_VERIFY_OVER_HEADS ? 0 : at[1];
   const int64_t i = over & ATTEND_VERIFY_OVER_QUERIES ? 0 : at[2], j = over & ATTEND_VERIFY_OVER_KEYS ? 0 : at[3];
   const uint64_t any = hash(key, ((b * p->q_heads + h) * p->q_len + i) * p->kv_len + j);
-  static const int64_t runs[] = {8, 64, 150, 300};
+  static const int64_t runs[] = {8, 64, 150, 300}, windows[] = {8, 100, 400, 1 << 20};
+  const int64_t at_key = i + p->kv_len - p->q_len - 40 * b - 24 * h; /* each sequence and head has a band of its own */
   switch (pattern) {
   case ATTEND_VERIFY_NOTHING: return false;
   case ATTEND_VERIFY_ALL: return true;
   case ATTEND_VERIFY_MOST: return any % 20 != 0;
   case ATTEND_VERIFY_ROWS: return i % 3 == 1 || any % 4 == 0;
+  case ATTEND_VERIFY_BAND:
+    return j > at_key || j + windows[key % 4] < at_key ||
+           (b % 2 && j / 64 % 4 == 1); /* in every other sequence with gaps */
   case ATTEND_VERIFY_BLOCKS: return j / runs[key % 4] % 2 == (int64_t)(key / 4 % 2) || any % 8 == 0;
   default: return any % 3 == 0;
   }
@@ -152,8 +156,8 @@ static bool fill_bias(attend_verify_data *data, const attend_verify_case *c, uin
   FOR_EACH_PAIR(data, at) {
     if (!attend_reference_attends(p, &data->tensors, at[0], at[1], at[2], at[3])) continue;
     const int64_t index = index4(data, p->bias_strides, at);
-    attend_verify_store(bias, dtype, index,
-                        excluded(c->bias_pattern, key, c->bias_over, at, p) ? -INFINITY : normal(key, ~index));
+    const float added = c->bias_pattern == ATTEND_VERIFY_BAND ? 0.0f : normal(key, ~index);
+    attend_verify_store(bias, dtype, index, excluded(c->bias_pattern, key, c->bias_over, at, p) ? -INFINITY : added);
   }
   p->bias_dtype = dtype;
   data->tensors.bias = bias;

@@ -68,6 +68,7 @@ typedef enum attend_verify_pattern {
   ATTEND_VERIFY_MOST,    /**< all but one in twenty */
   ATTEND_VERIFY_ROWS,    /**< every third query row, and some others */
   ATTEND_VERIFY_BLOCKS,  /**< long runs of keys for all queries, and some others */
+  ATTEND_VERIFY_BAND,    /**< as a causal mask and a window do, and a bias adds nothing to the others */
   ATTEND_VERIFY_PATTERN_COUNT
 } attend_verify_pattern;
 

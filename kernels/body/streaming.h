@@ -89,8 +89,9 @@ ATTEND_OUTLINE void streaming_run(const attend_slice *slice, const attend_tiling
       const key_range span = range_union(ranges + row, looked_at);
       const key_range part = range_in_block(span, block, BLOCK, PANEL);
       int64_t from = block + part.begin, to = block + part.end;
-      const block_masks masks = masks_of(view, slice->row_begin + row, count, &from, &to);
+      block_masks masks = masks_of(view, slice->row_begin + row, count, &from, &to);
       const int64_t begin = (from - block) / PANEL * PANEL, end = to - block;
+      if (masks == MASKS_KEEP && block + begin < from) masks = MASKS_MIXED; /* the panel begins with excluded keys */
       if (block == first) {
         pack_tile_queries(slice, slice->row_begin + row, tile, q + row * q_stride);
         memset(sum + row * LANES, 0, (size_t)(count * LANES) * sizeof *sum);
