@@ -42,7 +42,7 @@ static streaming prepare(void *memory, int dim) {
   const places at = place(dim);
   char *m = memory;
   streaming st = {.depth = dim, .width = dim, .BLOCK = KEYS, .factor = 1.4427f / sqrtf((float)dim)};
-  st.q = (uint16_t *)(m + at.q), st.k = (uint16_t *)(m + at.k), st.v = (uint16_t *)(m + at.v);
+  st.q = (uint16_t *)(m + at.q), st.k = (uint16_t *)(m + at.k), st.v[0] = (uint16_t *)(m + at.v);
   st.o = (float *)(m + at.o), st.s[0] = (float *)(m + at.s), st.s[1] = st.s[0] + TURN_SCORES;
   st.p[0] = (uint16_t *)(m + at.p), st.p[1] = st.p[0] + GROUP * KEYS;
   st.statistics = (row_statistics *)(m + at.statistics);
@@ -66,7 +66,7 @@ static double products(int dim) { return 16.0 * dim; } /* a product takes 16 cyc
 ATTEND_INLINE void tiles(const streaming *st, int block, const bool far, const bool store) {
   const int64_t depth = st->depth / TILE_DEPTH, step = far ? TILE_BYTES : 0;
   const char *k = (const char *)st->k + (far ? (size_t)block * KEYS * st->depth * sizeof *st->k : 0);
-  const char *v = (const char *)st->v + (far ? (size_t)block * KEYS * st->depth * sizeof *st->v : 0);
+  const char *v = (const char *)st->v[0] + (far ? (size_t)block * KEYS * st->depth * sizeof *st->v[0] : 0);
   for (int turn = 0; turn < TURNS; turn++) {
     amx_scores scores = {.k = k, .q = (const char *)st->q, .depth = depth, .two = true};
     amx_begin_scores(&scores, false);
@@ -135,8 +135,8 @@ static void softmax(void *memory, int dim, int units) {
     const float *s = st.s[i & 1];
     uint32_t *p = (uint32_t *)(void *)(st.p[0] + i % TURNS * (GROUP * TURN));
     for (int pair = 0; pair < TURN_PAIRS; pair++, s += LANES, p += LANES) {
-      weigh_pair(s, s + PAIR_DISTANCE * LANES, factor, factor, shift, &sum[0], p, false);
-      weigh_pair(s + TILE_PAIRS, s + TILE_PAIRS + PAIR_DISTANCE * LANES, factor, factor, shift, &sum[1],
+      weigh_pair(s, s + PAIR_DISTANCE * LANES, vf_set1(1.0f), factor, shift, &sum[0], p, false);
+      weigh_pair(s + TILE_PAIRS, s + TILE_PAIRS + PAIR_DISTANCE * LANES, vf_set1(1.0f), factor, shift, &sum[1],
                  p + TURN_PAIRS * LANES, false);
     }
   }
@@ -151,21 +151,24 @@ static void packing(void *memory, int dim, int units) {
     for (int j = 0; j < KEYS; j++)
       st.listed[j] = rows + (size_t)(i % BLOCKS * KEYS + j) * (size_t)dim * sizeof(uint16_t);
     pack_key_tiles(st.listed, 0, KEYS, dim, dim / TILE_DEPTH, st.k);
-    pack_value_tiles(st.listed, 0, KEYS, dim, dim / TILE_ROWS, KEYS / TILE_DEPTH, st.v);
+    pack_value_tiles(st.listed, 0, KEYS, dim, dim / TILE_ROWS, KEYS / TILE_DEPTH, st.v[0]);
   }
 }
 
 /** Every turn as the kernel takes it. */
 static void turns(void *memory, int dim, int units) {
   streaming st = prepare(memory, dim);
-  uint16_t *const k = st.k, *const v = st.v;
+  uint16_t *const k = st.k, *const v = st.v[0];
+  float *const o = st.o;
+  st.finite[0] = true;
   attend_thread_state before;
   amx_enter(&before);
   amx_values values = {0};
   for (int i = 0; i < units; i++) {
     const size_t block = (size_t)(i / GROUPS % BLOCKS) * KEYS * (size_t)dim;
     work_unit u = unit_of(0, i & 1);
-    st.k = k + block, st.v = v + block, st.q = (uint16_t *)((char *)memory + place(dim).q);
+    st.k = k + block, st.v[0] = v + block, st.o = o + (size_t)(i % GROUPS * GROUP) * (size_t)dim,
+    st.q = (uint16_t *)((char *)memory + place(dim).q);
     st.q += (size_t)(i % GROUPS * GROUP) * (size_t)dim;
     take_turns(&st, &u, 0, TURNS - 2, &u, 2, &values);
     take_turns(&st, &u, TURNS - 2, TURNS, &u, 0, &values);

@@ -196,13 +196,16 @@ static float rising(int pattern, int j) {
   case 4: return j < 200 ? -3e5f : 2.0f;
   case 5: return j % 2 ? 300.0f : -300.0f;
   case 6: return j == 299 ? 1e30f : (float)j;
+  case 7: return j < 200 ? -1e9f : (float)(j % 7);
+  case 8: return j < 32 ? -3.3895314e38f : (float)(j % 5);
+  case 9: return j < 100 ? 1e9f : 2e9f + (float)(j % 3) * 0x1p24f;
   default: return 0.0f;
   }
 }
 
 /* The base that weights are relative to moves within a unit, between units, and to and from huge ones. */
 Test(emulated, rows_whose_scores_rise) {
-  enum { KEYS = 300, DIM = 32, ROWS = 40, PATTERNS = 8 };
+  enum { KEYS = 300, DIM = 32, ROWS = 40, PATTERNS = 11 };
   static uint16_t q[ROWS * DIM], k[KEYS * DIM], v[KEYS * DIM];
   static float out[ROWS * DIM], lse[ROWS];
   static const float factors[] = {1, -1, 0.5f, 0.125f, -0.25f, 0};
@@ -234,6 +237,30 @@ Test(emulated, rows_whose_scores_rise) {
                      out[i * DIM + d], values[d] / sum);
     }
   }
+  attend_plan_destroy(plan);
+}
+
+/* A score of -inf excludes its key, as a mask does: nothing of its value reaches the row, and all of it reaches others.
+ */
+Test(emulated, keys_excluded_by_their_scores) {
+  enum { KEYS = 40, DIM = 32, ROWS = 40, BAD = 17 };
+  static uint16_t q[ROWS * DIM], k[KEYS * DIM], v[KEYS * DIM];
+  static float out[ROWS * DIM];
+  attend_problem problem = attend_test_problem(1, 1, 1, ROWS, KEYS, DIM);
+  problem.q_dtype = ATTEND_BF16, problem.out_dtype = ATTEND_F32;
+  for (int i = 0; i < ROWS; i++) q[i * DIM] = bf16(i % 2 ? 1.0f : 0.0f), q[i * DIM + 1] = bf16(1.0f);
+  for (int i = 0; i < KEYS * DIM; i++) v[i] = bf16(1.0f);
+  k[BAD * DIM + 1] = bf16(-INFINITY);
+  for (int d = 0; d < DIM; d++) v[BAD * DIM + d] = bf16(d % 2 ? NAN : INFINITY);
+  attend_tensors t = ATTEND_TENSORS_INIT;
+  t.q = q, t.k = k, t.v = v, t.out = out;
+  attend_plan *plan = attend_test_plan(&problem, NULL, 1);
+  cr_assert(is_amx(attend_kernel_find(attend_plan_kernel(plan))));
+  cr_assert_eq(attend_plan_run(plan, &t, NULL, 0), ATTEND_OK);
+  for (int i = 0; i < ROWS * DIM; i++) cr_expect_float_eq(out[i], 1.0f, 1e-6f, "row %d: %g", i / DIM, out[i]);
+  k[BAD * DIM + 1] = 0;
+  cr_assert_eq(attend_plan_run(plan, &t, NULL, 0), ATTEND_OK);
+  for (int i = 0; i < ROWS * DIM; i++) cr_expect(i % 2 ? isnan(out[i]) : isinf(out[i]), "row %d: %g", i / DIM, out[i]);
   attend_plan_destroy(plan);
 }
 

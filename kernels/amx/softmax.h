@@ -49,8 +49,8 @@ ATTEND_INLINE void weigh_pair(const float *a, const float *b, vf scale, vf facto
   const vf y = exp2_as_bf16(_mm512_fmsub_ps(second, factor, shift));
   *sum = vf_pin(vf_add(*sum, vf_add(x, y))); /* or gcc keeps all weights of a turn on the stack to add them up later */
   const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(x), 16), high = _mm512_set1_epi32((int)0xffff0000u);
-  vp_store(
-      p, _mm512_ternarylogic_epi32(low, _mm512_castps_si512(y), high, 0xf8)); /* low | (y & high): y may be denormal */
+  vp_store(p, _mm512_ternarylogic_epi32(low, _mm512_castps_si512(y), high,
+                                        0xf8)); /* low | (y & high): a denormal y has low bits */
 }
 
 /** Multiplies weights that are written by a row's alpha. */
@@ -71,8 +71,9 @@ ATTEND_INLINE vf moved_by(const row_statistics *old, vf shift, vf base, vf facto
 }
 
 /**
- * Moves the base of the rows in `moves` to the greatest of 16 keys' scores, which are relative to the old one, and
- * weighs them anew. Returns the factors of what was weighted before, and the weights' sum in *sum.
+ * Moves the base of the rows in `moves` to the greatest of 16 keys' scores, which s holds as they are, and weighs these
+ * anew. Only a greater score moves a base: a sum of NaN brings a row here, too. Returns the factors of what was
+ * weighted before, and the weights' sum in *sum.
  */
 ATTEND_OUTLINE vf move_base(row_statistics *row, vm moves, const float *s, vf factor, vf *sum, uint32_t *p) {
   const vf none = vf_set1(-INFINITY), old = vf_load(row->base);
@@ -80,26 +81,22 @@ ATTEND_OUTLINE vf move_base(row_statistics *row, vm moves, const float *s, vf fa
   for (int j = 0; j < TILE_ROWS; j++) most = _mm512_max_ps(vf_load(s + j * LANES), most); /* NaN is passed over */
   const vm fresh = _mm512_cmp_ps_mask(vf_load(row->shift), none, _CMP_EQ_OQ);
   const vf top = vf_mul(most, factor);
-  const vm huge = _mm512_cmp_ps_mask(vf_abs(vf_add(top, vf_mul(old, factor))), vf_set1(MOST_FOLDED), _CMP_NLE_UQ);
-  /* NaN has every row looked at, and only a greater score moves a base. */
-  const vm greater = fresh | vm_gt(_mm512_fmsub_ps(most, factor, vf_load(row->shift)), vf_zero());
+  const vm huge = _mm512_cmp_ps_mask(vf_abs(top), vf_set1(MOST_FOLDED), _CMP_NLE_UQ);
+  const vm greater = fresh | vm_gt(_mm512_fmsub_ps(vf_sub(most, old), factor, vf_load(row->shift)), vf_zero());
   moves = moves & greater & vm_gt(most, none);
-  const vf level = vf_add(most, old);
-  const vf shift =
-      vf_select(moves, vf_select(huge, vf_zero(), _mm512_floor_ps(vf_mul(level, factor))), vf_load(row->shift));
-  const vf base = vf_select(moves, vf_select(huge, level, vf_zero()), old);
+  const vf shift = vf_select(moves, vf_select(huge, vf_zero(), _mm512_floor_ps(top)), vf_load(row->shift));
+  const vf base = vf_select(moves, vf_select(huge, most, vf_zero()), old);
   const vf alpha = vf_select((vm)(moves & ~fresh), moved_by(row, shift, base, factor), vf_set1(1.0f));
   vf_store(row->shift, shift);
   vf_store(row->base, base);
 
-  const vf further = vf_sub(base, old); /* what s still holds of the base */
   const vf effective = vf_select(_mm512_cmp_ps_mask(shift, none, _CMP_EQ_OQ), vf_zero(), shift);
   *sum = vf_zero();
   for (int j = 0; j < TILE_ROWS / 2; j++) {
     float a[LANES], b[LANES];
-    vf_store(a, vf_sub(vf_load(s + j * LANES), further));
-    vf_store(b, vf_sub(vf_load(s + (j + PAIR_DISTANCE) * LANES), further));
-    weigh_pair(a, b, vf_zero(), factor, effective, sum, p + j * LANES, false);
+    vf_store(a, vf_sub(vf_load(s + j * LANES), base));
+    vf_store(b, vf_sub(vf_load(s + (j + PAIR_DISTANCE) * LANES), base));
+    weigh_pair(a, b, vf_set1(1.0f), factor, effective, sum, p + j * LANES, false);
   }
   return alpha;
 }

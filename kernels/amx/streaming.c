@@ -19,7 +19,7 @@
 
 /** Where things lie in the scratch, in bytes. */
 typedef struct streaming_layout {
-  size_t q, k, v, s, p, o, row, statistics, range, group, listed, total;
+  size_t q, k, v, s, relative, attended, p, o, row, statistics, range, group, listed, total;
 } streaming_layout;
 
 /** Elements of a packed query. With a D of 0 it is one step of zeros: the last step writes the tiles of scores. */
@@ -32,8 +32,10 @@ static streaming_layout lay_out(const attend_problem *problem, const attend_tili
   streaming_layout at = {0};
   at.q = size_take(&at.total, size_mul(rows, depth), sizeof(uint16_t));
   at.k = size_take(&at.total, size_mul(depth, keys), sizeof(uint16_t));
-  at.v = size_take(&at.total, size_mul(width, keys), sizeof(uint16_t));
+  at.v = size_take(&at.total, size_mul(width, 2 * keys), sizeof(uint16_t));
   at.s = size_take(&at.total, 2 * TURN_SCORES, sizeof(float));
+  at.relative = size_take(&at.total, TURN_SCORES, sizeof(float));
+  at.attended = size_take(&at.total, 2 * 2 * keys, sizeof(uint16_t));
   at.p = size_take(&at.total, 2 * GROUP * keys, sizeof(uint16_t));
   at.o = size_take(&at.total, size_mul(rows, width), sizeof(float));
   at.row = size_take(&at.total, size_mul(TILE_ROWS, width), sizeof(float));
@@ -94,22 +96,26 @@ static key_range keys_of(const streaming *st, int64_t block, const walk *at) {
   return range_in_block(at->keys, block, st->BLOCK, TILE_DEPTH);
 }
 
-static void pack_keys_of(streaming *st, int64_t block, const walk *at) {
-  if (st->packed_keys == block) return;
-  const key_range keys = keys_of(st, block, at);
-  list_rows(&st->view->k, block, keys.begin, keys.end, st->listed);
+static void pack_keys_of(streaming *st, const work_unit *u, const walk *at) {
+  if (st->packed_keys == u->block) return;
+  const key_range keys = keys_of(st, u->block, at);
+  list_rows(&st->view->k, u->block, keys.begin, keys.end, st->listed);
   pack_key_tiles(st->listed, keys.begin, keys.end, st->view->p->head_dim, st->depth / TILE_DEPTH, st->k);
-  st->packed_keys = block;
+  st->packed_keys = u->block;
 }
 
-static void pack_values_of(streaming *st, int64_t block, const walk *at) {
-  if (st->packed_values == block) return;
-  const key_range keys = keys_of(st, block, at);
-  list_rows(&st->view->v, block, keys.begin, keys.end, st->listed);
-  st->finite = pack_value_tiles(st->listed, keys.begin, keys.end, st->view->p->v_head_dim, st->width / TILE_ROWS,
-                                st->BLOCK / TILE_DEPTH, st->v);
-  if (!st->finite) clear_nonfinite(st->v, st->width * st->BLOCK); /* add_nonfinite() adds them */
-  st->packed_values = block;
+/** Those of the block before stay where they are: its last unit is still to be multiplied by them. */
+static void pack_values_of(streaming *st, work_unit *u, const walk *at) {
+  if (st->packed_values != u->block) {
+    const key_range keys = keys_of(st, u->block, at);
+    const int to = st->values = !st->values;
+    list_rows(&st->view->v, u->block, keys.begin, keys.end, st->listed);
+    st->finite[to] = pack_value_tiles(st->listed, keys.begin, keys.end, st->view->p->v_head_dim, st->width / TILE_ROWS,
+                                      st->BLOCK / TILE_DEPTH, st->v[to]);
+    if (!st->finite[to]) clear_nonfinite(st->v[to], st->width * st->BLOCK); /* add_nonfinite() adds them */
+    st->packed_values = u->block;
+  }
+  u->values = st->values;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- values */
@@ -131,17 +137,18 @@ static void rescale(const streaming *st, const work_unit *u) {
   }
 }
 
-/** Adds one value that is not finite to the rows that attend its key: `attended` has -inf for the others. */
-static void add_value(const streaming *st, const work_unit *u, int64_t key, int64_t column, float value,
-                      const float *attended) {
-  const int64_t at = key - u->begin, half = at % TILE_DEPTH / TURN, place = at % TURN;
-  const uint16_t *p = st->p[u->buffer] + at / TILE_DEPTH * 2 * TILE_ELEMENTS;
+/** Adds one value that is not finite, of key `key` of a unit, to the rows that attend it. */
+static void add_value(const streaming *st, const work_unit *u, int64_t key, int64_t column, float value) {
+  const int64_t half = key % TILE_DEPTH / TURN, place = key % TURN;
+  const uint16_t *p = st->p[u->buffer] + key / TILE_DEPTH * 2 * TILE_ELEMENTS;
+  const uint16_t *rows = st->attended[u->buffer] + 2 * key;
   const int64_t element = (half * TURN_PAIRS + place % TURN_PAIRS) * 2 * LANES + place / TURN_PAIRS;
   for (int r = 0; r < u->count; r++) {
-    if (attended[r * TURN + place] < -FLT_MAX) continue;
+    if (!(rows[r / TILE_ROWS] >> r % TILE_ROWS & 1)) continue;
     const uint32_t bits = (uint32_t)p[r / TILE_ROWS * TILE_ELEMENTS + element + r % TILE_ROWS * 2] << 16;
     float weight;
     memcpy(&weight, &bits, sizeof weight);
+    if (weight < FLT_MIN) weight = 0.0f; /* as tile products take denormal numbers */
     st->o[u->row * st->width + column / TILE_ROWS * 2 * TILE_PAIRS + r / TILE_ROWS * TILE_PAIRS +
           column % TILE_ROWS * LANES + r % TILE_ROWS] += weight * value;
   }
@@ -150,26 +157,15 @@ static void add_value(const streaming *st, const work_unit *u, int64_t key, int6
 /** Adds the values of a unit that are not finite, to the rows that attend their keys and to no other. */
 ATTEND_OUTLINE void add_nonfinite(const streaming *st, const work_unit *u) {
   const int64_t dim = st->view->p->v_head_dim, end = min_i64(u->end, st->slice->key_end - u->block);
-  float attended[GROUP * TURN];
-  int64_t known = -1; /* the turn that `attended` is of */
   for (int64_t j = u->begin; j < end; j++) {
     const uint16_t *value = (const uint16_t *)(const void *)attend_row(&st->view->v, u->block + j);
     for (int64_t c = 0; c < dim; c += LANES) {
       const int n = (int)min_i64(LANES, dim - c);
       const vf v = vf_load_bf16_n(value + c, n);
       unsigned bad = (unsigned)(vm)~vm_gt(vf_set1(INFINITY), vf_abs(v)) & vm_first(n);
-      if (bad && known != j / TURN) {
-        known = j / TURN;
-        memset(attended, 0, sizeof attended);
-        finish_scores(st->view, st->slice->row_begin + u->row, st->ranges + u->row, u->count, u->block, known * TURN,
-                      known * TURN + TURN, u->masks, attended - known * TURN, TURN);
-      }
-      for (; bad; bad &= bad - 1) {
-        const int lane = __builtin_ctz(bad);
-        float lanes[LANES];
-        vf_store(lanes, v);
-        add_value(st, u, j, c + lane, lanes[lane], attended);
-      }
+      float lanes[LANES];
+      vf_store(lanes, v);
+      for (; bad; bad &= bad - 1) add_value(st, u, j - u->begin, c + __builtin_ctz(bad), lanes[__builtin_ctz(bad)]);
     }
   }
 }
@@ -179,11 +175,10 @@ static void clear_outputs(const streaming *st, int64_t row) {
 }
 
 /** Prepares the values of a unit, whose weights are all there. */
-static void begin_values(streaming *st, const work_unit *u, const walk *at, amx_values *values) {
+static void begin_values(streaming *st, const work_unit *u, amx_values *values) {
   row_group *group = st->groups + u->row / GROUP;
-  pack_values_of(st, u->block, at);
   if (group->begun) rescale(st, u);
-  if (!st->finite) {
+  if (!st->finite[u->values]) {
     if (!group->begun) clear_outputs(st, u->row);
     add_nonfinite(st, u);
     group->begun = true;
@@ -233,16 +228,17 @@ static void begin_scores(const streaming *st, const work_unit *u) {
 }
 
 /** A unit, beside the values of the one before and the first scores of the next, which may be NULL. */
-static void take_unit(streaming *st, work_unit *u, const work_unit *next, const walk *at, amx_values *values) {
+static void take_unit(streaming *st, work_unit *u, work_unit *next, const walk *at, amx_values *values) {
   const int64_t turns = (u->end - u->begin) / TURN; /* an even number */
   fetch_list fetch;
   fetch_share(st, u, at, &fetch);
   fetch_some(&fetch);
   take_turns(st, u, 0, turns - 2, u, 2, values);
-  if (next) pack_keys_of(st, next->block, at); /* nobody needs those of `u` any more */
+  if (next) pack_keys_of(st, next, at); /* nobody needs those of `u` any more */
   fetch_some(&fetch);
   take_turns(st, u, turns - 2, turns, next, 0, values);
   amx_end_values(values);
+  if (next) pack_values_of(st, next, at);
 }
 
 /** The last unit's values, beside which there is nothing. */
@@ -257,12 +253,13 @@ static void run_units(streaming *st) {
   work_unit units[2], *now = &units[0], *next = &units[1];
   amx_values values = {0}; /* of the unit before */
   if (!walk_next(st, &at, now)) return;
-  pack_keys_of(st, now->block, &at);
+  pack_keys_of(st, now, &at);
+  pack_values_of(st, now, &at);
   begin_scores(st, now);
   for (bool more = true; more;) {
     more = walk_next(st, &at, next);
     take_unit(st, now, more ? next : NULL, &at, &values);
-    begin_values(st, now, &at, &values);
+    begin_values(st, now, &values);
     work_unit *done = now;
     now = next, next = done;
   }
@@ -320,27 +317,30 @@ static void finish_rows(const streaming *st, int64_t row) {
 static void run(const attend_slice *slice, const attend_tiling *tiling, char *scratch, int block) {
   const attend_problem *p = slice->view->p;
   const streaming_layout at = lay_out(p, tiling, block);
-  streaming st = {.slice = slice,
-                  .view = slice->view,
-                  .rows = slice->row_end - slice->row_begin,
-                  .depth = packed_depth(p),
-                  .width = round_up(p->v_head_dim, LANES),
-                  .BLOCK = block,
-                  .factor = exp2_factor(score_unit(p)),
-                  .work = attend_scores_need_work(p),
-                  .q = (uint16_t *)(scratch + at.q),
-                  .k = (uint16_t *)(scratch + at.k),
-                  .v = (uint16_t *)(scratch + at.v),
-                  .s = {(float *)(scratch + at.s), (float *)(scratch + at.s) + TURN_SCORES},
-                  .p = {(uint16_t *)(scratch + at.p), (uint16_t *)(scratch + at.p) + GROUP * block},
-                  .o = (float *)(scratch + at.o),
-                  .row = (float *)(scratch + at.row),
-                  .statistics = (row_statistics *)(scratch + at.statistics),
-                  .ranges = (key_range *)(scratch + at.range),
-                  .groups = (row_group *)(scratch + at.group),
-                  .listed = (const void **)(scratch + at.listed),
-                  .packed_keys = -1,
-                  .packed_values = -1};
+  streaming st = {
+      .slice = slice,
+      .view = slice->view,
+      .rows = slice->row_end - slice->row_begin,
+      .depth = packed_depth(p),
+      .width = round_up(p->v_head_dim, LANES),
+      .BLOCK = block,
+      .factor = exp2_factor(score_unit(p)),
+      .work = attend_scores_need_work(p),
+      .q = (uint16_t *)(scratch + at.q),
+      .k = (uint16_t *)(scratch + at.k),
+      .v = {(uint16_t *)(scratch + at.v), (uint16_t *)(scratch + at.v) + round_up(p->v_head_dim, LANES) * block},
+      .relative = (float *)(scratch + at.relative),
+      .attended = {(uint16_t *)(scratch + at.attended), (uint16_t *)(scratch + at.attended) + 2 * block},
+      .s = {(float *)(scratch + at.s), (float *)(scratch + at.s) + TURN_SCORES},
+      .p = {(uint16_t *)(scratch + at.p), (uint16_t *)(scratch + at.p) + GROUP * block},
+      .o = (float *)(scratch + at.o),
+      .row = (float *)(scratch + at.row),
+      .statistics = (row_statistics *)(scratch + at.statistics),
+      .ranges = (key_range *)(scratch + at.range),
+      .groups = (row_group *)(scratch + at.group),
+      .listed = (const void **)(scratch + at.listed),
+      .packed_keys = -1,
+      .packed_values = -1};
   begin_rows(&st);
   run_units(&st);
   for (int64_t row = 0; row < st.rows; row += TILE_ROWS) {

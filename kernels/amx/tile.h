@@ -21,8 +21,8 @@
 
 #include "kernels/vec_contract.h"
 
-/* gcc 12 does not know that a tile load reads memory and a tile store writes it: without this it may put the stores of
- * what is loaded after the one, and loads of what is stored before the other. */
+/* gcc 12 does not know that a tile load reads memory: without this it may put the stores of what is loaded after it.
+ */
 #define AMX_FENCE() __asm__ volatile("" ::: "memory")
 
 #define amx_load(tile, address, stride)                                                                                \
@@ -31,11 +31,7 @@
     _tile_loadd(tile, address, stride);                                                                                \
   } while (0)
 #define amx_zero(tile) _tile_zero(tile)
-#define amx_store(tile, address, stride)                                                                               \
-  do {                                                                                                                 \
-    _tile_stored(tile, address, stride);                                                                               \
-    AMX_FENCE();                                                                                                       \
-  } while (0)
+#define amx_store(tile, address, stride) _tile_stored(tile, address, stride)
 #define amx_multiply(c, a, b) _tile_dpbf16ps(c, a, b)
 
 /** Loads or stores a configuration of 64 bytes. gcc 12 believes that it is one of 8. */

@@ -29,17 +29,21 @@ typedef struct streaming {
   bool work;    /**< attend_scores_need_work() */
   bool huge;    /**< some row has a base that is subtracted on its own */
 
-  uint16_t *q, *k, *v;
-  float *s[2];    /**< scores of even and of odd turns: [two tiles of queries][keys][queries] */
-  uint16_t *p[2]; /**< weights of a unit and of the one before: [steps][two tiles of queries][pairs][queries] */
-  float *o;       /**< [groups][columns of 16][two tiles of queries][16][queries] */
-  float *row;     /**< output rows as they are to be */
+  uint16_t *q, *k;
+  uint16_t *v[2];        /**< of the block that is packed, and of the one before */
+  float *s[2];           /**< scores of even and of odd turns: [two tiles of queries][keys][queries] */
+  float *relative;       /**< scores of a turn less bases, where some row's is huge */
+  uint16_t *attended[2]; /**< by key of a unit and of the one before: which rows attend it, if values are not finite */
+  uint16_t *p[2];        /**< weights of a unit and of the one before: [steps][two tiles of queries][pairs][queries] */
+  float *o;              /**< [groups][columns of 16][two tiles of queries][16][queries] */
+  float *row;            /**< output rows as they are to be */
   row_statistics *statistics;
   key_range *ranges;
   row_group *groups;
   const void **listed;                /**< addresses of the rows of the block that is being packed */
   int64_t packed_keys, packed_values; /**< which blocks are packed, -1: none */
-  bool finite;                        /**< all values of the packed block are */
+  int values;                         /**< where its values are */
+  bool finite[2];                     /**< whether all of them are */
 } streaming;
 
 /** A block of keys and a group of rows, at least one of which attends one of the keys. */
@@ -49,7 +53,8 @@ typedef struct work_unit {
   int64_t begin, end; /**< keys of the block that any row attends, widened to whole steps */
   bool edge;          /**< some row does not attend some of them, by ranges */
   block_masks masks;  /**< what mask and bias do to them */
-  int buffer;
+  int buffer;         /**< of weights */
+  int values;         /**< of the two blocks', which */
   float alpha[GROUP]; /**< what the rows' earlier values are to be multiplied by */
 } work_unit;
 
@@ -67,7 +72,7 @@ static amx_scores scores_of(const streaming *st, const work_unit *u, int64_t tur
 /** In place: a structure of 64 bytes that is written in pieces and copied whole waits for all its stores. */
 static void values_of(const streaming *st, const work_unit *u, bool fresh, amx_values *values) {
   const int64_t depth = (u->end - u->begin) / TILE_DEPTH, block_depth = st->BLOCK / TILE_DEPTH;
-  values->v = (const char *)(st->v + u->begin / TILE_DEPTH * TILE_ELEMENTS);
+  values->v = (const char *)(st->v[u->values] + u->begin / TILE_DEPTH * TILE_ELEMENTS);
   values->p = (const char *)st->p[u->buffer];
   values->o = (char *)(st->o + u->row * st->width);
   values->v_column = (block_depth - depth) * TILE_BYTES;
@@ -141,10 +146,19 @@ ATTEND_OUTLINE void exclude_turn(const streaming *st, const work_unit *u, int64_
   }
 }
 
-/** Subtracts bases that are not folded into the shift. */
-ATTEND_OUTLINE void subtract_bases(const row_statistics *rows, float *s) {
+/** Scores of a turn less the bases that are not folded into the shift. */
+ATTEND_OUTLINE void subtract_bases(const row_statistics *rows, const float *s, float *relative) {
   for (int i = 0; i < 2; i++)
-    for (int j = 0; j < TURN; j++, s += LANES) vf_store(s, vf_sub(vf_load(s), vf_load(rows[i].base)));
+    for (int j = 0; j < TURN; j++, s += LANES, relative += LANES)
+      vf_store(relative, vf_sub(vf_load(s), vf_load(rows[i].base)));
+}
+
+/** Notes which rows attend the keys of a turn: whatever excludes a key has made its score -inf. */
+ATTEND_OUTLINE void note_attended(const streaming *st, const work_unit *u, int64_t turn) {
+  const float *s = st->s[turn & 1];
+  uint16_t *to = st->attended[u->buffer] + turn * TURN * 2;
+  for (int i = 0; i < 2; i++)
+    for (int j = 0; j < TURN; j++, s += LANES) to[2 * j + i] = (uint16_t)~vm_gt(vf_set1(-FLT_MAX), vf_load(s));
 }
 
 /** Moves the bases of rows whose weights in a turn are too great, or that have attended nothing before.
@@ -180,7 +194,8 @@ typedef struct turn_work {
 } turn_work;
 
 /**
- * Takes a turn. The weights' sums per row go to sum[0] and sum[1]. Where score_steps is not 0, both are constants, and
+ * Takes a turn. The weights' sums per row go to sum[0] and sum[1]. Where score_steps is not 0, it and
+ * value_steps are constants, and
  * all is for two tiles of queries: straight code.
  */
 ATTEND_INLINE void take_turn(const turn_work *w, amx_values *values, vf sum[2], const bool odd, const bool two,
@@ -287,13 +302,13 @@ ATTEND_OUTLINE float prepare_turn(const streaming *st, const work_unit *u, int64
     if (st->work && !plain) adjust_turn(st, u, key, s);
     if (u->edge) exclude_turn(st, u, key, s);
   }
-  if (st->huge) subtract_bases(st->statistics + u->row / TILE_ROWS, s);
+  if (st->huge) subtract_bases(st->statistics + u->row / TILE_ROWS, s, st->relative);
   return st->work && plain ? fabsf(p->scale) : 1.0f;
 }
 
 /**
  * Turns `begin` to `end` of a unit, beside the scores from turn `turn` of the unit `ahead` on, which may be the next;
- * if there is none, ahead is NULL. Of the values so much is done as there are turns left in the unit.
+ * if there is none, ahead is NULL. The values that are left are spread evenly over the unit's turns.
  */
 static void take_turns(streaming *st, work_unit *u, int64_t begin, int64_t end, const work_unit *ahead, int64_t turn,
                        amx_values *values) {
@@ -304,11 +319,13 @@ static void take_turns(streaming *st, work_unit *u, int64_t begin, int64_t end, 
   if (ahead) w.scores = scores_of(st, ahead, turn);
   for (int64_t t = begin; t < end; t++) {
     const bool odd = t & 1;
-    w.s = st->s[odd], w.p = weights_of(st, u, t);
+    w.p = weights_of(st, u, t);
     w.store = t + 1 < all || ahead ? st->s[!odd] : NULL;
     w.store_two = t + 1 < all ? two : ahead && ahead->count > TILE_ROWS;
     w.steps = (values->left + (odd ? all - t - 1 : 0)) / (all - t);
     w.scale = u->edge || st->work || st->huge ? prepare_turn(st, u, t) : 1.0f;
+    w.s = st->huge ? st->relative : st->s[odd];
+    if (!st->finite[u->values]) note_attended(st, u, t);
     vf sum[2];
     turn_for(&w, values, two, odd)(&w, values, sum);
     for (int i = 0; i <= two; i++) {
