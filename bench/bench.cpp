@@ -307,6 +307,8 @@ int run(int argc, char **argv) {
   register_cases(cases, widest);
   if (only_list) return benchmark::RunSpecifiedBenchmarks() ? 0 : fail("nothing matches");
 
+  if (cases.empty() && !options.markdown.empty())
+    return fail("--markdown: no kernel at a shape is selected for its table");
   /* Tried now rather than after an hour of measuring. */
   const std::string partial = options.markdown + ".partial";
   if (!options.markdown.empty() && !write_markdown(partial, "", {}, ""))

@@ -134,6 +134,12 @@ std::string parse_options(int argc, char **argv, int cores, const std::string &i
     }
     if (!error.empty()) return error;
   }
+  const bool narrowed = o->quick || o->sequence || o->additive || o->table || !o->markdown.empty() ||
+                        o->shapes != std::vector<std::string>{"*"} || !o->kernels.empty() || !o->dtypes.empty() ||
+                        !o->threads.empty();
+  if (o->phases && narrowed)
+    return "--phases measures no shapes: of the other options it takes those of Google Benchmark, such as "
+           "--benchmark_filter=D128";
   if (o->sequence && o->additive) return "--sequence and --additive choose other shapes each: expected one of them";
   fill_in_defaults(cores, isa, o);
   return check_shapes(*o);

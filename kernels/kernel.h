@@ -5,6 +5,8 @@
  * Rules for every kernel:
  * - A kernel is a leaf. It runs on one thread, keeps no state between calls, allocates nothing, prints nothing and
  *   knows nothing of OpenMP. Threads live in dispatch/plan/parallel.c.
+ * - What slices of a run share, attend_view.masks_seen, says of masks what any of them would find: it is read and
+ * written by relaxed atomics only, and whoever comes first writes.
  * - It computes one slice: some query rows of one key/value head of one sequence, over a range of keys. A view tells it
  *   what that head is and where it lies. It knows nothing of batches, starts and block tables
  *   (dispatch/plan/sequences.c).
@@ -106,6 +108,7 @@ static inline int64_t attend_rows_together(const attend_rows *rows, int64_t row)
   return rows->page_rows ? rows->page_rows - (int64_t)((uint32_t)row % (uint32_t)rows->page_rows) : INT64_MAX;
 }
 
+/** Keys of which masks are looked through at once: some vectors, and a multiple of what a body rounds keys up to. */
 enum { ATTEND_MASK_BLOCK = 64 };
 
 /**
@@ -128,7 +131,8 @@ typedef struct attend_view {
   int64_t bias_head, bias_query; /**< elements */
   /**
    * What mask and bias do to each ATTEND_MASK_BLOCK keys of a query, as far as a kernel of the run has found out:
-   * kernels/body/masks.h. NULL: heads differ, and each looks for itself.
+   * kernels/body/masks.h. NULL: there are no masks, or heads differ and each
+   * looks for itself.
    */
   unsigned char *masks_seen;
   int64_t masks_seen_query;                            /**< bytes from query to query */

@@ -160,6 +160,8 @@ def test_phases():
     if listed.returncode == 2 and "no kernel that runs here" in listed.stderr:
         print("test_phases: nothing to time, no kernel with phases runs here")
         return
+    assert "--benchmark_filter" in bench("--phases", "--shapes", "tiny", status=2).stderr
+    assert "--benchmark_filter" in bench("--phases", "--markdown", "phases.md", status=2).stderr
     names = listed.stdout.split()
     assert listed.returncode == 0 and len(names) == len(set(names)) == 21, names
     assert {name.split("/")[2] for name in names} == {"D64", "D128", "D256"}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * Packing in pairs, for products whose operands are pairs of 16-bit elements (vdpbf16ps, BFDOT, AMX tiles): keys as
- * pairs along the head dimension, values as pairs along the keys. A row of what is written is a vector of 32-bit pairs,
- * so that 16 rows of a panel of 16 are a B tile of AMX as it lies. Included after a vec.h that has pairs.
+ * Packing in pairs, for products whose operands are pairs of 16-bit elements (vdpbf16ps, BFDOT): keys as pairs along
+ * the head dimension, values as pairs along the keys. A row of what is written is a vector of 32-bit pairs. Transposed
+ * queries in panels of 16 are B tiles of AMX as they lie (kernels/amx/pack.h). Included after a vec.h that has pairs.
  */
 #ifndef ATTEND_KERNELS_BODY_PACK_PAIRS_H
 #define ATTEND_KERNELS_BODY_PACK_PAIRS_H

@@ -92,6 +92,7 @@ ATTEND_OUTLINE void streaming_run(const attend_slice *slice, const attend_tiling
       block_masks masks = masks_of(view, slice->row_begin + row, count, &from, &to);
       const int64_t begin = (from - block) / PANEL * PANEL, end = to - block;
       if (masks == MASKS_KEEP && block + begin < from) masks = MASKS_MIXED; /* the panel begins with excluded keys */
+      _Static_assert(ATTEND_MASK_BLOCK % SCORE_STEP == 0, "a step ends with the keys that masks leave");
       if (block == first) {
         pack_tile_queries(slice, slice->row_begin + row, tile, q + row * q_stride);
         memset(sum + row * LANES, 0, (size_t)(count * LANES) * sizeof *sum);
