@@ -141,9 +141,9 @@ const attend_verify_case attend_verify_sequence_cases[] = {
     /* Factors of a bias by head. */
     {"head-scales", SHAPE(2, 8, 2, 17, 65, 16, 16), BIAS(F32, NOTHING, H_), HEAD_SCALES, LSE},
     {"head-scales-some-inf", SHAPE(2, 8, 2, 17, 65, 16, 16), BIAS(F16, SOME, H_), HEAD_SCALES, LSE},
-    {"head-scales-band", SHAPE(1, 4, 2, 90, 600, 8, 8), BIAS(F16, BAND, H_), HEAD_SCALES, LSE},
-    {"ragged-bias-band", SHAPE(4, 8, 2, 90, 500, 16, 16), BIAS(F16, BAND, B_ | H_), RAGGED_Q(200), LSE},
-    {"paged-bias-band", SHAPE(3, 4, 2, 60, 600, 16, 16), PAGED(16, 150), BIAS(F16, BAND, H_), PER_BATCH, LSE},
+    {"head-scales-band", SHAPE(1, 4, 2, 20, 300, 8, 8), BIAS(F16, BAND, H_), HEAD_SCALES, LSE},
+    {"ragged-bias-band", SHAPE(4, 2, 1, 24, 300, 8, 8), BIAS(F16, BAND, B_ | H_), RAGGED_Q(70), LSE},
+    {"paged-bias-band", SHAPE(3, 2, 1, 20, 300, 8, 8), PAGED(16, 80), BIAS(F16, BAND, H_), PER_BATCH, LSE},
     {"head-scales-blocks", SHAPE(1, 4, 2, 9, 600, 8, 8), BIAS(F32, BLOCKS, H_), HEAD_SCALES, LSE},
     {"head-scales-decode", SHAPE(2, 8, 2, 1, 300, 16, 16), BIAS(BF16, SOME, H_), HEAD_SCALES, LSE},
     {"head-scales-per-head", SHAPE(2, 8, 2, 17, 65, 16, 16), BIAS(F32, ROWS, B_), HEAD_SCALES, LSE},
