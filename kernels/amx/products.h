@@ -121,4 +121,11 @@ ATTEND_INLINE void amx_value_step(amx_values *q) {
   q->v += q->v_column;
 }
 
+/** So many steps, with everything about them in registers. */
+ATTEND_OUTLINE void amx_value_steps(amx_values *values, int64_t steps) {
+  amx_values q = *values;
+  for (; steps > 0; steps--) amx_value_step(&q);
+  *values = q;
+}
+
 #endif

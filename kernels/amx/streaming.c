@@ -241,13 +241,6 @@ static void take_unit(streaming *st, work_unit *u, work_unit *next, const walk *
   if (next) pack_values_of(st, next, at);
 }
 
-/** The last unit's values, beside which there is nothing. */
-ATTEND_OUTLINE void end_values(amx_values *values) {
-  amx_values v = *values;
-  while (v.left > 0) amx_value_step(&v);
-  amx_end_values(&v);
-}
-
 static void run_units(streaming *st) {
   walk at = walk_begin(st);
   work_unit units[2], *now = &units[0], *next = &units[1];
@@ -263,7 +256,8 @@ static void run_units(streaming *st) {
     work_unit *done = now;
     now = next, next = done;
   }
-  end_values(&values);
+  amx_value_steps(&values, values.left);
+  amx_end_values(&values);
 }
 
 /** 16 columns of 16 outputs, as rows, each times its factor. */

@@ -219,7 +219,11 @@ ATTEND_INLINE void take_turn(const turn_work *w, amx_values *values, vf sum[2], 
     if (i == 4 && store_two) amx_store_second_scores(w->store + TILE_PAIRS, !odd);                                     \
     for (; scores_done < (i + 1) * scores_due / TURN_PAIRS; scores_done++) amx_score_step(&scores, scores_done, odd);  \
     weigh_pair(a + i * LANES, b + i * LANES, scale, factor, first, &sum0, p + i * LANES, scaled);                      \
-    for (; values_done < (i + 1) * values_due / TURN_PAIRS; values_done++) amx_value_step(&v);                         \
+    for (; score_steps && values_done < (i + 1) * values_due / TURN_PAIRS; values_done++) amx_value_step(&v);          \
+    if (!score_steps && i % 4 == 2) {                                                                                  \
+      amx_value_steps(&v, (i / 4 + 1) * values_due / 2 - values_done);                                                 \
+      values_done = (i / 4 + 1) * values_due / 2;                                                                      \
+    }                                                                                                                  \
     if (two)                                                                                                           \
       weigh_pair(a + TILE_PAIRS + i * LANES, b + TILE_PAIRS + i * LANES, scale, factor, second, &sum1,                 \
                  p + TILE_PAIRS + i * LANES, scaled);                                                                  \
