@@ -6,6 +6,7 @@
 #include "kernels/amx/turns.h"
 
 #include "bench/phases.h"
+#include "kernels/size.h"
 
 enum { KEYS = 128, TURNS = KEYS / TURN, GROUPS = 8, BLOCKS = 8 };
 
@@ -14,24 +15,19 @@ typedef struct places {
   size_t k, v, rows, q, o, p, s, statistics, listed, total;
 } places;
 
-static size_t take(size_t *total, size_t bytes) {
-  const size_t at = *total;
-  *total += (bytes + 63) / 64 * 64;
-  return at;
-}
-
 static places place(int dim) {
   const size_t d = (size_t)dim, block = KEYS * d * sizeof(uint16_t);
   places at = {0};
-  at.k = take(&at.total, BLOCKS * block);
-  at.v = take(&at.total, BLOCKS * block);
-  at.rows = take(&at.total, BLOCKS * block);
-  at.q = take(&at.total, GROUPS * GROUP * d * sizeof(uint16_t));
-  at.o = take(&at.total, GROUPS * GROUP * d * sizeof(float));
-  at.p = take(&at.total, 2 * GROUP * KEYS * sizeof(uint16_t));
-  at.s = take(&at.total, 2 * TURN_SCORES * sizeof(float));
-  at.statistics = take(&at.total, 2 * sizeof(row_statistics));
-  at.listed = take(&at.total, KEYS * sizeof(void *));
+  at.k = size_take(&at.total, BLOCKS, block);
+  at.v = size_take(&at.total, BLOCKS, block);
+  at.rows = size_take(&at.total, BLOCKS, block);
+  at.q = size_take(&at.total, GROUPS * GROUP * d, sizeof(uint16_t));
+  at.o = size_take(&at.total, GROUPS * GROUP * d, sizeof(float));
+  at.p = size_take(&at.total, 2 * GROUP * KEYS, sizeof(uint16_t));
+  at.s = size_take(&at.total, 2 * TURN_SCORES, sizeof(float));
+  at.statistics = size_take(&at.total, 2, sizeof(row_statistics));
+  at.listed = size_take(&at.total, KEYS, sizeof(void *));
+  at.total = size_align(at.total, 64);
   return at;
 }
 

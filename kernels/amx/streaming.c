@@ -60,7 +60,9 @@ static walk walk_begin(const streaming *st) {
   return (walk){.block = all.begin / st->BLOCK * st->BLOCK, .keys = all};
 }
 
-/** Whether a row of a group attends any key of a block, by ranges. Only those of each query leave gaps within a span.
+/**
+ * Whether a row of a group attends any key of a block, by ranges. Only where each query has ranges of its own can a
+ * whole block lie between two of them.
  */
 static bool group_attends(const streaming *st, int64_t row, int64_t count, int64_t block) {
   return !st->view->keys.ranges || tile_attends(st->ranges + row, count, block, block + st->BLOCK);

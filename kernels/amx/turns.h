@@ -194,9 +194,8 @@ typedef struct turn_work {
 } turn_work;
 
 /**
- * Takes a turn. The weights' sums per row go to sum[0] and sum[1]. Where score_steps is not 0, it and
- * value_steps are constants, and
- * all is for two tiles of queries: straight code.
+ * Takes a turn. The weights' sums per row go to sum[0] and sum[1]. Where score_steps is not 0, the call is for two
+ * tiles of queries, and score_steps and value_steps are constants, so that the compiler makes straight code.
  */
 ATTEND_INLINE void take_turn(const turn_work *w, amx_values *values, vf sum[2], const bool odd, const bool two,
                              const bool scaled, const int score_steps, const int value_steps) {
