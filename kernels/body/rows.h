@@ -86,13 +86,16 @@ ATTEND_INLINE vf load_bias(const attend_view *view, row_place at, int64_t key, i
   const int64_t stride = view->p->bias_strides.key;
   const int64_t first = at.head * view->bias_head + at.query * view->bias_query + key * stride;
   if (stride == 1) return load_as_f32_n(element(view->bias, dtype, first), dtype, count);
-  float t[LANES] = {0};
-  for (int i = 0; i < count; i++) {
-    float one[LANES];
-    vf_store(one, load_as_f32_n(element(view->bias, dtype, first + i * stride), dtype, 1));
-    t[i] = one[0];
+  if (dtype == ATTEND_F32) {
+    const float *bias = (const float *)view->bias + first;
+    float t[LANES] = {0};
+    for (int i = 0; i < count; i++) t[i] = bias[i * stride];
+    return vf_load(t);
   }
-  return vf_load(t);
+  const uint16_t *bias = (const uint16_t *)view->bias + first;
+  uint16_t t[LANES] = {0};
+  for (int i = 0; i < count; i++) t[i] = bias[i * stride];
+  return load_as_f32(t, dtype);
 }
 
 ATTEND_INLINE vm mask_lanes(const attend_view *view, row_place at, int64_t key, int count) {

@@ -149,7 +149,10 @@ ATTEND_INLINE vm vm_range(int64_t lo, int64_t hi) {
 }
 ATTEND_INLINE vm vm_bytes_n(const uint8_t *p, int n) {
   uint32_t bytes = 0;
-  memcpy(&bytes, p, (size_t)n);
+  if (n >= 4)
+    memcpy(&bytes, p, sizeof bytes);
+  else
+    for (int i = 0; i < n; i++) bytes |= (uint32_t)p[i] << 8 * i; /* memcpy() would be called */
   const uint32x4_t lanes = vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(bytes))));
   return vtstq_u32(lanes, lanes);
 }
