@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "dispatch/choose/profile.h"
+#include "dispatch/plan/sequences.h"
 #include "kernels/integers.h"
 
 enum {
@@ -21,6 +22,7 @@ enum {
   SPLIT_ITEMS = 64,      /* keys are split until there is work for so many threads */
   LEAST_SPLIT_KEYS = 512,
   INVARIANT_SPLIT_KEYS = 1024,
+  INTERLEAVED_KEYS = 512,
   MOST_FEW_QUERIES = 64, /* of a sequence beside longer ones that decode may take */
   SCORE_BYTES = 64 << 20 /* of a blocked slice */
 };
@@ -36,18 +38,32 @@ static int64_t least_rows(const attend_resolved *r, const attend_kernel *kernel)
   return min_i64(rows, r->rows);
 }
 
+bool attend_interleaves(const attend_resolved *r, const attend_kernel *kernel) {
+  const attend_problem *p = &r->p;
+  const int64_t slices = divide_up(max_i64(p->kv_len, 1), INTERLEAVED_KEYS), rows = p->kv_heads * r->rows;
+  const bool room = attend_is_ragged(p) || rows <= ATTEND_MOST_PARTIAL_ROWS / slices / max_i64(p->batch, 1);
+  return kernel->body == ATTEND_BODY_DECODE && !p->batch_invariant && p->kv_heads > 1 && slices > 1 &&
+         p->k_strides.head < p->k_strides.row && p->v_strides.head < p->v_strides.row && room;
+}
+
+/** Keys of a slice at most, so that slices of all heads in turn read what lies together while it is at hand. */
+static int64_t most_keys(const attend_resolved *r, const attend_kernel *kernel, int64_t all) {
+  return attend_interleaves(r, kernel) ? min_i64(round_up(INTERLEAVED_KEYS, kernel->k_block), all) : all;
+}
+
 int64_t attend_split_keys(const attend_resolved *r, const attend_kernel *kernel, attend_variant variant,
                           int64_t longest, double units) {
   const attend_problem *p = &r->p;
   const int64_t all = round_up(max_i64(longest, 1), kernel->k_block);
-  if (variant.whole || !(kernel->can & ATTEND_CAN_SPLIT) || p->weights || p->scores) return all;
-  if (p->batch_invariant) return min_i64(round_up(INVARIANT_SPLIT_KEYS, kernel->k_block), all);
+  if (!(kernel->can & ATTEND_CAN_SPLIT) || p->weights || p->scores) return all;
+  if (p->batch_invariant && !variant.whole) return min_i64(round_up(INVARIANT_SPLIT_KEYS, kernel->k_block), all);
+  const int64_t most = most_keys(r, kernel, all);
   const double of_longest = longest > 0 ? units / (double)longest : 0; /* so many times the work of the longest */
-  if (of_longest >= SPLIT_ITEMS || units <= 0) return all;
+  if (variant.whole || of_longest >= SPLIT_ITEMS || units <= 0) return most;
   const int64_t slices = (int64_t)ceil(SPLIT_ITEMS / of_longest);
   const int64_t keys = round_up(max_i64(LEAST_SPLIT_KEYS, divide_up(longest, slices)), kernel->k_block);
   /* A window no wider than a part is in one or two of them, and all are merged: decode took up to twice as long. */
-  return attend_reach(r) <= keys ? all : min_i64(keys, all);
+  return attend_reach(r) <= keys ? all : min_i64(keys, most);
 }
 
 int64_t attend_most_splits(const attend_resolved *r) {

@@ -40,8 +40,13 @@ static const attend_share *share_of_item(const attend_run_state *run, int64_t it
  */
 static item_place place_item(const attend_plan *plan, const attend_run_state *run, int64_t item) {
   const attend_share *share = share_of_item(run, item);
-  const int64_t heads = plan->problem.p.kv_heads, local = item - share->first_item;
-  const int64_t of_head = attend_head_items(plan, share), head = local / of_head, rest = local % of_head;
+  const int64_t heads = plan->problem.p.kv_heads, of_head = attend_head_items(plan, share);
+  const int64_t local = item - share->first_item;
+  int64_t head = local / of_head, rest = local % of_head;
+  if (plan->interleaves[share->way] && share->splits > 1) {
+    const int64_t of_sequence = local % (heads * of_head);
+    head = local / (heads * of_head) * heads + of_sequence % heads, rest = of_sequence / heads;
+  }
   const bool slice = plan->slices_as_items && share->splits > 1;
   const int32_t chunk = (int32_t)(slice ? rest / share->splits : rest);
   return (item_place){.share = share,
@@ -64,13 +69,18 @@ static attend_slice slice_of(const attend_plan *plan, const item_place *at, cons
                         .key_end = view->keys.count};
 }
 
-/** A split of a chunk: some of its keys, and where its partial results go. */
+/** Leaves a slice the keys of one split. */
+static void take_split(const attend_run_state *run, const item_place *at, int64_t split, attend_slice *slice) {
+  const int64_t keys = run->cut->split_keys[at->share->way];
+  slice->key_begin = (slice->view->keys.begin / keys + split) * keys; /* those before hold no key that is attended */
+  if (slice->key_end - slice->key_begin > keys) slice->key_end = slice->key_begin + keys;
+}
+
+/** Computes a split of a chunk: its partial results go after those of the splits before. */
 static void run_split(const attend_plan *plan, const attend_run_state *run, const item_place *at, attend_slice slice,
                       int64_t split, float *chunk_partials, char *scratch) {
   const attend_choice *choice = attend_choice_of(plan, at->share);
-  const int64_t keys = run->cut->split_keys[at->share->way];
-  slice.key_begin = (slice.view->keys.begin / keys + split) * keys; /* those before hold no key that is attended */
-  if (slice.key_end - slice.key_begin > keys) slice.key_end = slice.key_begin + keys;
+  take_split(run, at, split, &slice);
   slice.partial =
       chunk_partials + split * (slice.row_end - slice.row_begin) * attend_partial_stride(plan->problem.p.v_head_dim);
   choice->kernel->forward(&slice, &choice->tiling, scratch);
@@ -103,18 +113,19 @@ static void run_item(const attend_plan *plan, attend_run_state *run, int group, 
   attend_view view, next_view;
   attend_view_of(&plan->problem, &run->tensors, at.b, at.kv_head, masks_seen(plan, run), &view);
   attend_slice slice = slice_of(plan, &at, &view), next;
-  if (at.share->splits == 1) {
-    const int64_t guess = guess_next(plan, run, group, item);
-    if (guess < run->cut->begin[group + 1]) {
-      const item_place then = place_item(plan, run, guess);
-      const attend_view *shown = &view;
-      if (then.b != at.b || then.kv_head != at.kv_head) {
-        attend_view_of(&plan->problem, &run->tensors, then.b, then.kv_head, masks_seen(plan, run), &next_view);
-        shown = &next_view;
-      }
-      next = slice_of(plan, &then, shown);
-      slice.next = &next;
+  const int64_t guess = at.split < 0 ? INT64_MAX : guess_next(plan, run, group, item);
+  if (guess < run->cut->begin[group + 1]) {
+    const item_place then = place_item(plan, run, guess);
+    const attend_view *shown = &view;
+    if (then.b != at.b || then.kv_head != at.kv_head) {
+      attend_view_of(&plan->problem, &run->tensors, then.b, then.kv_head, masks_seen(plan, run), &next_view);
+      shown = &next_view;
     }
+    next = slice_of(plan, &then, shown);
+    if (then.share->splits > 1 && then.split >= 0) take_split(run, &then, then.split, &next);
+    slice.next = &next;
+  }
+  if (at.share->splits == 1) {
     choice->kernel->forward(&slice, &choice->tiling, scratch);
   } else if (at.split < 0) {
     float *partials = (float *)(void *)(scratch + plan->partials_at);

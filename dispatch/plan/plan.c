@@ -28,19 +28,13 @@ static void place(attend_plan *plan) {
   attend_deal(plan->cut.items, attend_head_items(plan, &plan->share), plan->cores, plan->groups, plan->cut.begin);
 }
 
-/**
- * The workspace has room for this many rows of partial results where runs are cut up by their lengths: 9 MiB at a Dv of
- * 128. A run that needs more splits its keys less often. The bound must not depend on the number of threads.
- */
-enum { MOST_PARTIAL_ROWS = 16384 };
-
 /** How many rows of partial results a run may have; and whether slices are items. */
 static int64_t plan_partials(attend_plan *plan) {
   const attend_resolved *r = &plan->problem;
   const int64_t enough = (int64_t)plan->threads * 4; /* chunks per part for the parts to end together */
   const int64_t splits = plan->share.splits, heads = r->p.batch * r->p.kv_heads;
   if (!plan->ragged) {
-    plan->slices_as_items = splits > 1 && heads * plan->share.chunks < enough;
+    plan->slices_as_items = splits > 1 && (plan->interleaves[ATTEND_MANY] || heads * plan->share.chunks < enough);
     return plan->slices_as_items ? heads * r->rows * splits : 0;
   }
   const int64_t rows = (r->p.q_starts ? r->p.q_total * r->group : r->p.batch * r->rows) * r->p.kv_heads;
@@ -49,9 +43,10 @@ static int64_t plan_partials(attend_plan *plan) {
     /* Splits of all sequences together are about as many as make work for a machine, however long they are. */
     plan->slices_as_items = (plan->choice.kernel->can & ATTEND_CAN_SPLIT) && attend_most_splits(r) > 1;
     if (!plan->slices_as_items) return 0;
-    return rows < MOST_PARTIAL_ROWS ? min_i64(MOST_PARTIAL_ROWS, rows * attend_most_splits(r)) : MOST_PARTIAL_ROWS;
+    return rows < ATTEND_MOST_PARTIAL_ROWS ? min_i64(ATTEND_MOST_PARTIAL_ROWS, rows * attend_most_splits(r))
+                                           : ATTEND_MOST_PARTIAL_ROWS;
   }
-  plan->slices_as_items = splits > 1 && rows <= MOST_PARTIAL_ROWS / splits;
+  plan->slices_as_items = splits > 1 && rows <= ATTEND_MOST_PARTIAL_ROWS / splits;
   return plan->slices_as_items ? rows * splits : 0;
 }
 
@@ -85,6 +80,8 @@ static attend_status lay_out(attend_plan *plan) {
   plan->ragged = attend_is_ragged(&r->p);
   plan->share.chunks = (int32_t)divide_up(r->rows, tiling->slice_rows);
   plan->share.splits = r->p.kv_len > tiling->split_keys ? (int32_t)divide_up(r->p.kv_len, tiling->split_keys) : 1;
+  plan->interleaves[ATTEND_MANY] = attend_interleaves(r, plan->choice.kernel);
+  plan->interleaves[ATTEND_FEW] = plan->few_queries && attend_interleaves(r, plan->few.kernel);
   plan->partial_rows = plan_partials(plan);
   attend_cut_capacity(plan);
   if (plan->adapts) unsplit(plan, &plan->choice), unsplit(plan, &plan->few);

@@ -57,12 +57,13 @@ struct attend_plan {
   int threads;          /**< the most parts of a run */
   bool bind;            /**< OpenMP's threads are kept on their group's cores during a run */
 
-  bool ragged;                /**< the work is cut up in each run */
-  bool adapts;                /**< then by how many keys there are; else slices have split_keys of the cut below */
-  bool slices_as_items;       /**< else chunks */
-  attend_cut cut;             /**< of every run; of a ragged plan, of one whose sequences are as long as may be */
-  attend_share share;         /**< its only one */
-  double key_us[ATTEND_WAYS]; /**< what a run takes on one thread for each row of a chunk and key, roughly */
+  bool ragged;                   /**< the work is cut up in each run */
+  bool adapts;                   /**< then by how many keys there are; else slices have split_keys of the cut below */
+  bool slices_as_items;          /**< else chunks */
+  bool interleaves[ATTEND_WAYS]; /**< then heads take turns, slice by slice */
+  attend_cut cut;                /**< of every run; of a ragged plan, of one whose sequences are as long as may be */
+  attend_share share;            /**< its only one */
+  double key_us[ATTEND_WAYS];    /**< what a run takes on one thread for each row of a chunk and key, roughly */
 
   int groups;                    /**< queues; 1 if the machine has only one, or one thread is enough */
   int cores[ATTEND_MOST_GROUPS]; /**< of each group, to be used */
@@ -81,7 +82,7 @@ static inline const attend_choice *attend_choice_of(const attend_plan *plan, con
   return share->way == ATTEND_FEW ? &plan->few : &plan->choice;
 }
 
-/** Items of one head of a share. */
+/** Items of one head of a share. Those of all heads of a sequence follow one another, or take turns. */
 static inline int64_t attend_head_items(const attend_plan *plan, const attend_share *share) {
   return plan->slices_as_items ? (int64_t)share->chunks * share->splits : share->chunks;
 }

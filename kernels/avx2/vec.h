@@ -34,8 +34,8 @@ ATTEND_INLINE void vf_store(float *p, vf v) { _mm256_storeu_ps(p, v); }
 ATTEND_INLINE void vf_store_n(float *p, vf v, int n) { _mm256_maskstore_ps(p, vm_first(n), v); }
 
 /*
- * There is no masked load or store of bytes and 16-bit lanes. What there is of a vector is loaded in two pieces that may
- * overlap, or stored piece by piece: through memcpy() decode took 3.5 times as long with head dims of 65.
+ * There is no masked load or store of bytes and 16-bit lanes. What there is of a vector is loaded in two pieces that
+ * may overlap, or stored piece by piece: through memcpy() decode took 3.5 times as long with head dims of 65.
  */
 #define LOAD_BYTES(name, type)                                                                                         \
   ATTEND_INLINE uint64_t name(const char *p) {                                                                         \

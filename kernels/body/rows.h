@@ -86,16 +86,12 @@ ATTEND_INLINE vf load_bias(const attend_view *view, row_place at, int64_t key, i
   const int64_t stride = view->p->bias_strides.key;
   const int64_t first = at.head * view->bias_head + at.query * view->bias_query + key * stride;
   if (stride == 1) return load_as_f32_n(element(view->bias, dtype, first), dtype, count);
-  if (dtype == ATTEND_F32) {
-    const float *bias = (const float *)view->bias + first;
-    float t[LANES] = {0};
-    for (int i = 0; i < count; i++) t[i] = bias[i * stride];
-    return vf_load(t);
-  }
-  const uint16_t *bias = (const uint16_t *)view->bias + first;
-  uint16_t t[LANES] = {0};
-  for (int i = 0; i < count; i++) t[i] = bias[i * stride];
-  return load_as_f32(t, dtype);
+  const int64_t step = stride * element_size(dtype);
+  const char *from = element(view->bias, dtype, first);
+  float t[2 * LANES]; /* each store leaves zeros after its element */
+  vf_store(t, vf_zero());
+  for (int i = 0; i < count; i++, from += step) vf_store(t + i, load_as_f32_n(from, dtype, 1));
+  return vf_load(t);
 }
 
 ATTEND_INLINE vm mask_lanes(const attend_view *view, row_place at, int64_t key, int count) {
