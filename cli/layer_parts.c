@@ -126,18 +126,17 @@ static const naming *find_layer(const attend_safetensors *s, const char *layer, 
   int count = 0;
   const char *kind = additive ? "an additive" : "an attention";
   char list[600] = "";
-  const cJSON *member;
-  cJSON_ArrayForEach(member, s->header) {
+  for (size_t i = 0; i < s->count; i++) {
     size_t length;
-    const naming *n = match(member->string, additive, &length);
+    const char *tensor = s->tensor[i].name;
+    const naming *n = match(tensor, additive, &length);
     if (!n || length >= MOST_NAME) continue;
     const size_t bare = length ? length - 1 : 0;
-    if (layer && (strlen(layer) != bare || strncmp(layer, member->string, bare) != 0)) continue;
+    if (layer && (strlen(layer) != bare || strncmp(layer, tensor, bare) != 0)) continue;
     count++;
     const size_t used = strlen(list);
-    if (count <= 3)
-      snprintf(list + used, sizeof list - used, "%s'%.*s'", count > 1 ? ", " : "", (int)bare, member->string);
-    memcpy(prefix, member->string, length);
+    if (count <= 3) snprintf(list + used, sizeof list - used, "%s'%.*s'", count > 1 ? ", " : "", (int)bare, tensor);
+    memcpy(prefix, tensor, length);
     prefix[length] = '\0';
     found = n;
   }
