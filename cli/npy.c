@@ -22,10 +22,11 @@ static const struct {
   const char *code, *name;
   size_t size;
 } types[ATTEND_NPY_TYPE_COUNT] = {
-    [ATTEND_NPY_BOOL] = {"b1", "bool", 1},   [ATTEND_NPY_F32] = {"f4", "float32", 4},
-    [ATTEND_NPY_F16] = {"f2", "float16", 2}, [ATTEND_NPY_I32] = {"i4", "int32", 4},
-    [ATTEND_NPY_I64] = {"i8", "int64", 8},   [ATTEND_NPY_U16] = {"u2", "uint16", 2},
-    [ATTEND_NPY_F64] = {"f8", "float64", 8},
+    [ATTEND_NPY_BOOL] = {"b1", "bool", 1},     [ATTEND_NPY_F32] = {"f4", "float32", 4},
+    [ATTEND_NPY_F16] = {"f2", "float16", 2},   [ATTEND_NPY_I32] = {"i4", "int32", 4},
+    [ATTEND_NPY_I64] = {"i8", "int64", 8},     [ATTEND_NPY_U16] = {"u2", "uint16", 2},
+    [ATTEND_NPY_F64] = {"f8", "float64", 8},   [ATTEND_NPY_U8] = {"u1", "uint8", 1},
+    [ATTEND_NPY_BF16] = {"V2", "bfloat16", 2},
 };
 
 const char *attend_npy_type_name(attend_npy_type type) { return types[type].name; }
@@ -105,14 +106,16 @@ static bool parse_descr(parser *p, attend_npy *array) {
   const char *code = descr + 1;
   for (int type = 0; descr[0] && type < ATTEND_NPY_TYPE_COUNT; type++)
     if (strcmp(code, types[type].code) == 0) {
-      bool no_order = types[type].size == 1 && descr[0] == '|';
+      bool no_order = (types[type].size == 1 || type == ATTEND_NPY_BF16) && descr[0] == '|';
       if (descr[0] != '<' && descr[0] != '>' && !no_order) break;
-      p->swapped = types[type].size > 1 && descr[0] != own_order;
+      p->swapped = types[type].size > 1 && !no_order && descr[0] != own_order;
       array->type = (attend_npy_type)type;
       return true;
     }
   const char *hint = strchr(descr, 'O') ? "; object arrays hold no numbers" : "";
-  return FAIL(p, "field 'descr' is '%s', expected '<f4', '<f2', '<f8', '<u2', '<i4', '<i8' or '|b1', or '>' for '<'%s",
+  return FAIL(p,
+              "field 'descr' is '%s', expected '<f4', '<f2', '<f8', '<V2' (bfloat16), '<u2', '<i4', '<i8', '|u1' or "
+              "'|b1', or '>' for '<'%s",
               descr, hint);
 }
 

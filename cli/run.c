@@ -110,12 +110,7 @@ static bool take_dtype(const char *text, void *to) {
   return attend_cli_dtype(text, &r->files.dtype);
 }
 
-static bool take_bits(const char *text, void *to) {
-  request *r = to;
-  r->files.bf16_bits = strcmp(text, "bf16") == 0;
-  if (!r->files.bf16_bits) attend_cli_error("--bits '%s': expected bf16", text);
-  return r->files.bf16_bits;
-}
+static bool take_bits(const char *text, void *to) { return attend_cli_bits(text, &((request *)to)->files.bf16_bits); }
 
 static bool take_causal(const char *text, void *to) {
   request *r = to;
