@@ -152,7 +152,7 @@ static void report_none(const attend_model *m, bool additive) {
                              namings[i].within ? ", in " : "", namings[i].within ? namings[i].within : "",
                              key_of(&namings[i]));
   }
-  attend_cli_error("--%s %s: expected %s layer named as in one of: %s", m->option, m->path,
+  attend_cli_error("--%s %s: expected %s layer named as in %s", m->option, m->path,
                    additive ? "an additive" : "an attention", names);
 }
 
@@ -202,19 +202,23 @@ static bool listed(const char *name, const char *list, char separator) {
   return false;
 }
 
-/* Whether a tensor is that of another layer, whose name is longer. */
-static bool is_of_another(const attend_model *m, const char *tensor, size_t prefix) {
-  for (size_t i = 0; i < attend_model_count(m); i++) {
-    size_t other;
-    const char *key = attend_model_name(m, i);
-    if (first_naming(key, &other) && other > prefix && strncmp(tensor, key, other) == 0) return true;
-  }
-  return false;
-}
-
 static bool is_part(const attend_layer_naming *n, const char *name) {
   for (int part = 0; part < PARTS; part++)
     if (n->part[part] && strcmp(n->part[part], name) == 0) return true;
+  return false;
+}
+
+/*
+ * Whether a tensor is one of the layer's. In a file where the layer has no name, and so no place of its own, are
+ * perhaps other modules: there it is if it lies as the layer's own tensors do, alone, in a module, or beside a part of
+ * it.
+ */
+static bool is_of_layer(const attend_layer_naming *n, const char *prefix, const char *name) {
+  const char *dot = strchr(name, '.');
+  if (*prefix || !dot || !strchr(dot + 1, '.')) return true;
+  const size_t module = (size_t)(dot + 1 - name);
+  for (int part = 0; part < PARTS; part++)
+    if (n->part[part] && strncmp(n->part[part], name, module) == 0) return true;
   return false;
 }
 
@@ -235,10 +239,10 @@ bool attend_layer_check_unused(const attend_model *m, const attend_layer_naming 
   *unused = '\0';
   for (size_t i = 0; i < attend_model_count(m); i++) {
     const char *tensor = attend_model_name(m, i), *name = tensor + length;
-    if (strncmp(tensor, prefix, length) != 0 || is_part(naming, name)) continue;
+    if (strncmp(tensor, prefix, length) != 0 || is_part(naming, name) || !is_of_layer(naming, prefix, name)) continue;
     if (listed(name, naming->unused, ' ') || listed(name, ignore, ','))
       add(unused, size, left++, name);
-    else if (!is_of_another(m, tensor, length))
+    else
       add(unknown, sizeof unknown, strange++, name);
   }
   if (!strange) return true;

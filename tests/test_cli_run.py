@@ -77,6 +77,8 @@ class Run(Case):
                 self.write("mask", mask, "|b1")
                 self.write("bias", bias)
                 self.check("--mask", "mask.npy", mask=mask)
+                self.write("mask", mask, ("|u1", "<i4", "<i8", ">i8", "|u1")[rank])
+                self.check("--mask", "mask.npy", mask=mask)
                 if rank == 0:  # no number is left out of what there is only one of
                     for allowed in False, True:
                         self.write("mask", mask := Tensor((), [allowed]), "|b1")

@@ -107,7 +107,8 @@ Test(npy, versions_and_types) {
     size_t size;
   } cases[] = {{"|b1", ATTEND_NPY_BOOL, 1}, {"<b1", ATTEND_NPY_BOOL, 1}, {"<f4", ATTEND_NPY_F32, 4},
                {"<f2", ATTEND_NPY_F16, 2},  {"<i4", ATTEND_NPY_I32, 4},  {"<i8", ATTEND_NPY_I64, 8},
-               {"<u2", ATTEND_NPY_U16, 2},  {"<f8", ATTEND_NPY_F64, 8}};
+               {"<u2", ATTEND_NPY_U16, 2},  {"<f8", ATTEND_NPY_F64, 8},  {"|u1", ATTEND_NPY_U8, 1},
+               {"<V2", ATTEND_NPY_BF16, 2}, {"|V2", ATTEND_NPY_BF16, 2}};
   for (int major = 1; major <= 3; major++)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
       char text[256];
@@ -142,7 +143,7 @@ Test(npy, big_endian) {
     size_t size;
   } cases[] = {{">b1", ATTEND_NPY_BOOL, 1}, {">f2", ATTEND_NPY_F16, 2}, {">u2", ATTEND_NPY_U16, 2},
                {">f4", ATTEND_NPY_F32, 4},  {">i4", ATTEND_NPY_I32, 4}, {">i8", ATTEND_NPY_I64, 8},
-               {">f8", ATTEND_NPY_F64, 8}};
+               {">f8", ATTEND_NPY_F64, 8},  {">V2", ATTEND_NPY_BF16, 2}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     const size_t size = cases[i].size;
     char text[256];
@@ -205,7 +206,7 @@ Test(npy, bad_headers) {
       {WITH_DESCR("'|O'"), "object arrays"},
       {WITH_DESCR("'O'"), "object arrays"},
       {WITH_DESCR("'<c8'"), "field 'descr' is '<c8'"},
-      {WITH_DESCR("'|u1'"), "field 'descr' is '|u1'"},
+      {WITH_DESCR("'|i1'"), "field 'descr' is '|i1'"},
       {WITH_DESCR("'|f4'"), "field 'descr' is '|f4'"},
       {WITH_DESCR("'<U5'"), "field 'descr' is '<U5'"},
       {WITH_DESCR("''"), "field 'descr' is ''"},
