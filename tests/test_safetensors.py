@@ -37,8 +37,8 @@ class Safetensors(unittest.TestCase):
         self.model.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
     def layer(self, **options):
-        return attend("layer", "--query", "x.npy", "--heads", "2", "--model", self.model.name, "--ignore", "a,b,none", "--out",
-                      "out.npy", cwd=self.directory, **options)
+        return attend("layer", "--query", "x.npy", "--heads", "2", "--model", self.model.name, "--ignore", "*", "--out", "out.npy",
+                      cwd=self.directory, **options)
 
     def run_layer(self, **options):
         result = self.layer(**options)
