@@ -79,6 +79,10 @@ static const char help[] =
     "                               or of the halves of a head, as transformers has them, in the first DIM elements\n"
     "                               of a head; default THETA: 10000, DIM: all. A model named as one that has it needs\n"
     "                               this option\n"
+    "  --rope-frequencies FILE      (DIM / 2): radians a position, in the place of THETA: inv_freq of transformers, "
+    "whose\n"
+    "                               scaling (Llama 3, YaRN) changes it\n"
+    "  --rope-factor X              multiplies cos and sin: YaRN's attention factor; default 1\n"
     "  --key-padding-mask FILE      (B, Lk): bool or 0 and 1, true = ignore this key; or float, added to the scores\n"
     "  --attn-mask FILE             (Lq, Lk), (B Hq, Lq, Lk) or (B, Hq, Lq, Lk), where B, Hq and Lq may be 1: "
     "likewise\n"
@@ -195,6 +199,13 @@ static bool take_rope(const char *text, void *to) {
   return words < 3 || attend_cli_integer("rope", word[2], 2, ATTEND_MAX_EXTENT, &p->rotary_dim);
 }
 
+static bool take_rope_factor(const char *text, void *to) {
+  float *factor = &((request *)to)->mha.rope_factor;
+  if (!attend_cli_number("rope-factor", text, factor)) return false;
+  if (*factor <= 0.0f) attend_cli_error("--rope-factor '%s': expected a number greater than 0", text);
+  return *factor > 0.0f;
+}
+
 static bool take_bits(const char *text, void *to) { return attend_cli_bits(text, &((request *)to)->files.bf16_bits); }
 
 static bool take_threads(const char *text, void *to) {
@@ -248,6 +259,8 @@ static const attend_cli_option options[] = {
     {"softcap", required_argument, 0, take_softcap},
     {"sinks", required_argument, offsetof(request, sinks), NULL},
     {"rope", required_argument, 0, take_rope},
+    {"rope-frequencies", required_argument, offsetof(request, rope_frequencies), NULL},
+    {"rope-factor", required_argument, 0, take_rope_factor},
     {"key-padding-mask", required_argument, offsetof(request, key_padding_mask), NULL},
     {"attn-mask", required_argument, offsetof(request, attn_mask), NULL},
     {"attention-mask", required_argument, offsetof(request, attention_mask), NULL},
@@ -271,6 +284,8 @@ static bool check_kind(const request *r) {
       {"softcap", r->mha.softcap != 0.0f, false},
       {"sinks", r->sinks != NULL, false},
       {"rope", r->rope_given, false},
+      {"rope-frequencies", r->rope_frequencies != NULL, false},
+      {"rope-factor", r->mha.rope_factor != 0.0f, false},
       {"add-zero-attn", r->mha.add_zero_attn != 0, false},
       {"key-padding-mask", r->key_padding_mask != NULL, false},
       {"attn-mask", r->attn_mask != NULL, false},
@@ -325,6 +340,11 @@ static bool parse(int argc, char **argv, request *r, int *status) {
   if (r->attention_mask && (r->attn_mask || r->key_padding_mask)) {
     attend_cli_error("--attention-mask and --%s: expected one of them",
                      r->attn_mask ? "attn-mask" : "key-padding-mask");
+    return false;
+  }
+  const char *turning = r->rope_frequencies ? "rope-frequencies" : r->mha.rope_factor != 0.0f ? "rope-factor" : NULL;
+  if (turning && !r->mha.rope) {
+    attend_cli_error("--%s: expected with --rope interleaved or half only", turning);
     return false;
   }
   const char *alone = r->tokens ? "tokens" : r->key_tokens ? "key-tokens" : NULL;
@@ -451,11 +471,12 @@ static void name_outputs(const request *r, attend_outputs *outputs) {
 static bool spare_inputs(const request *r, const attend_outputs *outputs) {
   const struct {
     const char *option, *path;
-  } inputs[] = {{"query", r->query},         {"key", r->key},
-                {"value", r->value},         {"key-padding-mask", r->key_padding_mask},
-                {"attn-mask", r->attn_mask}, {"attention-mask", r->attention_mask},
-                {"sinks", r->sinks},         {"kv-lengths", r->kv_lengths},
-                {"tokens", r->tokens},       {"key-tokens", r->key_tokens}};
+  } inputs[] = {{"query", r->query},           {"key", r->key},
+                {"value", r->value},           {"key-padding-mask", r->key_padding_mask},
+                {"attn-mask", r->attn_mask},   {"attention-mask", r->attention_mask},
+                {"sinks", r->sinks},           {"rope-frequencies", r->rope_frequencies},
+                {"kv-lengths", r->kv_lengths}, {"tokens", r->tokens},
+                {"key-tokens", r->key_tokens}};
   for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
     if (!attend_outputs_spare(outputs, inputs[i].option, inputs[i].path)) return false;
   for (int i = 0; i < PARTS; i++)

@@ -11,7 +11,7 @@
 /** What the command line asks for. */
 typedef struct attend_layer_request {
   const char *query, *key, *value, *out, *weights, *heatmap, *tokens, *key_tokens;
-  const char *key_padding_mask, *attn_mask, *attention_mask, *sinks, *kv_lengths;
+  const char *key_padding_mask, *attn_mask, *attention_mask, *sinks, *rope_frequencies, *kv_lengths;
   attend_layer_files files;
   attend_mha_problem mha; /**< with the fields that options set */
   attend_options options;
@@ -40,7 +40,7 @@ typedef struct attend_layer_session {
   char *svg;
 
   struct {
-    attend_npy key_padding_mask, attn_mask, sinks;
+    attend_npy key_padding_mask, attn_mask, sinks, rope_frequencies;
     attend_mha_problem problem;
     attend_mha_tensors tensors;
     attend_mha_plan *plan;

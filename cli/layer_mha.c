@@ -128,6 +128,18 @@ static bool read_sinks(const attend_layer_request *r, attend_layer_session *s) {
   return true;
 }
 
+static bool read_frequencies(const attend_layer_request *r, attend_layer_session *s) {
+  const attend_mha_problem *p = &s->mha.problem;
+  const attend_source source = {"rope-frequencies", r->rope_frequencies, r->files.bf16_bits, &s->mha.rope_frequencies};
+  if (!r->rope_frequencies) return true;
+  if (!attend_source_numbers(&source) ||
+      !attend_source_fits_vector(&source, (p->rotary_dim ? p->rotary_dim : p->head_dim) / 2) ||
+      !attend_source_check(&source, false) || !attend_source_convert(&source, ATTEND_F32))
+    return false;
+  s->mha.tensors.rope_frequencies = s->mha.rope_frequencies.data;
+  return true;
+}
+
 /* What a model does that its weights do not say has to be said by options. */
 static bool check_naming(const attend_layer_request *r, const attend_layer_parts *w) {
   const attend_layer_naming *n = w->naming;
@@ -161,7 +173,7 @@ static bool read(const attend_layer_request *r, attend_layer_session *s) {
   const attend_layer_naming *naming = s->parts.naming;
   if (naming && naming->scale != 0.0f && !(p->as_given & ATTEND_AS_GIVEN_SCALE)) p->scale = naming->scale;
   if (!check_naming(r, &s->parts) || !attend_layer_parts_take_mha(&s->parts, p, t)) return false;
-  if (!read_masks(r, s) || !read_sinks(r, s)) return false;
+  if (!read_masks(r, s) || !read_sinks(r, s) || !read_frequencies(r, s)) return false;
   s->out_dim = p->out_proj ? p->out_dim : p->q_heads * p->v_head_dim;
   s->heads = p->q_heads;
   s->keys = p->kv_len + p->bias_kv + p->add_zero_attn;
@@ -210,6 +222,7 @@ static void release(attend_layer_session *s) {
   attend_npy_free(&s->mha.key_padding_mask);
   attend_npy_free(&s->mha.attn_mask);
   attend_npy_free(&s->mha.sinks);
+  attend_npy_free(&s->mha.rope_frequencies);
   attend_mha_plan_destroy(s->mha.plan);
 }
 

@@ -3,6 +3,7 @@
 tests/layers/record_models.py records what the models' own code computes with the same numbers."""
 
 import itertools
+import math
 
 from cli_support import Tensor
 from layer_support import number, side_by_side, stacked, transposed
@@ -64,7 +65,9 @@ MODELS = [
     Model("llama", "model.layers.0.self_attn", QKVO, "--rope", "half,500", kv_heads=2),
     Model("mistral", "model.layers.0.self_attn", QKVO, "--rope", "half", kv_heads=2, dim=6),
     Model("qwen2", "model.layers.0.self_attn", QKVO, "--rope", "half", kv_heads=2, biases="qkv"),
-    Model("gpt_oss", "model.layers.0.self_attn", QKVO, "--rope", "half", kv_heads=2, biases="qkvo", more={"sinks": ("bias_k", HEADS)}),
+    Model("llama3", "model.layers.0.self_attn", QKVO, "--rope", "half", "--rope-frequencies", "frequencies.npy", kv_heads=2),
+    Model("gpt_oss", "model.layers.0.self_attn", QKVO, "--rope", "half", "--rope-frequencies", "frequencies.npy",
+          "--rope-factor", f"{0.1 * math.log(32) + 1}", kv_heads=2, biases="qkvo", more={"sinks": ("bias_k", HEADS)}),
     Model("phi", "model.layers.0.self_attn", "q_proj k_proj v_proj dense", "--rope", "half,10000,2", biases="qkvo"),
     Model("phi3", "model.layers.0.self_attn", "qkv_proj o_proj", "--rope", "half", kv_heads=2),
     Model("gptj", "transformer.h.0.attn", OPT, "--rope", "interleaved,10000,2"),

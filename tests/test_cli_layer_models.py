@@ -28,6 +28,9 @@ class Models(LayerCase):
         self.write("key", key)
         if "--attn-mask" in model.options:
             self.write("bias", Tensor((1, HEADS, LENGTH, LENGTH), self.recorded(model)[product(SHAPE) :]))
+        if "--rope-frequencies" in model.options:
+            frequencies = self.recorded(model)[product(SHAPE) :]
+            self.write("frequencies", Tensor((len(frequencies),), frequencies))
         return [*QUERY, *model.options, *(["--key", "key.npy"] if query is not key else [])]
 
     def check(self, model, *options):
@@ -37,6 +40,32 @@ class Models(LayerCase):
         for model in MODELS:
             with self.subTest(model.name):
                 self.check(model, *self.write_model(model))
+
+    def test_own_files_of_mistral_and_llama(self):
+        # transformers reorders the rows of each head when it converts them, so that neighbours come to lie in two halves.
+        llama = BY_NAME["llama"]
+        options = self.write_model(llama)
+        options[options.index("--rope") + 1] = "interleaved,500"
+        q, k, v, out = (llama.tensors()[f"{part}.weight"] for part in llama.parts)
+        half = llama.dim // 2
+
+        def neighbours(t):
+            rows = [head * llama.dim + side * half + n for head in range(t.shape[0] // llama.dim) for n in range(half) for side in range(2)]
+            return Tensor(t.shape, [t.at(row, i) for row in rows for i in range(EMBED)])
+
+        own = {"wq": neighbours(q), "wk": neighbours(k), "wv": v, "wo": out}
+        self.model({f"layers.0.attention.{name}.weight": t for name, t in own.items()})
+        self.check(llama, *options)
+
+    def test_cross_attention_of_t5(self):
+        t5 = BY_NAME["t5"]
+        options = self.write_model(t5)
+        self.write("bias", Tensor((1, 1, LENGTH, LENGTH), [0.0] * LENGTH**2))
+        wanted = self.compute(*options).numbers
+        tensors = {name: t for name, t in t5.tensors().items() if "bias" not in name}
+        self.model({f"decoder.block.3.layer.1.EncDecAttention.{name}": t for name, t in tensors.items()})
+        at = options.index("--attn-mask")
+        self.compare(self.compute(*options[:at]), SHAPE, wanted, 1e-6)
 
     def test_a_layer_of_several(self):
         llama = BY_NAME["llama"]
@@ -59,7 +88,7 @@ class Models(LayerCase):
     def test_what_weights_do_not_say(self):
         for model in MODELS:
             for option, says in ("--rope", "expected --rope "), ("--attn-mask", "expected it in --attn-mask"):
-                if option in model.options:
+                if option in model.options and "--rope-frequencies" not in model.options:
                     options = self.write_model(model)
                     at = options.index(option)
                     del options[at : at + 2]
@@ -69,6 +98,16 @@ class Models(LayerCase):
         options[options.index("--rope") + 1] = "none"
         plain = self.compute(*options)
         self.assertGreater(max(abs(a - b) for a, b in zip(plain.numbers, self.recorded(llama))), 1e-3)
+
+    def test_rope_frequencies(self):
+        options = self.write_model(BY_NAME["gpt_oss"])
+        for numbers, descr in ([1.0], "<f4"), ([1.0] * 4, "<f4"), ([1.0, math.nan], "<f4"), ([1, 1], "<i8"):
+            self.write("frequencies", Tensor((len(numbers),), numbers), descr)
+            self.refuse(*options, "--out", "o.npy", says="--rope-frequencies frequencies.npy: ")
+        for factor in "0", "-1", "x":
+            self.refuse(*options[:-1], factor, "--out", "o.npy", says=f"--rope-factor '{factor}': expected")
+        for option in ["--rope-frequencies", "frequencies.npy"], ["--rope-factor", "2"]:
+            self.refuse(*self.write_model(BY_NAME["clip"]), *option, "--out", "o.npy", says=f"{option[0]}: expected with --rope")
 
     def test_scale_of_a_model(self):
         options = self.write_model(BY_NAME["t5"])
@@ -246,6 +285,9 @@ class Models(LayerCase):
             for descr, form in forms.items():
                 self.write("mask", Tensor((*shape, LENGTH), [form(n) for n in small.values()]), descr)
                 self.compare(self.compute(*options, "--attn-mask", "mask.npy"), SHAPE, wanted, 1e-6)
+                if descr == "<f4":  # what transformers adds in the place of -inf
+                    self.write("mask", Tensor((*shape, LENGTH), [-3.4028234663852886e38 if n else 0.0 for n in small.values()]))
+                    self.compare(self.compute(*options, "--attention-mask", "mask.npy"), SHAPE, wanted, 1e-6)
                 attended = small.values() if descr == "<f4" else [not n for n in small.values()]
                 self.write("mask", Tensor((*shape, LENGTH), [form(n) for n in attended]), descr)
                 self.compare(self.compute(*options, "--attention-mask", "mask.npy"), SHAPE, wanted, 1e-6)

@@ -91,6 +91,8 @@ class Run(Case):
         self.check("--bias", "bias.npy", bias=rounded(bias, "<e"))
         self.write("bias", bf16_bits(bias), "<u2")
         self.check("--bias", "bias.npy", "--bits", "bf16", bias=from_bf16(bf16_bits(bias)))
+        self.write("bias", bf16_bits(bias), "<V2")
+        self.check("--bias", "bias.npy", bias=from_bf16(bf16_bits(bias)))
 
     def test_bias_head_scale(self):
         bias, scale = randoms(2, 1, 3, 5, seed="bias"), Tensor((4,), [1.0, 0.5, -2.0, 0.0])

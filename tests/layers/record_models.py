@@ -50,8 +50,13 @@ def rotary(attention, embedding, kind, **changes):
     """A layer whose queries and keys are turned by tables that its model makes."""
     c = config(kind, **changes)
 
+    turned = embedding(c)
+
     def run(layer, x, _):
-        return layer(x, position_embeddings=embedding(c)(x, POSITIONS), attention_mask=None)[0]
+        out = layer(x, position_embeddings=turned(x, POSITIONS), attention_mask=None)[0]
+        if c.rope_parameters["rope_type"] == "default":
+            return out
+        return torch.cat([out.flatten(), turned.inv_freq])
 
     return attention(c, layer_idx=0), run
 
@@ -61,7 +66,7 @@ def grouped(attention, embedding, kind, **changes):
 
 
 def rope(theta=10000.0, **more):
-    return {"rope_type": "default", "rope_theta": theta, **more}
+    return {"rope_type": "default", "rope_theta": theta} | more
 
 
 def plain(layer, x, _):
@@ -111,7 +116,11 @@ LAYERS = {
     "llama": lambda: grouped(LlamaAttention, LlamaRotaryEmbedding, transformers.LlamaConfig, rope_parameters=rope(500.0)),
     "mistral": lambda: grouped(MistralAttention, MistralRotaryEmbedding, transformers.MistralConfig, head_dim=6, rope_parameters=rope()),
     "qwen2": lambda: rotary(Qwen2Attention, Qwen2RotaryEmbedding, transformers.Qwen2Config, num_key_value_heads=2, rope_parameters=rope()),
-    "gpt_oss": lambda: grouped(GptOssAttention, GptOssRotaryEmbedding, transformers.GptOssConfig, rope_parameters=rope()),
+    "llama3": lambda: grouped(LlamaAttention, LlamaRotaryEmbedding, transformers.LlamaConfig, rope_parameters=rope(
+        500.0, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=128)),
+    "gpt_oss": lambda: grouped(GptOssAttention, GptOssRotaryEmbedding, transformers.GptOssConfig, rope_parameters=rope(
+        150000.0, rope_type="yarn", factor=32.0, beta_fast=32.0, beta_slow=1.0, truncate=False,
+        original_max_position_embeddings=4096)),
     "phi": lambda: rotary(PhiAttention, PhiRotaryEmbedding, transformers.PhiConfig,
                           rope_parameters=rope(partial_rotary_factor=0.5), partial_rotary_factor=0.5),
     "phi3": lambda: rotary(Phi3Attention, Phi3RotaryEmbedding, transformers.Phi3Config, num_key_value_heads=2,
