@@ -64,6 +64,12 @@ def npy(tensor, descr="<f4", version=1, order="False", shape=None, tail=b""):
     return b"\x93NUMPY" + bytes([version, 0]) + len(text).to_bytes(length, "little") + text.encode() + data + tail
 
 
+def transposed(tensor):
+    """With the numbers as Fortran has them: the first index runs first."""
+    indices = itertools.product(*(range(extent) for extent in reversed(tensor.shape)))
+    return Tensor(tensor.shape, [tensor.at(*reversed(index)) for index in indices])
+
+
 def read_f32(path):
     data = pathlib.Path(path).read_bytes()
     assert data[:8] == b"\x93NUMPY\x01\x00"

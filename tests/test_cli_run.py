@@ -8,7 +8,7 @@ import os
 import subprocess
 import unittest
 
-from cli_support import Case, Tensor, attend, bf16_bits, from_bf16, npy, product, randoms, reference, rounded
+from cli_support import Case, Tensor, attend, bf16_bits, from_bf16, npy, product, randoms, reference, rounded, transposed
 
 
 
@@ -186,6 +186,16 @@ class Run(Case):
         self.check("--bits", "bf16", "--dtype", "f32", **exact)
         self.check("--bits", "bf16", tolerance=2e-2, **exact)
         self.assertIn(", bf16,", self.compute("--bits", "bf16"))
+
+    def test_files_in_fortran_order(self):
+        mask = Tensor((4, 3, 5), [n > -0.5 for n in randoms(4, 3, 5, seed="mask").numbers])
+        bias, lengths = randoms(2, 1, 3, 5, seed="bias"), Tensor((2, 3), [5, 1, 4, 2, 3, 5])
+        for descr in "<f4", ">f8":
+            for name, tensor in ("q", self.q), ("k", self.k), ("v", self.v), ("bias", bias):
+                self.write(name, transposed(tensor), descr, order="True")
+            self.write("mask", transposed(mask), "|b1", order="True")
+            self.write("lengths", transposed(lengths), "<i4", order="True")
+            self.check("--mask", "mask.npy", "--bias", "bias.npy", "--kv-lengths", "lengths.npy", mask=mask, bias=bias, lengths=lengths)
 
     def test_conversion(self):
         halves = {name: rounded(getattr(self, name), "<e") for name in "qkv"}
