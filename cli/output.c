@@ -117,12 +117,21 @@ FILE *attend_outputs_text(const attend_outputs *outputs) {
   return stdout;
 }
 
-/* A name of our own beside the target, short whatever the target is called. */
+/*
+ * A name of our own beside the target, short whatever the target is called, that no file has: a process of the same
+ * number, in another container or long ended by force, may have left some.
+ */
 static bool name_beside(const attend_output *output, int index, const char *what, char path[PATH_MAX]) {
+  enum { MOST_LEFT = 1000 };
+  struct stat info;
   char directory[PATH_MAX];
   directory_of(output, directory);
-  int length = snprintf(path, PATH_MAX, "%s.attend-%ld-%d.%s", directory, (long)getpid(), index, what);
-  return (length > 0 && length < PATH_MAX) || fail(output, strerror(ENAMETOOLONG));
+  for (int left = 0; left < MOST_LEFT; left++) {
+    int length = snprintf(path, PATH_MAX, "%s.attend-%ld-%d-%d.%s", directory, (long)getpid(), index, left, what);
+    if (length <= 0 || length >= PATH_MAX) return fail(output, strerror(ENAMETOOLONG));
+    if (lstat(path, &info) != 0) return errno == ENOENT || fail(output, strerror(errno));
+  }
+  return fail(output, "its directory is full of temporary files of processes that were killed: .attend-*");
 }
 
 /* -------------------------------------------------------------------------------------------------------- signals */
@@ -194,7 +203,7 @@ static bool write_temporary(attend_output *output, int index) {
     return fail(output, strerror(reason));
   }
   take_after(output, descriptor);
-  bool written = write_to(output, file);
+  bool written = write_to(output, file) && (!output->lasting || (fflush(file) == 0 && fsync(descriptor) == 0));
   int reason = errno;
   /* A full disk may be noticed as late as here. */
   if (fclose(file) != 0 && written) written = false, reason = errno;
@@ -227,6 +236,16 @@ static bool write_stream(const attend_output *output) {
   return written || (!noted && fail(output, strerror(reason)));
 }
 
+/* So that the new name outlasts a power cut, too. Some file systems cannot, and then it is no error. */
+static void sync_directory(const attend_output *output) {
+  char directory[PATH_MAX];
+  directory_of(output, directory);
+  const int descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  (void)fsync(descriptor);
+  close(descriptor);
+}
+
 /* The last file simply replaces its target; the ones before keep theirs aside until that has happened. */
 static bool rename_temporary(attend_output *output, int index, bool last) {
   char aside[PATH_MAX];
@@ -240,6 +259,7 @@ static bool rename_temporary(attend_output *output, int index, bool last) {
   }
   if (rename(output->temporary, output->target) != 0) return fail(output, strerror(errno));
   output->temporary[0] = '\0';
+  if (output->lasting) sync_directory(output);
   return true;
 }
 

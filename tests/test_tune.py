@@ -129,19 +129,57 @@ class Tune(unittest.TestCase):
     def test_a_place_that_cannot_be_written(self):
         self.assertEqual(self.tune("--profile", self.profile).returncode, 0)
         self.refuse("No such file", "--profile", self.directory / "missing" / "a.profile")
-        self.refuse("cannot be written", environment={"XDG_CACHE_HOME": str(self.profile)})
+        self.refuse("cannot make its directory: Not a directory; --profile names another place",
+                    environment={"XDG_CACHE_HOME": str(self.profile)})
         self.refuse("no cache directory", environment={"XDG_CACHE_HOME": "relative", "HOME": ""})
         # a full disk, as far as a process can make one: no file may grow beyond the bytes that clang's OpenMP runtime needs
         # for its own (see end())
         limit = lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
                          resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)))
-        self.refuse("cannot be written: File too large", "--profile", self.profile, preexec_fn=limit)
+        self.refuse(f"--profile {self.profile}: File too large", "--profile", self.profile, preexec_fn=limit)
 
     @unittest.skipIf(os.geteuid() == 0, "root writes anywhere")
     def test_a_read_only_home(self):
         home = self.directory / "home"
         home.mkdir(mode=0o500)
-        self.refuse("cannot be written", environment={"XDG_CACHE_HOME": str(home)})
+        self.refuse("cannot make its directory: Permission denied", environment={"XDG_CACHE_HOME": str(home)})
+
+    def test_replaces_a_file_as_every_output_does(self):
+        """Mode and owner stay, a link is followed."""
+        self.profile.write_text("old")
+        self.profile.chmod(0o640)
+        if os.geteuid() == 0:
+            os.chown(self.profile, 12345, 54321)
+        before = self.profile.stat()
+        link, dangling, new = (self.directory / name for name in ("link.profile", "dangling.profile", "new.profile"))
+        link.symlink_to(self.profile.name)
+        dangling.symlink_to(new.name)
+        run = self.tune("--profile", link)
+        self.assertEqual((run.returncode, run.stdout.split(": ")[0]), (0, str(link)), run.stderr)
+        after = self.profile.stat()
+        self.assertTrue(link.is_symlink() and self.usable())
+        self.assertEqual((after.st_mode, after.st_uid, after.st_gid), (before.st_mode, before.st_uid, before.st_gid))
+        self.assertEqual(self.tune("--profile", dangling).returncode, 0)
+        self.assertTrue(dangling.is_symlink() and new.read_text().startswith("attend-profile"))
+
+    def test_goes_to_a_stream(self):
+        run = self.tune("--profile", "-")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn(" choices; differences above ", run.stderr)
+        self.profile.write_text(run.stdout)
+        self.assertTrue(self.usable())
+        before = os.stat("/dev/null")
+        self.assertEqual(self.tune("--profile", "/dev/null").returncode, 0)
+        self.assertEqual(os.stat("/dev/null").st_ino, before.st_ino)
+        os.mkfifo(self.directory / "pipe")
+        reader = subprocess.Popen(["cat", "pipe"], cwd=self.directory, stdout=subprocess.PIPE, text=True)
+        self.assertEqual(self.tune("--profile", self.directory / "pipe").returncode, 0)
+        self.profile.write_text(reader.communicate()[0])
+        self.assertTrue(self.usable())
+
+    def test_spares_its_input(self):
+        self.refuse("--shapes and --profile name the same file", "--profile", self.shapes)
+        self.assertEqual(self.shapes.read_text(), SHAPES)
 
     def test_two_at_once(self):
         both = [self.start("--profile", self.profile) for _ in range(2)]
