@@ -5,10 +5,11 @@ import itertools
 import json
 import math
 import os
+import stat
 import subprocess
 import unittest
 
-from cli_support import Case, Tensor, attend, bf16_bits, from_bf16, npy, product, randoms, reference, rounded, transposed
+from cli_support import Case, Tensor, attend, bf16_bits, from_bf16, npy, null_device, product, randoms, reference, rounded, transposed
 
 
 
@@ -275,14 +276,29 @@ class Run(Case):
             self.assertEqual((after.st_uid, after.st_gid), (before.st_uid, before.st_gid))
             self.assertGreater(after.st_size, 3)
 
+    def test_temporaries_of_a_process_that_was_killed(self):
+        """Their names, which had the number that this process has now, are left alone."""
+        def leave():
+            for what in "0-0.tmp", "0-0.old", "1-0.tmp", "1-1.tmp":
+                self.directory.joinpath(f".attend-{os.getpid()}-{what}").write_bytes(b"left")
+
+        self.directory.joinpath("out.npy").write_bytes(b"old")
+        command = ["run", *(word for name in "qkv" for word in (f"--{name}", f"{name}.npy")), "--out", "out.npy", "--lse", "lse.npy"]
+        result = attend(*command, cwd=self.directory, preexec_fn=leave)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.compare(self.output(), reference(self.q, self.k, self.v)[0])
+        self.assertEqual([path.read_bytes() for path in self.directory.glob(".attend-*")], [b"left"] * 4)
+
     def test_outputs_that_are_streams(self):
         self.compute()
         wanted = self.directory.joinpath("out.npy").read_bytes()
         self.directory.joinpath("out.npy").unlink()
         before = self.contents()
-        result = self.run_attend("--lse", "/dev/null", "--weights", "/dev/null", out="/dev/null")
+        device = null_device(self.directory)
+        result = self.run_attend("--lse", device, "--weights", device, out=device)
         self.assertEqual((result.returncode, result.stderr), (0, ""))
-        self.assertIn("wrote out (2, 4, 3, 7) /dev/null", result.stdout)
+        self.assertIn(f"wrote out (2, 4, 3, 7) {device}", result.stdout)
+        self.assertTrue(stat.S_ISCHR(os.stat(device).st_mode))
         result = attend("run", "--q", "q.npy", "--k", "k.npy", "--v", "v.npy", "--out", "-", "--explain", cwd=self.directory,
                         text=False)
         self.assertEqual((result.returncode, result.stdout), (0, wanted))
