@@ -416,6 +416,7 @@ static bool spare_inputs(const request *r, const attend_outputs *outputs) {
                 {"model", r->files.model},
                 {"key-padding-mask", r->key_padding_mask},
                 {"attn-mask", r->attn_mask},
+                {"sinks", r->sinks},
                 {"kv-lengths", r->kv_lengths},
                 {"tokens", r->tokens},
                 {"key-tokens", r->key_tokens}};

@@ -53,13 +53,23 @@ static bool resolve_links(attend_output *output) {
   return fail(output, strerror(ELOOP));
 }
 
+static bool are_same(const struct stat *a, const struct stat *b) {
+  return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
 /* Finds the target: of a file that is there, the file itself; else its name in the directory it is to appear in. */
 static bool resolve(attend_output *output) {
-  struct stat info;
+  struct stat info, own;
   output->stream = strcmp(output->path, "-") == 0;
   strcpy(output->target, output->stream ? "-" : "");
   if (output->stream) return true;
   if (stat(output->path, &info) != 0) return errno == ENOENT ? resolve_links(output) : fail(output, strerror(errno));
+  /* /dev/stdout is what it leads to, unless that is a device, which may be /dev/null. */
+  if (!S_ISCHR(info.st_mode) && fstat(STDOUT_FILENO, &own) == 0 && are_same(&info, &own)) {
+    output->stream = true;
+    strcpy(output->target, "-");
+    return true;
+  }
   output->stream = S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode);
   if (!S_ISREG(info.st_mode) && !output->stream)
     return fail(output, "expected a regular file, a pipe or a character device, or none");
@@ -103,7 +113,7 @@ bool attend_outputs_spare(const attend_outputs *outputs, const char *option, con
   for (int i = 0; i < outputs->count; i++) {
     const attend_output *file = &outputs->file[i];
     if (file->stream || stat(file->target, &output) != 0) continue;
-    if (input.st_dev != output.st_dev || input.st_ino != output.st_ino) continue;
+    if (!are_same(&input, &output)) continue;
     attend_cli_error("--%s and --%s name the same file, %s: expected an output that is no input", option, file->option,
                      file->path);
     return false;
@@ -113,7 +123,7 @@ bool attend_outputs_spare(const attend_outputs *outputs, const char *option, con
 
 FILE *attend_outputs_text(const attend_outputs *outputs) {
   for (int i = 0; i < outputs->count; i++)
-    if (strcmp(outputs->file[i].path, "-") == 0) return stderr;
+    if (strcmp(outputs->file[i].target, "-") == 0) return stderr;
   return stdout;
 }
 
@@ -227,7 +237,7 @@ void attend_outputs_discard(attend_outputs *outputs) {
 
 /* Before anything is renamed: what has gone down a pipe cannot be brought back. */
 static bool write_stream(const attend_output *output) {
-  const bool own = strcmp(output->path, "-") != 0;
+  const bool own = strcmp(output->target, "-") != 0;
   FILE *file = own ? fopen(output->path, "wb") : stdout;
   bool written = file && write_to(output, file);
   int reason = errno;

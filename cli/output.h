@@ -24,7 +24,7 @@ typedef struct attend_output {
   const char *text;         /**< or this instead */
   bool lasting;             /**< it is to outlast a power cut, which takes time: that of the disk */
   bool stream;              /**< standard output, a pipe or a device */
-  char target[PATH_MAX];    /**< the path without links: what is replaced in the end */
+  char target[PATH_MAX];    /**< the path without links: what is replaced in the end; "-" for standard output */
   char temporary[PATH_MAX]; /**< what is written, "" when there is none */
   char replaced[PATH_MAX];  /**< what the target was, while it can still be brought back; "" when there is none */
 } attend_output;

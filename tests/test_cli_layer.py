@@ -477,6 +477,12 @@ class Layer(unittest.TestCase):
         self.refuse(*query[:-1], "4", "--kv-heads", "3", "--model", "model.safetensors", says="are no multiple of the 10 heads")
         self.refuse(*inputs, "--kernel", "none", says="is the name of no kernel")
         self.refuse(*inputs, "--weights", "o.npy", says="name the same file")
+        for option in "query", "key", "value", "model", "key-padding-mask", "attn-mask", "sinks", "tokens", "key-tokens":
+            more = [] if f"--{option}" in inputs else [f"--{option}", "query.npy"]
+            name = "model.safetensors" if option == "model" else "query.npy"
+            more += ["--heatmap", name]
+            given = ["--query", "other.npy", *inputs[2:]] if option != "query" else inputs
+            self.refuse(*given, *more, says=f"--{option} and --heatmap name the same file, {name}: expected an output that is no input")
 
     def test_shapes(self):
         inputs = self.gpt2_inputs() + ["--out", "o.npy"]

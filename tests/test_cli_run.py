@@ -7,6 +7,7 @@ import math
 import os
 import stat
 import subprocess
+import tempfile
 import unittest
 
 from cli_support import Case, Tensor, attend, bf16_bits, from_bf16, npy, null_device, product, randoms, reference, rounded, transposed
@@ -303,6 +304,15 @@ class Run(Case):
                         text=False)
         self.assertEqual((result.returncode, result.stdout), (0, wanted))
         self.assertRegex(result.stderr.decode(), r"\Aplan: [^\n]+\nattention: [^\n]+\n\Z")
+        for out in "/dev/stdout", "/proc/self/fd/1":  # it is a pipe, or a file
+            command = ["run", "--q", "q.npy", "--k", "k.npy", "--v", "v.npy", "--out", out]
+            result = attend(*command, cwd=self.directory, text=False)
+            self.assertEqual((result.returncode, result.stdout), (0, wanted))
+            self.assertRegex(result.stderr.decode(), r"\Aattention: [^\n]+\n\Z")
+            with tempfile.TemporaryFile() as file:
+                result = attend(*command, cwd=self.directory, stdout=file)
+                file.seek(0)
+                self.assertEqual((result.returncode, file.read()), (0, wanted))
         os.mkfifo(self.directory / "pipe")
         reader = subprocess.Popen(["cat", "pipe"], cwd=self.directory, stdout=subprocess.PIPE)
         result = self.run_attend(out="pipe")

@@ -178,6 +178,21 @@ class Tune(unittest.TestCase):
         self.profile.write_text(reader.communicate()[0])
         self.assertTrue(self.usable())
 
+    def test_no_escape_sequence_of_a_name_reaches_the_terminal(self):
+        profile = self.directory / "\x1b[31m\x9b31m naïve 日本.profile"
+        clean = f"{self.directory}/?[31m??31m naïve 日本.profile"
+        run = self.tune("--profile", profile)
+        self.assertEqual((run.returncode, run.stdout.split(": ")[0]), (0, clean), run.stderr)
+        environment = {"ATTEND_PROFILE": str(profile)}
+        for arguments, times in (["info"], 2), (["info", "--json"], 2), (["tune", "--check", "--count", "1", "--budget", "1"], 1):
+            run = attend(*arguments, environment=environment)
+            self.assertEqual((run.returncode, run.stdout.count(clean)), (0, times), run.stderr)
+            self.assertNotRegex(run.stdout + run.stderr, r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+        self.profile.with_name(profile.name).write_bytes(b"spoiled")
+        run = attend("info", environment=environment)
+        self.assertEqual((run.returncode, run.stderr.count(clean)), (2, 1), run.stderr)
+        self.assertNotRegex(run.stderr, r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
     def test_spares_its_input(self):
         self.refuse("--shapes and --profile name the same file", "--profile", self.shapes)
         self.assertEqual(self.shapes.read_text(), SHAPES)
