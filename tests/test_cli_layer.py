@@ -454,6 +454,10 @@ class Layer(unittest.TestCase):
     def test_heatmap_is_refused(self):
         inputs = self.gpt2_inputs() + ["--out", "o.npy"]
         self.refuse(*inputs, "--heatmap", "m.svg", "--tokens", "a,b,c", says="--tokens: 3 labels, expected 9, one for each query")
+        for text, says in (("x\n" * 100001, "expected at most 100000 labels"), ("a\n" + "x" * 1001, "label 2 has 1001 bytes, expected at most 1000")):
+            self.directory.joinpath("tokens.txt").write_text(text)
+            self.refuse(*inputs, "--heatmap", "m.svg", "--tokens", "tokens.txt", says=f"--tokens tokens.txt: {says}")
+        self.refuse(*inputs, "--heatmap", "m.svg", "--tokens", "y" * 1001, says="--tokens: label 1 has 1001 bytes, expected at most 1000")
         self.refuse(*inputs, "--tokens", "a", says="--tokens: expected with --heatmap only")
         self.refuse(*inputs, "--average", says="--average: expected with")
         self.write("query", number("query", 300, 32))
