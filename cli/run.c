@@ -20,7 +20,7 @@ static const char help[] =
     "\n"
     "q is (B, Hq, Lq, D), k (B, Hkv, Lk, D), v (B, Hkv, Lk, Dv), and Hkv divides Hq. All three may leave out the\n"
     "batch, (H, L, D), or batch and heads, (L, D); outputs have as many dimensions as q. Files are .npy versions 1.0\n"
-    "to 3.0, C order: float32, float16, bfloat16 (as ml_dtypes and JAX write it), float64 (rounded to float32), or\n"
+    "to 3.0: float32, float16, bfloat16 (as ml_dtypes and JAX write it), float64 (rounded to float32), or\n"
     "uint16 with --bits bf16; numbers of sequences, lengths for instance, are int32 or int64. A key is attended when\n"
     "it passes every mask that is given; query i stands at key i + offset.\n"
     "\n"

@@ -115,7 +115,6 @@ class BadInput(Case):
             "length": (whole[:8] + b"\xff\xff" + whole[10:], "truncated: the header needs 65535"),
             "trailing": (whole + b"\0", "unexpected bytes behind the data"),
             "twice": (whole + whole, "unexpected bytes behind the data"),
-            "fortran": (npy(self.q, order="True"), "'fortran_order' is True"),
             "object": (npy(self.q, "|O"), "object arrays"),
             "text_array": (npy(self.q, "<U1"), "'descr' is '<U1'"),
             "negative": (npy(self.q, shape="(2, 4, -3, 6)"), "negative dimension"),

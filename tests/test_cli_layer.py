@@ -378,6 +378,10 @@ class Layer(LayerCase):
     def test_heatmap_is_refused(self):
         inputs = self.gpt2_inputs() + ["--out", "o.npy"]
         self.refuse(*inputs, "--heatmap", "m.svg", "--tokens", "a,b,c", says="--tokens: 3 labels, expected 9, one for each query")
+        for text, says in (("x\n" * 100001, "expected at most 100000 labels"), ("a\n" + "x" * 1001, "label 2 has 1001 bytes, expected at most 1000")):
+            self.directory.joinpath("tokens.txt").write_text(text)
+            self.refuse(*inputs, "--heatmap", "m.svg", "--tokens", "tokens.txt", says=f"--tokens tokens.txt: {says}")
+        self.refuse(*inputs, "--heatmap", "m.svg", "--tokens", "y" * 1001, says="--tokens: label 1 has 1001 bytes, expected at most 1000")
         self.refuse(*inputs, "--tokens", "a", says="--tokens: expected with --heatmap only")
         self.refuse(*inputs, "--average", says="--average: expected with")
         self.write("query", number("query", 300, 32))
@@ -401,6 +405,12 @@ class Layer(LayerCase):
         self.refuse(*query[:-1], "4", "--kv-heads", "3", "--model", "model.safetensors", says="are no multiple of the 10 heads")
         self.refuse(*inputs, "--kernel", "none", says="is the name of no kernel")
         self.refuse(*inputs, "--weights", "o.npy", says="name the same file")
+        for option in "query", "key", "value", "model", "key-padding-mask", "attn-mask", "sinks", "tokens", "key-tokens":
+            more = [] if f"--{option}" in inputs else [f"--{option}", "query.npy"]
+            name = "model.safetensors" if option == "model" else "query.npy"
+            more += ["--heatmap", name]
+            given = ["--query", "other.npy", *inputs[2:]] if option != "query" else inputs
+            self.refuse(*given, *more, says=f"--{option} and --heatmap name the same file, {name}: expected an output that is no input")
 
     def test_shapes(self):
         inputs = self.gpt2_inputs() + ["--out", "o.npy"]

@@ -131,11 +131,11 @@ class Safetensors(unittest.TestCase):
         self.refuse("header: expected a JSON object, which ends at byte 11 in something else", **self.bounded())
 
     def test_headers_of_more_than_100_megabytes(self):
-        layers, at = {f"model.layers.{i:07}.mlp.experts.weight": i for i in range(850_000)}, len(DATA)
-        more = ",".join(f'"{name}": {{"dtype": "U8", "shape": [1, 1], "data_offsets": [{at + i}, {at + i + 1}]}}' for name, i in layers.items())
-        text = json.dumps(TENSORS).encode()[:-1] + b"," + more.encode() + b',"__metadata__":{"long":"' + b"x" * 20_000_000 + b'"}}'
+        count, at, name = 100_000, len(DATA), "of.a.model.with.many.layers." * 35
+        more = ",".join(f'"{name}{i}": {{"dtype": "U8", "shape": [1, 1], "data_offsets": [{at + i}, {at + i + 1}]}}' for i in range(count))
+        text = json.dumps(TENSORS).encode()[:-1] + b', "__metadata__": {"long": "' + b"x" * 100_000 + b'"}, ' + more.encode() + b"}"
         self.assertGreater(len(text), 100_000_000)
-        self.write(text, DATA + bytes(len(layers)))
+        self.write(text, DATA + bytes(count))
         self.assertEqual(self.run_layer(**self.bounded()), self.wanted)
 
 
