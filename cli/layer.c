@@ -467,15 +467,21 @@ static void name_outputs(const request *r, attend_outputs *outputs) {
   if (r->heatmap) outputs->file[outputs->count++] = (attend_output){.option = "heatmap", .path = r->heatmap};
 }
 
-/* No output may name an input; those of a model are checked as they are opened. */
+/* No output may name an input; the shards of a model are checked as they are opened. */
 static bool spare_inputs(const request *r, const attend_outputs *outputs) {
   const struct {
     const char *option, *path;
-  } inputs[] = {{"query", r->query},           {"key", r->key},
-                {"value", r->value},           {"key-padding-mask", r->key_padding_mask},
-                {"attn-mask", r->attn_mask},   {"attention-mask", r->attention_mask},
-                {"sinks", r->sinks},           {"rope-frequencies", r->rope_frequencies},
-                {"kv-lengths", r->kv_lengths}, {"tokens", r->tokens},
+  } inputs[] = {{"query", r->query},
+                {"key", r->key},
+                {"value", r->value},
+                {"model", r->files.model},
+                {"key-padding-mask", r->key_padding_mask},
+                {"attn-mask", r->attn_mask},
+                {"attention-mask", r->attention_mask},
+                {"sinks", r->sinks},
+                {"rope-frequencies", r->rope_frequencies},
+                {"kv-lengths", r->kv_lengths},
+                {"tokens", r->tokens},
                 {"key-tokens", r->key_tokens}};
   for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
     if (!attend_outputs_spare(outputs, inputs[i].option, inputs[i].path)) return false;

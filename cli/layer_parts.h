@@ -28,8 +28,8 @@ typedef struct attend_layer_parts {
 } attend_layer_parts;
 
 /**
- * Reads the weights. None of the outputs may be one of their files. False after reporting why not; to be freed either
- * way.
+ * Reads the weights. None of the outputs may be a shard of their model. False after reporting why not; to be freed
+ * either way.
  */
 bool attend_layer_parts_read(const attend_layer_files *files, bool additive, const attend_outputs *outputs,
                              attend_layer_parts *parts);

@@ -116,7 +116,6 @@ bool attend_model_open(attend_model *m, const char *option, const char *path, co
   const size_t length = strlen(path), end = sizeof ending - 1;
   *m = (attend_model){.option = option, .path = path, .outputs = outputs};
   m->sharded = length >= end && strcmp(path + length - end, ending) == 0;
-  if (!attend_outputs_spare(outputs, option, path)) return false;
   return m->sharded ? open_index(m) : attend_safetensors_open(&m->file, option, path);
 }
 

@@ -19,7 +19,7 @@ typedef struct attend_model_entry {
 /** An open model. */
 typedef struct attend_model {
   const char *option, *path;     /**< for errors */
-  const attend_outputs *outputs; /**< none of which may be one of its files */
+  const attend_outputs *outputs; /**< none of which may be one of its shards */
   bool sharded;
   void *index;               /**< the JSON that entries point into */
   attend_model_entry *entry; /**< of an index, in the order of their names */
