@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,53 +15,74 @@
 
 /* ---------------------------------------------------------------------------------------------------------- labels */
 
-static bool add_label(attend_labels *labels, const char *text, size_t length) {
-  char **grown = realloc(labels->text, ((size_t)labels->count + 1) * sizeof *grown);
-  if (grown) labels->text = grown;
-  char *copy = grown ? strndup(text, length) : NULL;
-  if (copy) labels->text[labels->count++] = copy;
-  return copy != NULL;
+enum { MOST_LABEL = 1000 }; /* bytes: a label stands in the title of each of its cells */
+
+/* Labels as errors have to name them: the option, and the file if it is one. */
+typedef struct source {
+  const char *option, *path;
+} source;
+
+__attribute__((format(printf, 2, 3))) static bool fail(const source *from, const char *format, ...) {
+  char why[256];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(why, sizeof why, format, arguments);
+  va_end(arguments);
+  attend_cli_error("--%s%s%s: %s", from->option, from->path ? " " : "", from->path ? from->path : "", why);
+  return false;
 }
 
-static bool read_lines(attend_labels *labels, FILE *file) {
+static bool add_label(attend_labels *labels, const source *from, const char *text, size_t length) {
+  const size_t count = (size_t)labels->count;
+  if (count == ATTEND_HEATMAP_MOST_CELLS) return fail(from, "expected at most %zu labels", count);
+  if (length > MOST_LABEL)
+    return fail(from, "label %zu has %zu bytes, expected at most %d", count + 1, length, MOST_LABEL);
+  char **grown = labels->text;
+  if ((count & (count - 1)) == 0) grown = realloc(grown, (count ? 2 * count : 1) * sizeof *grown);
+  if (grown) labels->text = grown;
+  char *copy = grown ? strndup(text, length) : NULL;
+  if (!copy) return fail(from, "no memory for %zu labels", count + 1);
+  labels->text[labels->count++] = copy;
+  return true;
+}
+
+static bool read_lines(attend_labels *labels, const source *from, FILE *file) {
   char *line = NULL;
   size_t size = 0;
   ssize_t length;
   bool ok = true;
   while (ok && (length = getline(&line, &size, file)) >= 0) {
     while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == '\r')) length--;
-    ok = add_label(labels, line, (size_t)length);
+    ok = add_label(labels, from, line, (size_t)length);
   }
+  const int reason = errno;
   free(line);
-  return ok && !ferror(file);
+  return ok && (feof(file) || fail(from, "cannot read: %s", strerror(reason)));
 }
 
 bool attend_labels_read(attend_labels *labels, const char *option, const char *text) {
   struct stat info;
   bool ok = true;
+  const bool is_file = stat(text, &info) == 0 && S_ISREG(info.st_mode);
+  const source *from = &(source){option, is_file ? text : NULL};
   *labels = (attend_labels){0};
-  errno = 0;
-  if (stat(text, &info) == 0 && S_ISREG(info.st_mode)) {
+  if (is_file) {
     FILE *file = fopen(text, "r");
-    ok = file && read_lines(labels, file);
-    int reason = errno;
-    if (file) fclose(file);
-    if (!ok) attend_cli_error("--%s %s: cannot read: %s", option, text, strerror(reason));
+    if (!file) return fail(from, "cannot open: %s", strerror(errno));
+    ok = read_lines(labels, from, file);
+    fclose(file);
     return ok;
   }
   for (const char *end; ok; text = end + 1) {
     end = strchr(text, ',');
-    ok = add_label(labels, text, end ? (size_t)(end - text) : strlen(text));
+    ok = add_label(labels, from, text, end ? (size_t)(end - text) : strlen(text));
     if (!end) break;
   }
-  if (!ok) attend_cli_error("no memory for the labels of --%s", option);
   return ok;
 }
 
 bool attend_labels_append(attend_labels *labels, const char *text) {
-  if (!labels->count || !text || add_label(labels, text, strlen(text))) return true;
-  attend_cli_error("no memory for a label");
-  return false;
+  return !labels->count || !text || add_label(labels, &(source){"tokens", NULL}, text, strlen(text));
 }
 
 void attend_labels_free(attend_labels *labels) {

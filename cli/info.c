@@ -56,10 +56,16 @@ static int default_threads(const attend_env *env) {
   return env->num_threads > 0 ? env->num_threads : attend_default_threads();
 }
 
-/* NULL if it is not set, or set to nothing, which the library takes to be the same. */
+/*
+ * A value for the terminal, until the next is asked for. NULL if it is not set, or set to nothing, which the library
+ * takes to be the same.
+ */
 static const char *environment_value(const char *name) {
+  static char text[sizeof(attend_env)]; /* no value that was accepted is longer */
   const char *value = getenv(name);
-  return value && *value ? value : NULL;
+  if (!value || !*value) return NULL;
+  snprintf(text, sizeof text, "%s", value);
+  return attend_cli_clean(text);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ JSON */
@@ -133,9 +139,7 @@ static void print_text(const attend_env *env) {
   puts("\nenvironment");
   for (const attend_env_variable *v = attend_env_variables; v->name; v++) {
     const char *value = environment_value(v->name);
-    printf("  %-20s ", v->name);
-    attend_cli_print_clean(stdout, value ? value : "not set");
-    putchar('\n');
+    printf("  %-20s %s\n", v->name, value ? value : "not set");
   }
 }
 

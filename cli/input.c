@@ -74,7 +74,8 @@ static bool read_q_k_v(const attend_input_files *files, attend_input *input, att
 
 static bool read_mask(const attend_source *s, attend_problem *p) {
   if (!attend_source_read(s)) return false;
-  if (s->array->type != ATTEND_NPY_BOOL) return attend_source_fail_type(s, "bool");
+  if (!attend_source_is_flags(s)) return attend_source_fail_type(s, "bool, or 0 and 1 of uint8, int32 or int64");
+  if (!attend_source_flags(s)) return false;
   p->mask = 1;
   return broadcast(s, p, &p->mask_strides);
 }

@@ -19,7 +19,8 @@ static const char help[] =
     "Runs multi-head or additive attention, projections included, with the weights of a model or of .npy files, in\n"
     "float32.\n"
     "\n"
-    "inputs and outputs, .npy: float32 or float16, (B, L, E) or, without a batch, (L, E)\n"
+    "inputs and outputs, .npy: float32, float16, bfloat16 (as ml_dtypes and JAX write it) or float64, (B, L, E) or,\n"
+    "without a batch, (L, E)\n"
     "  --query FILE                 what attends\n"
     "  --key FILE                   what is attended to; default: the query\n"
     "  --value FILE                 what is taken from it; default: the key\n"
@@ -31,15 +32,22 @@ static const char help[] =
     "or\n"
     "                               a file with one on each line\n"
     "  --key-tokens LIST|FILE       labels of the keys\n"
+    "  --bits bf16                  uint16 files hold the bits of bfloat16\n"
     "\n"
     "weights of a model\n"
-    "  --model FILE.safetensors     named as in nn.MultiheadAttention (in_proj_weight, out_proj.weight), BERT\n"
-    "                               (self.query.weight, output.dense.weight; without its LayerNorm) or GPT-2\n"
-    "                               (c_attn.weight, c_proj.weight); additive as in Dive into Deep Learning "
-    "(W_q.weight,\n"
-    "                               W_k.weight, w_v.weight) or PyTorch's seq2seq tutorial (Wa, Ua, Va); F32, F16 or "
-    "BF16\n"
-    "  --layer NAME                 what is before those names, such as h.0.attn; needed if there are several layers\n"
+    "  --model FILE                 a .safetensors file, or the index of a sharded model "
+    "(model.safetensors.index.json);\n"
+    "                               F32, F16 or BF16. Named as in nn.MultiheadAttention, Llama, Mistral, Qwen, Phi,\n"
+    "                               Phi-3, gpt-oss, GPT-2, GPT-J, GPT-Neo, GPT-NeoX, OPT, CLIP, Whisper, T5, BERT "
+    "(without\n"
+    "                               its LayerNorm), DistilBERT, ViT, timm or diffusers; additive as in Dive into Deep\n"
+    "                               Learning (W_q, W_k, w_v) or PyTorch's seq2seq tutorial (Wa, Ua, Va). What only a\n"
+    "                               config.json says is for options: --heads, --rope, --causal, --window, --scale\n"
+    "  --layer NAME                 what is before the names of its tensors, such as h.0.attn or\n"
+    "                               model.layers.0.self_attn; needed if there are several layers\n"
+    "  --ignore NAME[,NAME]...      tensors of the layer that are left out, without NAME of --layer; all that begin so "
+    "if\n"
+    "                               * ends it. Others that attend layer cannot compute are an error\n"
     "weights of .npy files\n"
     "  --q-weight FILE --k-weight FILE --v-weight FILE\n"
     "                               projections, or all three in one:\n"
@@ -65,12 +73,21 @@ static const char help[] =
     "  --window LEFT,RIGHT          only keys from LEFT before a query's position to RIGHT after it; -1 is open\n"
     "  --softcap X                  X * tanh(score / X) in place of the score; 0 is none\n"
     "  --sinks FILE                 attention sinks (Hq): each adds exp(sink) to its head's denominators\n"
-    "  --rope interleaved|half[,THETA]\n"
+    "  --rope none|interleaved|half[,THETA[,DIM]]\n"
     "                               rotary position embedding of queries and keys, from position 0: pairs of "
     "neighbours,\n"
-    "                               or of the halves of a head, as transformers has them; default THETA: 10000\n"
-    "  --key-padding-mask FILE      (B, Lk): bool, true = ignore this key; or float, added to the scores\n"
-    "  --attn-mask FILE             (Lq, Lk), (B Hq, Lq, Lk) or (B, Hq, Lq, Lk): likewise\n"
+    "                               or of the halves of a head, as transformers has them, in the first DIM elements\n"
+    "                               of a head; default THETA: 10000, DIM: all. A model named as one that has it needs\n"
+    "                               this option\n"
+    "  --rope-frequencies FILE      (DIM / 2): radians a position, in the place of THETA: inv_freq of transformers, "
+    "whose\n"
+    "                               scaling (Llama 3, YaRN) changes it\n"
+    "  --rope-factor X              multiplies cos and sin: YaRN's attention factor; default 1\n"
+    "  --key-padding-mask FILE      (B, Lk): bool or 0 and 1, true = ignore this key; or float, added to the scores\n"
+    "  --attn-mask FILE             (Lq, Lk), (B Hq, Lq, Lk) or (B, Hq, Lq, Lk), where B, Hq and Lq may be 1: "
+    "likewise\n"
+    "  --attention-mask FILE        as transformers has it: (B, Lk) or (B, 1, Lq, Lk), bool or 0 and 1, true = attend\n"
+    "                               this key; the latter also float, added to the scores\n"
     "  --add-zero-attn              append a key and a value of zeros\n"
     "  --sequence-first             inputs and --out are (L, B, E), as nn.MultiheadAttention has them by default\n"
     "  --average                    the mean of the attention weights over the heads, without Hq, is written and "
@@ -84,6 +101,8 @@ static const char help[] =
     "\n"
     "examples\n"
     "  attend layer --query x.npy --out y.npy --heads 12 --model gpt2.safetensors --layer h.0.attn --causal\n"
+    "  attend layer --query x.npy --out y.npy --heads 32 --model model.safetensors.index.json --layer \\\n"
+    "    model.layers.0.self_attn --rope half,500000 --causal\n"
     "  attend layer --query x.npy --out y.npy --heads 1 --q-weight wq.npy --k-weight wk.npy --v-weight wv.npy \\\n"
     "    --weight-layout in-out --heatmap weights.svg --tokens the,cat,sat\n"
     "  attend layer --query x.npy --key memory.npy --out y.npy --heads 8 --model mha.safetensors --average \\\n"
@@ -155,17 +174,39 @@ static bool take_window(const char *text, void *to) {
 }
 
 static bool take_rope(const char *text, void *to) {
-  attend_mha_problem *p = &((request *)to)->mha;
-  const char *comma = strchr(text, ',');
-  const size_t length = comma ? (size_t)(comma - text) : strlen(text);
-  if (length == strlen("half") && strncmp(text, "half", length) == 0) p->rope = ATTEND_ROPE_HALF;
-  if (length == strlen("interleaved") && strncmp(text, "interleaved", length) == 0) p->rope = ATTEND_ROPE_INTERLEAVED;
-  if (!p->rope) attend_cli_error("--rope '%s': expected interleaved or half, and perhaps a comma and theta", text);
-  if (!p->rope || !comma) return p->rope != ATTEND_ROPE_NONE;
-  if (!attend_cli_number("rope", comma + 1, &p->rope_theta)) return false;
-  if (p->rope_theta <= 0.0f) attend_cli_error("--rope '%s': expected a theta greater than 0", text);
-  return p->rope_theta > 0.0f;
+  request *r = to;
+  attend_mha_problem *p = &r->mha;
+  char word[3][32] = {""}, rest;
+  r->rope_given = true;
+  if (strcmp(text, "none") == 0) return true;
+  const int words = sscanf(text, "%31[^,],%31[^,],%31[^,]%c", word[0], word[1], word[2], &rest);
+  if (strcmp(word[0], "half") == 0) p->rope = ATTEND_ROPE_HALF;
+  if (strcmp(word[0], "interleaved") == 0) p->rope = ATTEND_ROPE_INTERLEAVED;
+  int commas = 0;
+  for (const char *c = text; *c; c++) commas += *c == ',';
+  if (!p->rope || words > 3 || commas != words - 1) {
+    attend_cli_error(
+        "--rope '%s': expected none, or interleaved or half, perhaps a comma and theta, and perhaps a comma "
+        "and how many elements of a head are turned",
+        text);
+    return false;
+  }
+  if (words > 1 && !attend_cli_number("rope", word[1], &p->rope_theta)) return false;
+  if (words > 1 && p->rope_theta <= 0.0f) {
+    attend_cli_error("--rope '%s': expected a theta greater than 0", text);
+    return false;
+  }
+  return words < 3 || attend_cli_integer("rope", word[2], 2, ATTEND_MAX_EXTENT, &p->rotary_dim);
 }
+
+static bool take_rope_factor(const char *text, void *to) {
+  float *factor = &((request *)to)->mha.rope_factor;
+  if (!attend_cli_number("rope-factor", text, factor)) return false;
+  if (*factor <= 0.0f) attend_cli_error("--rope-factor '%s': expected a number greater than 0", text);
+  return *factor > 0.0f;
+}
+
+static bool take_bits(const char *text, void *to) { return attend_cli_bits(text, &((request *)to)->files.bf16_bits); }
 
 static bool take_threads(const char *text, void *to) {
   return attend_cli_threads(text, &((request *)to)->options.num_threads);
@@ -192,8 +233,10 @@ static const attend_cli_option options[] = {
     {"heatmap", required_argument, offsetof(request, heatmap), NULL},
     {"tokens", required_argument, offsetof(request, tokens), NULL},
     {"key-tokens", required_argument, offsetof(request, key_tokens), NULL},
+    {"bits", required_argument, 0, take_bits},
     {"model", required_argument, offsetof(request, files.model), NULL},
     {"layer", required_argument, offsetof(request, files.layer), NULL},
+    {"ignore", required_argument, offsetof(request, files.ignore), NULL},
     {"q-weight", required_argument, PART(PART_Q), NULL},
     {"k-weight", required_argument, PART(PART_K), NULL},
     {"v-weight", required_argument, PART(PART_V), NULL},
@@ -216,8 +259,11 @@ static const attend_cli_option options[] = {
     {"softcap", required_argument, 0, take_softcap},
     {"sinks", required_argument, offsetof(request, sinks), NULL},
     {"rope", required_argument, 0, take_rope},
+    {"rope-frequencies", required_argument, offsetof(request, rope_frequencies), NULL},
+    {"rope-factor", required_argument, 0, take_rope_factor},
     {"key-padding-mask", required_argument, offsetof(request, key_padding_mask), NULL},
     {"attn-mask", required_argument, offsetof(request, attn_mask), NULL},
+    {"attention-mask", required_argument, offsetof(request, attention_mask), NULL},
     {"add-zero-attn", no_argument, 0, take_add_zero_attn},
     {"kernel", required_argument, offsetof(request, options.kernel), NULL},
     {"threads", required_argument, 0, take_threads},
@@ -237,10 +283,13 @@ static bool check_kind(const request *r) {
       {"window", r->mha.window != 0, false},
       {"softcap", r->mha.softcap != 0.0f, false},
       {"sinks", r->sinks != NULL, false},
-      {"rope", r->mha.rope != ATTEND_ROPE_NONE, false},
+      {"rope", r->rope_given, false},
+      {"rope-frequencies", r->rope_frequencies != NULL, false},
+      {"rope-factor", r->mha.rope_factor != 0.0f, false},
       {"add-zero-attn", r->mha.add_zero_attn != 0, false},
       {"key-padding-mask", r->key_padding_mask != NULL, false},
       {"attn-mask", r->attn_mask != NULL, false},
+      {"attention-mask", r->attention_mask != NULL, false},
       {"average", r->average, false},
       {"sequence-first", r->sequence_first, false},
       {"kv-lengths", r->kv_lengths != NULL, true},
@@ -265,8 +314,9 @@ static bool check_weights(const request *r) {
       return false;
     }
   if (f->model) return true;
-  if (f->layer) {
-    attend_cli_error("--layer '%s': expected only with --model", f->layer);
+  if (f->layer || f->ignore) {
+    attend_cli_error("--%s '%s': expected only with --model", f->layer ? "layer" : "ignore",
+                     f->layer ? f->layer : f->ignore);
     return false;
   }
   const bool three = f->part[PART_Q] && f->part[PART_K] && f->part[r->additive ? PART_SCORE : PART_V];
@@ -287,6 +337,16 @@ static bool parse(int argc, char **argv, request *r, int *status) {
                                   : NULL;
   if (missing) attend_cli_error("layer: option '%s missing; 'attend layer --help' lists all", missing);
   if (missing || !check_kind(r) || !check_weights(r)) return false;
+  if (r->attention_mask && (r->attn_mask || r->key_padding_mask)) {
+    attend_cli_error("--attention-mask and --%s: expected one of them",
+                     r->attn_mask ? "attn-mask" : "key-padding-mask");
+    return false;
+  }
+  const char *turning = r->rope_frequencies ? "rope-frequencies" : r->mha.rope_factor != 0.0f ? "rope-factor" : NULL;
+  if (turning && !r->mha.rope) {
+    attend_cli_error("--%s: expected with --rope interleaved or half only", turning);
+    return false;
+  }
   const char *alone = r->tokens ? "tokens" : r->key_tokens ? "key-tokens" : NULL;
   if (alone && !r->heatmap) attend_cli_error("--%s: expected with --heatmap only", alone);
   if (r->average && !r->heatmap && !r->weights)
@@ -311,8 +371,9 @@ static bool read_sequence(const request *r, const attend_source *source, int ran
 }
 
 static bool read_inputs(const request *r, session *s) {
-  attend_source query = {"query", r->query, false, &s->query}, key = {"key", r->key, false, &s->key},
-                value = {"value", r->value, false, &s->value};
+  const bool bits = r->files.bf16_bits;
+  attend_source query = {"query", r->query, bits, &s->query}, key = {"key", r->key, bits, &s->key},
+                value = {"value", r->value, bits, &s->value};
   if (!read_sequence(r, &query, 0, 0, &s->q_len, &s->q_dim)) return false;
   const int rank = s->query.rank;
   s->batch = rank == 3 ? s->query.shape[r->sequence_first ? 1 : 0] : 1;
@@ -406,7 +467,7 @@ static void name_outputs(const request *r, attend_outputs *outputs) {
   if (r->heatmap) outputs->file[outputs->count++] = (attend_output){.option = "heatmap", .path = r->heatmap};
 }
 
-/* No output may name an input. */
+/* No output may name an input; the shards of a model are checked as they are opened. */
 static bool spare_inputs(const request *r, const attend_outputs *outputs) {
   const struct {
     const char *option, *path;
@@ -416,6 +477,9 @@ static bool spare_inputs(const request *r, const attend_outputs *outputs) {
                 {"model", r->files.model},
                 {"key-padding-mask", r->key_padding_mask},
                 {"attn-mask", r->attn_mask},
+                {"attention-mask", r->attention_mask},
+                {"sinks", r->sinks},
+                {"rope-frequencies", r->rope_frequencies},
                 {"kv-lengths", r->kv_lengths},
                 {"tokens", r->tokens},
                 {"key-tokens", r->key_tokens}};
@@ -433,6 +497,8 @@ static void print_summary(const request *r, const session *s, const attend_layer
   if (r->explain) fprintf(to, "plan: %s\n", attend_cli_clean(text));
   fputs("layer: ", to);
   kind->print_shape(s, to);
+  if (s->parts.naming) fprintf(to, "; named as in %s", s->parts.naming->model);
+  if (*s->parts.unused) fprintf(to, "; not used: %s", attend_cli_clean(strcpy(text, s->parts.unused)));
   fputs("; ", to);
   attend_outputs_print(&s->outputs);
 }
@@ -440,7 +506,8 @@ static void print_summary(const request *r, const session *s, const attend_layer
 static bool execute(const request *r, session *s, const attend_layer_kind *kind) {
   name_outputs(r, &s->outputs);
   if (!attend_outputs_check(&s->outputs) || !spare_inputs(r, &s->outputs)) return false;
-  if (!read_inputs(r, s) || !kind->read(r, s)) return false;
+  if (!read_inputs(r, s) || !attend_layer_parts_read(&r->files, r->additive, &s->outputs, &s->parts)) return false;
+  if (!kind->read(r, s)) return false;
   if (!check_heatmap(r, s) || !read_labels(r, s) || !kind->make_plan(r, s) || !allocate(r, s)) return false;
   attend_linear_one_blas_thread(); /* the process is ours */
   if (!kind->run(s) || (r->heatmap && !draw(r, s))) return false;

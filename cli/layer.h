@@ -11,11 +11,12 @@
 /** What the command line asks for. */
 typedef struct attend_layer_request {
   const char *query, *key, *value, *out, *weights, *heatmap, *tokens, *key_tokens;
-  const char *key_padding_mask, *attn_mask, *sinks, *kv_lengths;
+  const char *key_padding_mask, *attn_mask, *attention_mask, *sinks, *rope_frequencies, *kv_lengths;
   attend_layer_files files;
   attend_mha_problem mha; /**< with the fields that options set */
   attend_options options;
   bool additive, sequence_first, average, explain;
+  bool rope_given; /**< --rope, perhaps of none */
 } attend_layer_request;
 
 /** Everything a run holds, so that it is released in one place. */
@@ -39,7 +40,7 @@ typedef struct attend_layer_session {
   char *svg;
 
   struct {
-    attend_npy key_padding_mask, attn_mask, sinks;
+    attend_npy key_padding_mask, attn_mask, sinks, rope_frequencies;
     attend_mha_problem problem;
     attend_mha_tensors tensors;
     attend_mha_plan *plan;
@@ -54,7 +55,7 @@ typedef struct attend_layer_session {
 
 /** A kind of layer. Its functions are called in this order; those that can fail report why. */
 typedef struct attend_layer_kind {
-  /** Reads weights, masks and lengths, which have to fit the sequences. */
+  /** Takes the weights, which are read, and reads masks and lengths, which have to fit the sequences. */
   bool (*read)(const attend_layer_request *r, attend_layer_session *s);
   bool (*make_plan)(const attend_layer_request *r, attend_layer_session *s);
   bool (*run)(attend_layer_session *s);

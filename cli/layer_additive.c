@@ -14,7 +14,7 @@ static bool read(const attend_layer_request *r, attend_layer_session *s) {
   p->q_dim = s->q_dim, p->k_dim = s->k_dim, p->v_dim = s->v_dim;
   *t = (attend_additive_tensors)ATTEND_ADDITIVE_TENSORS_INIT;
   t->query = s->query_data, t->key = s->key_data, t->value = s->value_data;
-  if (!attend_layer_parts_read_additive(&r->files, &s->parts, p, t)) return false;
+  if (!attend_layer_parts_take_additive(&s->parts, p, t)) return false;
   if (r->kv_lengths) {
     const attend_source lengths = {"kv-lengths", r->kv_lengths, false, &s->additive.kv_lengths};
     const int64_t rows[2] = {p->batch, p->q_len};

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "cli/options.h"
-#include "cli/safetensors.h"
 #include "cli/source.h"
+#include "dispatch/dispatch.h"
 
 const char *const attend_layer_part_options[PARTS] = {
     [PART_Q] = "q-weight",        [PART_K] = "k-weight",         [PART_V] = "v-weight",
@@ -17,179 +17,74 @@ const char *const attend_layer_part_options[PARTS] = {
 
 /* --------------------------------------------------------------------------------------------------------- reading */
 
-/* What a framework calls the parts, after the layer's own name. A layer is recognised by the tensor of `key`. */
-typedef struct naming {
-  const char *model;
-  attend_layer_part key;
-  attend_weight_layout layout;
-  bool out_is_optional, additive;
-  const char *part[PARTS];
-} naming;
-
-static const naming namings[] = {
-    {"nn.MultiheadAttention",
-     PART_QKV,
-     ATTEND_WEIGHT_OUT_IN,
-     false,
-     false,
-     {[PART_QKV] = "in_proj_weight",
-      [PART_QKV_BIAS] = "in_proj_bias",
-      [PART_OUT] = "out_proj.weight",
-      [PART_OUT_BIAS] = "out_proj.bias",
-      [PART_BIAS_K] = "bias_k",
-      [PART_BIAS_V] = "bias_v"}},
-    {"nn.MultiheadAttention",
-     PART_Q,
-     ATTEND_WEIGHT_OUT_IN,
-     false,
-     false,
-     {[PART_Q] = "q_proj_weight",
-      [PART_K] = "k_proj_weight",
-      [PART_V] = "v_proj_weight",
-      [PART_QKV_BIAS] = "in_proj_bias",
-      [PART_OUT] = "out_proj.weight",
-      [PART_OUT_BIAS] = "out_proj.bias",
-      [PART_BIAS_K] = "bias_k",
-      [PART_BIAS_V] = "bias_v"}},
-    {"BERT",
-     PART_Q,
-     ATTEND_WEIGHT_OUT_IN,
-     true,
-     false,
-     {[PART_Q] = "self.query.weight",
-      [PART_Q_BIAS] = "self.query.bias",
-      [PART_K] = "self.key.weight",
-      [PART_K_BIAS] = "self.key.bias",
-      [PART_V] = "self.value.weight",
-      [PART_V_BIAS] = "self.value.bias",
-      [PART_OUT] = "output.dense.weight",
-      [PART_OUT_BIAS] = "output.dense.bias"}},
-    {"BERT",
-     PART_Q,
-     ATTEND_WEIGHT_OUT_IN,
-     true,
-     false,
-     {[PART_Q] = "query.weight",
-      [PART_Q_BIAS] = "query.bias",
-      [PART_K] = "key.weight",
-      [PART_K_BIAS] = "key.bias",
-      [PART_V] = "value.weight",
-      [PART_V_BIAS] = "value.bias"}},
-    {"GPT-2",
-     PART_QKV,
-     ATTEND_WEIGHT_IN_OUT,
-     false,
-     false,
-     {[PART_QKV] = "c_attn.weight",
-      [PART_QKV_BIAS] = "c_attn.bias",
-      [PART_OUT] = "c_proj.weight",
-      [PART_OUT_BIAS] = "c_proj.bias"}},
-    {"Dive into Deep Learning's AdditiveAttention",
-     PART_SCORE,
-     ATTEND_WEIGHT_OUT_IN,
-     false,
-     true,
-     {[PART_Q] = "W_q.weight",
-      [PART_Q_BIAS] = "W_q.bias",
-      [PART_K] = "W_k.weight",
-      [PART_K_BIAS] = "W_k.bias",
-      [PART_SCORE] = "w_v.weight"}},
-    {"BahdanauAttention of PyTorch's tutorial",
-     PART_SCORE,
-     ATTEND_WEIGHT_OUT_IN,
-     false,
-     true,
-     {[PART_Q] = "Wa.weight",
-      [PART_Q_BIAS] = "Wa.bias",
-      [PART_K] = "Ua.weight",
-      [PART_K_BIAS] = "Ua.bias",
-      [PART_SCORE] = "Va.weight"}},
-};
-enum { NAMINGS = sizeof namings / sizeof *namings, MOST_NAME = 400 };
-
-/* The naming by which a tensor is the key of a layer of that kind, and the length of the layer's name with its dot. */
-static const naming *match(const char *tensor, bool additive, size_t *prefix) {
-  const size_t length = strlen(tensor);
-  for (int i = 0; i < NAMINGS; i++) {
-    const char *key = namings[i].part[namings[i].key];
-    const size_t end = strlen(key);
-    if (namings[i].additive != additive || length < end || strcmp(tensor + length - end, key) != 0) continue;
-    *prefix = length - end;
-    if (*prefix == 0 || tensor[*prefix - 1] == '.') return &namings[i];
-  }
-  return NULL;
+/* What a layer cannot do without. */
+static bool is_needed(const attend_layer_naming *n, int part) {
+  const bool weight = part == PART_Q || part == PART_K || part == PART_V || part == PART_QKV || part == PART_SCORE;
+  return weight || (part == PART_OUT && !n->optional_out);
 }
 
-/* Finds the layer that was asked for, or the only one. `prefix` gets its name with the dot. */
-static const naming *find_layer(const attend_safetensors *s, const char *layer, bool additive, char prefix[MOST_NAME]) {
-  const naming *found = NULL;
-  int count = 0;
-  const char *kind = additive ? "an additive" : "an attention";
-  char list[600] = "";
-  const cJSON *member;
-  cJSON_ArrayForEach(member, s->header) {
-    size_t length;
-    const naming *n = match(member->string, additive, &length);
-    if (!n || length >= MOST_NAME) continue;
-    const size_t bare = length ? length - 1 : 0;
-    if (layer && (strlen(layer) != bare || strncmp(layer, member->string, bare) != 0)) continue;
-    count++;
-    const size_t used = strlen(list);
-    if (count <= 3)
-      snprintf(list + used, sizeof list - used, "%s'%.*s'", count > 1 ? ", " : "", (int)bare, member->string);
-    memcpy(prefix, member->string, length);
-    prefix[length] = '\0';
-    found = n;
-  }
-  if (count == 1) return found;
-  if (count == 0 && layer)
-    attend_cli_error("--layer '%s': %s has no tensors of %s layer under that name", layer, s->path, kind);
-  else if (count == 0)
-    attend_cli_error("--%s %s: expected %s layer named as in %s", s->option, s->path, kind,
-                     additive ? "Dive into Deep Learning (w_v.weight) or PyTorch's seq2seq tutorial (Va.weight)"
-                              : "nn.MultiheadAttention (in_proj_weight), BERT (self.query.weight) or GPT-2 "
-                                "(c_attn.weight)");
-  else
-    attend_cli_error("--%s %s: has %d %s layers, %s%s: choose one with --layer", s->option, s->path, count,
-                     additive ? "additive" : "attention", list, count > 3 ? ", ..." : "");
-  return NULL;
-}
-
-static bool read_model(const attend_layer_files *files, bool additive, attend_layer_parts *w,
-                       attend_weight_layout *layout) {
-  attend_safetensors s;
-  char prefix[MOST_NAME], tensor[MOST_NAME + 64];
-  bool ok = attend_safetensors_open(&s, "model", files->model);
-  const naming *n = ok ? find_layer(&s, files->layer, additive, prefix) : NULL;
-  ok = n != NULL;
-  for (int i = 0; ok && i < PARTS; i++) {
+static bool read_layer(attend_model *m, const attend_layer_files *files, bool additive, attend_layer_parts *w) {
+  char tensor[sizeof w->prefix + 64];
+  const attend_layer_naming *n = attend_layer_find(m, files->layer, additive, w->prefix);
+  if (!n || !attend_layer_check_unused(m, n, w->prefix, files->ignore, w->unused, sizeof w->unused)) return false;
+  for (int i = 0; i < PARTS; i++) {
     if (!n->part[i]) continue;
-    snprintf(tensor, sizeof tensor, "%s%s", prefix, n->part[i]);
+    snprintf(tensor, sizeof tensor, "%s%s", w->prefix, n->part[i]);
     snprintf(w->name[i], sizeof w->name[i], "--model %s: tensor '%s'", files->model, tensor);
-    const bool needed = i <= PART_QKV || (i == PART_OUT && !n->out_is_optional);
-    if (needed || attend_safetensors_has(&s, tensor)) ok = attend_safetensors_read(&s, tensor, &w->part[i]);
+    if (!is_needed(n, i) && !attend_model_has(m, tensor)) continue;
+    if (!attend_model_read(m, tensor, &w->part[i])) return false;
   }
-  if (ok) *layout = n->layout;
-  attend_safetensors_close(&s);
+  w->naming = n;
+  w->layout = n->layout;
+  return true;
+}
+
+static bool read_model(const attend_layer_files *files, bool additive, const attend_outputs *outputs,
+                       attend_layer_parts *w) {
+  static attend_model m; /* its paths are too much for a stack */
+  const bool ok = attend_model_open(&m, "model", files->model, outputs) && read_layer(&m, files, additive, w);
+  attend_model_close(&m);
   return ok;
 }
 
 static bool read_files(const attend_layer_files *files, attend_layer_parts *w) {
   for (int i = 0; i < PARTS; i++) {
     if (!files->part[i]) continue;
-    const attend_source source = {attend_layer_part_options[i], files->part[i], false, &w->part[i]};
+    const attend_source source = {attend_layer_part_options[i], files->part[i], files->bf16_bits, &w->part[i]};
     snprintf(w->name[i], sizeof w->name[i], "--%s %s", source.option, source.path);
     if (!attend_source_numbers(&source) || !attend_source_convert(&source, ATTEND_F32)) return false;
   }
   return true;
 }
 
-/* Reads what there is, as it is there. */
-static bool read_parts(const attend_layer_files *files, bool additive, attend_layer_parts *w,
-                       attend_weight_layout *layout) {
-  *w = (attend_layer_parts){0};
-  *layout = files->layout;
-  return files->model ? read_model(files, additive, w, layout) : read_files(files, w);
+/* Parts that mean nothing alone, or beside others. */
+static bool check_parts(const attend_layer_parts *w) {
+  static const struct {
+    attend_layer_part part, other;
+    bool together;
+    const char *what;
+  } rules[] = {
+      {PART_OUT_BIAS, PART_OUT, true, "an output projection"},
+      {PART_BIAS_K, PART_BIAS_V, true, "bias_v"},
+      {PART_BIAS_V, PART_BIAS_K, true, "bias_k"},
+      {PART_Q_BIAS, PART_QKV_BIAS, false, "a bias of all three"},
+      {PART_K_BIAS, PART_QKV_BIAS, false, "a bias of all three"},
+      {PART_V_BIAS, PART_QKV_BIAS, false, "a bias of all three"},
+  };
+  for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+    const bool other = w->part[rules[i].other].data;
+    if (!w->part[rules[i].part].data || other == rules[i].together) continue;
+    attend_cli_error("%s: expected only %s %s", w->name[rules[i].part], rules[i].together ? "with" : "without",
+                     rules[i].what);
+    return false;
+  }
+  return true;
+}
+
+bool attend_layer_parts_read(const attend_layer_files *files, bool additive, const attend_outputs *outputs,
+                             attend_layer_parts *w) {
+  w->layout = files->layout;
+  return (files->model ? read_model(files, additive, outputs, w) : read_files(files, w)) && check_parts(w);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- fitting */
@@ -234,6 +129,33 @@ static bool fail_heads(const attend_layer_parts *w, attend_layer_part part, int6
   return false;
 }
 
+/* A packed projection that has the outputs of each head together: puts those of all queries first, then the keys. */
+static bool part_heads(attend_layer_parts *w, attend_layer_part part, int64_t heads) {
+  attend_npy *a = &w->part[part];
+  const int64_t outputs = a->rank ? a->shape[0] : 0;
+  if (!a->data || outputs == 0) return true;
+  if (outputs % (3 * heads) != 0) return fail_heads(w, part, outputs, "heads of queries, keys and values", 3 * heads);
+  const size_t block = a->count / (size_t)(3 * heads); /* a head's query, key or value */
+  float *to = attend_cli_allocate("a projection", a->count, sizeof *to);
+  if (!to) return false;
+  for (int64_t head = 0; head < heads; head++)
+    for (int64_t i = 0; i < 3; i++)
+      memcpy(to + (size_t)(i * heads + head) * block, (const float *)a->data + (size_t)(3 * head + i) * block,
+             block * sizeof *to);
+  attend_free(a->data);
+  a->data = to;
+  return true;
+}
+
+/* How many key/value heads a packed projection has. The inputs of the output projection say how large a head is. */
+static int64_t packed_kv_heads(const attend_layer_parts *w, const attend_mha_problem *p, int64_t outputs) {
+  const attend_npy *out = &w->part[PART_OUT];
+  if (!out->data || out->rank != 2) return p->q_heads;
+  const int64_t queries = out->shape[p->weight_layout == ATTEND_WEIGHT_OUT_IN ? 1 : 0], dim = queries / p->q_heads;
+  const int64_t heads = dim ? (outputs - queries) / 2 / dim : 0;
+  return heads > 0 && outputs == (p->q_heads + 2 * heads) * dim && p->q_heads % heads == 0 ? heads : p->q_heads;
+}
+
 /* Queries, keys and values from one matrix: (Hq + 2 Hkv) D outputs. */
 static bool take_packed(const attend_layer_parts *w, attend_mha_problem *p, attend_mha_tensors *t) {
   int64_t out;
@@ -243,7 +165,7 @@ static bool take_packed(const attend_layer_parts *w, attend_mha_problem *p, atte
     return false;
   }
   if (!take_matrix(w, PART_QKV, p->weight_layout, p->embed_dim, &out)) return false;
-  if (p->kv_heads == 0) p->kv_heads = p->q_heads;
+  if (p->kv_heads == 0) p->kv_heads = packed_kv_heads(w, p, out);
   const int64_t heads = p->q_heads + 2 * p->kv_heads;
   if (out % heads != 0) return fail_heads(w, PART_QKV, out, "heads of queries, keys and values together", heads);
   p->head_dim = p->v_head_dim = out / heads;
@@ -287,26 +209,33 @@ static bool take_biases(const attend_layer_parts *w, attend_mha_problem *p, atte
              !take_vector(w, PART_V_BIAS, v, &t->v_bias)) {
     return false;
   }
-  p->bias_kv = w->part[PART_BIAS_K].data && w->part[PART_BIAS_V].data;
+  p->bias_kv = w->part[PART_BIAS_K].data != NULL;
   return !p->bias_kv || (take_vector(w, PART_BIAS_K, k, &t->bias_k) && take_vector(w, PART_BIAS_V, v, &t->bias_v));
 }
 
-bool attend_layer_parts_read_mha(const attend_layer_files *files, attend_layer_parts *w, attend_mha_problem *p,
-                                 attend_mha_tensors *t) {
-  if (!read_parts(files, false, w, &p->weight_layout)) return false;
+bool attend_layer_parts_take_mha(attend_layer_parts *w, attend_mha_problem *p, attend_mha_tensors *t) {
+  p->weight_layout = w->layout;
+  if (w->naming && w->naming->per_head) {
+    if (p->kv_heads != 0 && p->kv_heads != p->q_heads) {
+      attend_cli_error("--kv-heads %" PRId64 ": expected %" PRId64 ", as many as --heads: each head of %s has its own",
+                       p->kv_heads, p->q_heads, w->naming->model);
+      return false;
+    }
+    if (!part_heads(w, PART_QKV, p->q_heads) || !part_heads(w, PART_QKV_BIAS, p->q_heads)) return false;
+  }
   if (w->part[PART_QKV].data ? !take_packed(w, p, t) : !take_separate(w, p, t)) return false;
-  if (!take_biases(w, p, t)) return false;
+  if (!take_biases(w, p, t) || !take_vector(w, PART_SINKS, p->q_heads, &t->sinks)) return false;
+  p->sinks = t->sinks != NULL;
   p->out_proj = w->part[PART_OUT].data != NULL;
   t->out_weight = w->part[PART_OUT].data;
   return !p->out_proj || (take_matrix(w, PART_OUT, p->weight_layout, p->q_heads * p->v_head_dim, &p->out_dim) &&
                           take_vector(w, PART_OUT_BIAS, p->out_dim, &t->out_bias));
 }
 
-bool attend_layer_parts_read_additive(const attend_layer_files *files, attend_layer_parts *w,
-                                      attend_additive_problem *p, attend_additive_tensors *t) {
+bool attend_layer_parts_take_additive(attend_layer_parts *w, attend_additive_problem *p, attend_additive_tensors *t) {
   int64_t keys;
   const float *k_bias;
-  if (!read_parts(files, true, w, &p->weight_layout)) return false;
+  p->weight_layout = w->layout;
   if (!take_matrix(w, PART_Q, p->weight_layout, p->q_dim, &p->hidden) ||
       !take_matrix(w, PART_K, p->weight_layout, p->k_dim, &keys))
     return false;

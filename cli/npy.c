@@ -22,10 +22,11 @@ static const struct {
   const char *code, *name;
   size_t size;
 } types[ATTEND_NPY_TYPE_COUNT] = {
-    [ATTEND_NPY_BOOL] = {"b1", "bool", 1},   [ATTEND_NPY_F32] = {"f4", "float32", 4},
-    [ATTEND_NPY_F16] = {"f2", "float16", 2}, [ATTEND_NPY_I32] = {"i4", "int32", 4},
-    [ATTEND_NPY_I64] = {"i8", "int64", 8},   [ATTEND_NPY_U16] = {"u2", "uint16", 2},
-    [ATTEND_NPY_F64] = {"f8", "float64", 8},
+    [ATTEND_NPY_BOOL] = {"b1", "bool", 1},     [ATTEND_NPY_F32] = {"f4", "float32", 4},
+    [ATTEND_NPY_F16] = {"f2", "float16", 2},   [ATTEND_NPY_I32] = {"i4", "int32", 4},
+    [ATTEND_NPY_I64] = {"i8", "int64", 8},     [ATTEND_NPY_U16] = {"u2", "uint16", 2},
+    [ATTEND_NPY_F64] = {"f8", "float64", 8},   [ATTEND_NPY_U8] = {"u1", "uint8", 1},
+    [ATTEND_NPY_BF16] = {"V2", "bfloat16", 2},
 };
 
 const char *attend_npy_type_name(attend_npy_type type) { return types[type].name; }
@@ -42,13 +43,18 @@ char *attend_npy_shape_text(int rank, const int64_t *shape, char *text, size_t s
 
 /* --------------------------------------------------------------------------------------------------------- header */
 
+/* How a file has its array, where that is another way than in memory. */
+typedef struct npy_order {
+  bool swapped; /* numbers are in the other byte order than this machine's */
+  bool fortran; /* elements that differ in the first index lie together */
+} npy_order;
+
 /* The header's text, a Python dict literal, and how far it has been read. */
 typedef struct parser {
   const char *at, *end;
   char *why;
   size_t why_size;
-  bool swapped; /* numbers are in the other byte order than this machine's */
-  bool fortran;
+  npy_order order;
 } parser;
 
 __attribute__((format(printf, 3, 4))) static bool fail(char *why, size_t size, const char *format, ...) {
@@ -105,21 +111,23 @@ static bool parse_descr(parser *p, attend_npy *array) {
   const char *code = descr + 1;
   for (int type = 0; descr[0] && type < ATTEND_NPY_TYPE_COUNT; type++)
     if (strcmp(code, types[type].code) == 0) {
-      bool no_order = types[type].size == 1 && descr[0] == '|';
+      bool no_order = (types[type].size == 1 || type == ATTEND_NPY_BF16) && descr[0] == '|';
       if (descr[0] != '<' && descr[0] != '>' && !no_order) break;
-      p->swapped = types[type].size > 1 && descr[0] != own_order;
+      p->order.swapped = types[type].size > 1 && !no_order && descr[0] != own_order;
       array->type = (attend_npy_type)type;
       return true;
     }
   const char *hint = strchr(descr, 'O') ? "; object arrays hold no numbers" : "";
-  return FAIL(p, "field 'descr' is '%s', expected '<f4', '<f2', '<f8', '<u2', '<i4', '<i8' or '|b1', or '>' for '<'%s",
+  return FAIL(p,
+              "field 'descr' is '%s', expected '<f4', '<f2', '<f8', '<V2' (bfloat16), '<u2', '<i4', '<i8', '|u1' or "
+              "'|b1', or '>' for '<'%s",
               descr, hint);
 }
 
 static bool parse_order(parser *p) {
   if (accept_word(p, "False")) return true;
-  p->fortran = accept_word(p, "True");
-  return p->fortran || FAIL(p, "field 'fortran_order': expected True or False");
+  p->order.fortran = accept_word(p, "True");
+  return p->order.fortran || FAIL(p, "field 'fortran_order': expected True or False");
 }
 
 static bool parse_extent(parser *p, int64_t *extent) {
@@ -192,7 +200,7 @@ static bool is_vector(const attend_npy *array) {
 }
 
 /* Reads everything in front of the data. */
-static bool read_header(FILE *file, attend_npy *array, bool *swapped, char *why, size_t why_size) {
+static bool read_header(FILE *file, attend_npy *array, npy_order *order, char *why, size_t why_size) {
   unsigned char start[sizeof magic + 2], length[4] = {0};
   size_t got = fread(start, 1, sizeof start, file);
   if (ferror(file)) return fail(why, why_size, "cannot read: %s", strerror(errno));
@@ -211,10 +219,7 @@ static bool read_header(FILE *file, attend_npy *array, bool *swapped, char *why,
   parser p = {.at = text, .end = text + size, .why = why, .why_size = why_size};
   bool ok = read_bytes(file, text, size, "the header", why, why_size) && parse_header(&p, array);
   attend_free(text);
-  if (ok && p.fortran && !is_vector(array))
-    return fail(why, why_size,
-                "field 'fortran_order' is True, expected C order; convert it with numpy.ascontiguousarray()");
-  *swapped = p.swapped;
+  *order = p.order;
   return ok;
 }
 
@@ -228,6 +233,28 @@ static void swap(attend_npy *array) {
       bytes[j] = bytes[size - 1 - j];
       bytes[size - 1 - j] = byte;
     }
+}
+
+/* Puts an array that was read in Fortran order into C order. */
+static bool transpose(attend_npy *array, char *why, size_t why_size) {
+  const size_t size = types[array->type].size;
+  const unsigned char *from = array->data;
+  unsigned char *data = attend_alloc(array->count * size), *to = data;
+  size_t stride[ATTEND_NPY_MAX_RANK], step = size;
+  int64_t index[ATTEND_NPY_MAX_RANK] = {0};
+  if (!data) return fail(why, why_size, "no memory for %zu bytes in C order", array->count * size);
+  for (int i = 0; i < array->rank; i++) stride[i] = step, step *= (size_t)array->shape[i];
+  for (size_t n = 0; n < array->count; n++, to += size) {
+    memcpy(to, from, size);
+    for (int i = array->rank; i-- > 0; index[i] = 0) {
+      from += stride[i];
+      if (++index[i] < array->shape[i]) break;
+      from -= stride[i] * (size_t)array->shape[i];
+    }
+  }
+  attend_free(array->data);
+  array->data = data;
+  return true;
 }
 
 /* Elements of the array, if their bytes can be counted at all. */
@@ -245,8 +272,8 @@ static bool count_elements(attend_npy *array, size_t *bytes, char *why, size_t w
 
 static bool read_array(FILE *file, attend_npy *array, char *why, size_t why_size) {
   size_t bytes = 0;
-  bool swapped = false;
-  if (!read_header(file, array, &swapped, why, why_size) || !count_elements(array, &bytes, why, why_size)) return false;
+  npy_order order = {0};
+  if (!read_header(file, array, &order, why, why_size) || !count_elements(array, &bytes, why, why_size)) return false;
   /* A header may promise anything: where the file's size is known, compare before asking for the memory. */
   struct stat info;
   off_t at = ftello(file);
@@ -260,8 +287,8 @@ static bool read_array(FILE *file, attend_npy *array, char *why, size_t why_size
   if (!read_bytes(file, array->data, bytes, "the data", why, why_size)) return false;
   if (fgetc(file) != EOF) return fail(why, why_size, "unexpected bytes behind the data (%zu bytes)", bytes);
   if (ferror(file)) return fail(why, why_size, "cannot read: %s", strerror(errno));
-  if (swapped) swap(array);
-  return true;
+  if (order.swapped) swap(array);
+  return !order.fortran || is_vector(array) || transpose(array, why, why_size);
 }
 
 bool attend_npy_read(const char *path, attend_npy *array, char *why, size_t why_size) {

@@ -17,6 +17,8 @@ typedef enum attend_npy_type {
   ATTEND_NPY_I64,
   ATTEND_NPY_U16,
   ATTEND_NPY_F64,
+  ATTEND_NPY_U8,
+  ATTEND_NPY_BF16, /**< as the packages ml_dtypes and JAX write it: '<V2' */
   ATTEND_NPY_TYPE_COUNT
 } attend_npy_type;
 

@@ -162,3 +162,9 @@ bool attend_cli_dtype(const char *text, attend_dtype *dtype) {
   attend_cli_error("--dtype '%s': expected f32, f16 or bf16", text);
   return false;
 }
+
+bool attend_cli_bits(const char *text, bool *bf16) {
+  *bf16 = strcmp(text, "bf16") == 0;
+  if (!*bf16) attend_cli_error("--bits '%s': expected bf16", text);
+  return *bf16;
+}

@@ -65,7 +65,8 @@ bool attend_cli_threads(const char *text, int *threads);
 bool attend_cli_softcap(const char *text, float *softcap);
 bool attend_cli_window(const char *text, int64_t *left, int64_t *right);
 
-/** The value of --dtype. */
+/** The value of --dtype, and of --bits. */
 bool attend_cli_dtype(const char *text, attend_dtype *dtype);
+bool attend_cli_bits(const char *text, bool *bf16);
 
 #endif

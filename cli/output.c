@@ -53,13 +53,23 @@ static bool resolve_links(attend_output *output) {
   return fail(output, strerror(ELOOP));
 }
 
+static bool are_same(const struct stat *a, const struct stat *b) {
+  return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
 /* Finds the target: of a file that is there, the file itself; else its name in the directory it is to appear in. */
 static bool resolve(attend_output *output) {
-  struct stat info;
+  struct stat info, own;
   output->stream = strcmp(output->path, "-") == 0;
   strcpy(output->target, output->stream ? "-" : "");
   if (output->stream) return true;
   if (stat(output->path, &info) != 0) return errno == ENOENT ? resolve_links(output) : fail(output, strerror(errno));
+  /* /dev/stdout is what it leads to, unless that is a device, which may be /dev/null. */
+  if (!S_ISCHR(info.st_mode) && fstat(STDOUT_FILENO, &own) == 0 && are_same(&info, &own)) {
+    output->stream = true;
+    strcpy(output->target, "-");
+    return true;
+  }
   output->stream = S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode);
   if (!S_ISREG(info.st_mode) && !output->stream)
     return fail(output, "expected a regular file, a pipe or a character device, or none");
@@ -103,7 +113,7 @@ bool attend_outputs_spare(const attend_outputs *outputs, const char *option, con
   for (int i = 0; i < outputs->count; i++) {
     const attend_output *file = &outputs->file[i];
     if (file->stream || stat(file->target, &output) != 0) continue;
-    if (input.st_dev != output.st_dev || input.st_ino != output.st_ino) continue;
+    if (!are_same(&input, &output)) continue;
     attend_cli_error("--%s and --%s name the same file, %s: expected an output that is no input", option, file->option,
                      file->path);
     return false;
@@ -113,16 +123,25 @@ bool attend_outputs_spare(const attend_outputs *outputs, const char *option, con
 
 FILE *attend_outputs_text(const attend_outputs *outputs) {
   for (int i = 0; i < outputs->count; i++)
-    if (strcmp(outputs->file[i].path, "-") == 0) return stderr;
+    if (strcmp(outputs->file[i].target, "-") == 0) return stderr;
   return stdout;
 }
 
-/* A name of our own beside the target, short whatever the target is called. */
+/*
+ * A name of our own beside the target, short whatever the target is called, that no file has: a process of the same
+ * number, in another container or long ended by force, may have left some.
+ */
 static bool name_beside(const attend_output *output, int index, const char *what, char path[PATH_MAX]) {
+  enum { MOST_LEFT = 1000 };
+  struct stat info;
   char directory[PATH_MAX];
   directory_of(output, directory);
-  int length = snprintf(path, PATH_MAX, "%s.attend-%ld-%d.%s", directory, (long)getpid(), index, what);
-  return (length > 0 && length < PATH_MAX) || fail(output, strerror(ENAMETOOLONG));
+  for (int left = 0; left < MOST_LEFT; left++) {
+    int length = snprintf(path, PATH_MAX, "%s.attend-%ld-%d-%d.%s", directory, (long)getpid(), index, left, what);
+    if (length <= 0 || length >= PATH_MAX) return fail(output, strerror(ENAMETOOLONG));
+    if (lstat(path, &info) != 0) return errno == ENOENT || fail(output, strerror(errno));
+  }
+  return fail(output, "its directory is full of temporary files of processes that were killed: .attend-*");
 }
 
 /* -------------------------------------------------------------------------------------------------------- signals */
@@ -194,7 +213,7 @@ static bool write_temporary(attend_output *output, int index) {
     return fail(output, strerror(reason));
   }
   take_after(output, descriptor);
-  bool written = write_to(output, file);
+  bool written = write_to(output, file) && (!output->lasting || (fflush(file) == 0 && fsync(descriptor) == 0));
   int reason = errno;
   /* A full disk may be noticed as late as here. */
   if (fclose(file) != 0 && written) written = false, reason = errno;
@@ -218,13 +237,23 @@ void attend_outputs_discard(attend_outputs *outputs) {
 
 /* Before anything is renamed: what has gone down a pipe cannot be brought back. */
 static bool write_stream(const attend_output *output) {
-  const bool own = strcmp(output->path, "-") != 0;
+  const bool own = strcmp(output->target, "-") != 0;
   FILE *file = own ? fopen(output->path, "wb") : stdout;
   bool written = file && write_to(output, file);
   int reason = errno;
   if (file && (own ? fclose(file) : fflush(file)) != 0 && written) written = false, reason = errno;
   if (!own && !written) clearerr(stdout); /* it is reported here */
   return written || (!noted && fail(output, strerror(reason)));
+}
+
+/* So that the new name outlasts a power cut, too. Some file systems cannot, and then it is no error. */
+static void sync_directory(const attend_output *output) {
+  char directory[PATH_MAX];
+  directory_of(output, directory);
+  const int descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  (void)fsync(descriptor);
+  close(descriptor);
 }
 
 /* The last file simply replaces its target; the ones before keep theirs aside until that has happened. */
@@ -240,6 +269,7 @@ static bool rename_temporary(attend_output *output, int index, bool last) {
   }
   if (rename(output->temporary, output->target) != 0) return fail(output, strerror(errno));
   output->temporary[0] = '\0';
+  if (output->lasting) sync_directory(output);
   return true;
 }
 

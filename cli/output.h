@@ -11,7 +11,7 @@
 enum { ATTEND_OUTPUTS_MAX = 3 };
 
 /**
- * A float32 array and the .npy file it goes to, or a text and its file. The caller sets the first six fields,
+ * A float32 array and the .npy file it goes to, or a text and its file. The caller sets the first seven fields,
  * attend_outputs_check() the rest. A path of "-" is standard output; a pipe or a device, such as /dev/null, is written
  * to as it is, in place of being replaced.
  */
@@ -22,8 +22,9 @@ typedef struct attend_output {
   int64_t shape[4];
   const float *data;        /**< needed from attend_outputs_stage() on, */
   const char *text;         /**< or this instead */
+  bool lasting;             /**< it is to outlast a power cut, which takes time: that of the disk */
   bool stream;              /**< standard output, a pipe or a device */
-  char target[PATH_MAX];    /**< the path without links: what is replaced in the end */
+  char target[PATH_MAX];    /**< the path without links: what is replaced in the end; "-" for standard output */
   char temporary[PATH_MAX]; /**< what is written, "" when there is none */
   char replaced[PATH_MAX];  /**< what the target was, while it can still be brought back; "" when there is none */
 } attend_output;

@@ -20,10 +20,9 @@ static const char help[] =
     "\n"
     "q is (B, Hq, Lq, D), k (B, Hkv, Lk, D), v (B, Hkv, Lk, Dv), and Hkv divides Hq. All three may leave out the\n"
     "batch, (H, L, D), or batch and heads, (L, D); outputs have as many dimensions as q. Files are .npy versions 1.0\n"
-    "to 3.0, C order: float32, float16, float64 (rounded to float32), or uint16 with --bits bf16; numbers of "
-    "sequences,\n"
-    "lengths for instance, are int32 or int64. A key is attended when it passes every mask that is given; query i\n"
-    "stands at key i + offset.\n"
+    "to 3.0: float32, float16, bfloat16 (as ml_dtypes and JAX write it), float64 (rounded to float32), or\n"
+    "uint16 with --bits bf16; numbers of sequences, lengths for instance, are int32 or int64. A key is attended when\n"
+    "it passes every mask that is given; query i stands at key i + offset.\n"
     "\n"
     "tensors\n"
     "  --q FILE --k FILE --v FILE   inputs\n"
@@ -55,10 +54,9 @@ static const char help[] =
     "                               its queries (the default), or OFFSET\n"
     "  --window LEFT,RIGHT          only keys from i + offset - LEFT to i + offset + RIGHT; -1 is open. The offset is\n"
     "                               that of --causal; without it, that of bottom-right\n"
-    "  --mask FILE                  only keys where this is true: bool, broadcast to (B, Hq, Lq, Lk) as in NumPy; "
-    "with\n"
-    "                               --q-starts to (B, Hq, rows of all, Lk). Lk: the longest sequence; with\n"
-    "                               --block-table, what a row of it has room for\n"
+    "  --mask FILE                  only keys where this is true: bool or whole numbers 0 and 1, broadcast to\n"
+    "                               (B, Hq, Lq, Lk) as in NumPy; with --q-starts to (B, Hq, rows of all, Lk). Lk: the\n"
+    "                               longest sequence; with --block-table, what a row of it has room for\n"
     "\n"
     "scores\n"
     "  --scale X                    default 1 / sqrt(D)\n"
@@ -110,12 +108,7 @@ static bool take_dtype(const char *text, void *to) {
   return attend_cli_dtype(text, &r->files.dtype);
 }
 
-static bool take_bits(const char *text, void *to) {
-  request *r = to;
-  r->files.bf16_bits = strcmp(text, "bf16") == 0;
-  if (!r->files.bf16_bits) attend_cli_error("--bits '%s': expected bf16", text);
-  return r->files.bf16_bits;
-}
+static bool take_bits(const char *text, void *to) { return attend_cli_bits(text, &((request *)to)->files.bf16_bits); }
 
 static bool take_causal(const char *text, void *to) {
   request *r = to;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/safetensors.h"
 
+#include <cjson/cJSON.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -14,7 +16,7 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are read as they lie in the file");
 
-enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000 /* as in the reference implementation */ };
+enum { LENGTH_BYTES = 8, MOST_ENTRY = 1 << 16 /* a tensor's entry has some 100 bytes */ };
 
 __attribute__((format(printf, 3, 4))) static bool fail(const attend_safetensors *s, const char *name,
                                                        const char *format, ...) {
@@ -24,75 +26,26 @@ __attribute__((format(printf, 3, 4))) static bool fail(const attend_safetensors 
   vsnprintf(why, sizeof why, format, arguments);
   va_end(arguments);
   if (name)
-    attend_cli_error("--%s %s: tensor '%s': %s", s->option, s->path, name, why);
+    attend_cli_error("--%s %s: tensor '%.400s': %s", s->option, s->path, name, why);
   else
     attend_cli_error("--%s %s: %s", s->option, s->path, why);
   return false;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- header */
-
 static bool read_at(const attend_safetensors *s, int64_t at, void *to, size_t bytes) {
   return fseeko(s->file, at, SEEK_SET) == 0 && fread(to, 1, bytes, s->file) == bytes;
 }
 
-static bool parse_header(attend_safetensors *s, const char *text, size_t size) {
-  const char *end = NULL;
-  s->header = cJSON_ParseWithLengthOpts(text, size, &end, false);
-  while (end && end < text + size && *end == ' ') end++; /* padding */
-  if (!cJSON_IsObject(s->header) || end != text + size) return fail(s, NULL, "header: expected a JSON object");
-  return true;
-}
-
-bool attend_safetensors_open(attend_safetensors *s, const char *option, const char *path) {
-  *s = (attend_safetensors){.option = option, .path = path, .file = fopen(path, "rb")};
-  if (!s->file) return fail(s, NULL, "cannot open: %s", strerror(errno));
-  struct stat info;
-  if (fstat(fileno(s->file), &info) != 0) return fail(s, NULL, "cannot read: %s", strerror(errno));
-  if (!S_ISREG(info.st_mode)) return fail(s, NULL, "expected a regular file");
-  unsigned char bytes[LENGTH_BYTES];
-  if (!read_at(s, 0, bytes, sizeof bytes)) return fail(s, NULL, "truncated: expected the header's length in 8 bytes");
-  uint64_t length = 0;
-  for (int i = LENGTH_BYTES; i-- > 0;) length = length << 8 | bytes[i];
-  const int64_t left = (int64_t)info.st_size - LENGTH_BYTES;
-  if (length > MAX_HEADER)
-    return fail(s, NULL, "header length is %" PRIu64 " bytes, expected at most %d: is this a .safetensors file?",
-                length, MAX_HEADER);
-  if ((int64_t)length > left)
-    return fail(s, NULL, "truncated: the header has %" PRIu64 " bytes, %" PRId64 " of them are there", length, left);
-  s->data_at = LENGTH_BYTES + (int64_t)length;
-  s->data_end = left - (int64_t)length;
-  char *text = attend_cli_allocate("the header", (size_t)length, 1);
-  if (!text) return false;
-  bool ok = read_at(s, LENGTH_BYTES, text, (size_t)length) || fail(s, NULL, "cannot read: %s", strerror(errno));
-  ok = ok && parse_header(s, text, (size_t)length);
-  attend_free(text);
-  return ok;
-}
-
-void attend_safetensors_close(attend_safetensors *s) {
-  cJSON_Delete(s->header);
-  if (s->file) fclose(s->file);
-  *s = (attend_safetensors){0};
-}
-
 /* --------------------------------------------------------------------------------------------------------- tensors */
 
-static const cJSON *find(const attend_safetensors *s, const char *name, int *count) {
-  const cJSON *found = NULL, *member;
-  *count = 0;
-  cJSON_ArrayForEach(member, s->header) {
-    if (strcmp(member->string, name) != 0) continue;
-    found = member;
-    ++*count;
-  }
-  return found;
-}
-
-bool attend_safetensors_has(const attend_safetensors *s, const char *name) {
-  int count;
-  return find(s, name, &count) != NULL;
-}
+/* Types of elements, those that are read first. */
+static const struct {
+  const char *name;
+  size_t bytes;
+} dtypes[] = {{"F32", 4}, {"F16", 2},     {"BF16", 2},    {"F64", 8},     {"BOOL", 1}, {"U8", 1},
+              {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1}, {"I16", 2},  {"U16", 2},
+              {"I32", 4}, {"U32", 4},     {"I64", 8},     {"U64", 8},     {"C64", 8}};
+enum { F32, F16, BF16, DTYPES = sizeof dtypes / sizeof *dtypes };
 
 /* A number of a JSON array that is whole and that a double holds exactly. */
 static bool whole(const cJSON *number, int64_t *value) {
@@ -121,11 +74,183 @@ static bool read_offsets(const attend_safetensors *s, const char *name, const cJ
   if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 || !whole(cJSON_GetArrayItem(offsets, 0), begin) ||
       !whole(cJSON_GetArrayItem(offsets, 1), end) || *begin > *end)
     return fail(s, name, "field 'data_offsets': expected two whole numbers, the first not greater than the second");
-  if (*end > s->data_end)
+  if (*end > s->data_size)
     return fail(s, name, "field 'data_offsets' ends at %" PRId64 ", but the file has %" PRId64 " bytes of data", *end,
-                s->data_end);
+                s->data_size);
   return true;
 }
+
+/* What the header says of a tensor: its shape, its place, and which of the types it has, DTYPES for one of the future.
+ */
+static bool describe(const attend_safetensors *s, const cJSON *tensor, attend_npy *array, int64_t *begin, int64_t *end,
+                     int *dtype) {
+  const char *name = tensor->string;
+  const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(tensor, "dtype"));
+  if (!text) return fail(s, name, "field 'dtype': expected text");
+  if (!read_shape(s, name, tensor, array) || !read_offsets(s, name, tensor, begin, end)) return false;
+  for (*dtype = 0; *dtype < DTYPES && strcmp(text, dtypes[*dtype].name) != 0;) ++*dtype;
+  if (*dtype == DTYPES) return true;
+  const size_t bytes = size_mul(array->count, dtypes[*dtype].bytes);
+  if (bytes == (size_t)(*end - *begin)) return true;
+  return fail(s, name, "field 'data_offsets' spans %" PRId64 " bytes, but its shape needs %zu in %s", *end - *begin,
+              bytes, text);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- header */
+
+/*
+ * The header as it is read. It may be as large as its file says, so that only one entry of it is ever in memory and
+ * given to the JSON parser, which takes up to 40 times as much: in braces of its own, and with a zero after it.
+ */
+typedef struct header {
+  const attend_safetensors *s;
+  int64_t size, at; /* of the text, and how much of it has been read */
+  int64_t entry_at;
+  size_t entry_size;
+  char entry[MOST_ENTRY + 4]; /* as far as it fits */
+} header;
+
+static int next(header *h) {
+  if (h->at == h->size) return EOF;
+  h->at++;
+  return getc_unlocked(h->s->file);
+}
+
+/* Reads an entry, and what ends it: a comma, or the header's last brace. Returns that, or 0 if neither is there. */
+static int read_entry(header *h) {
+  int depth = 0, c;
+  bool quoted = false, escaped = false;
+  h->entry_at = h->at;
+  h->entry_size = 0;
+  while ((c = next(h)) > 0) {
+    if (c == '"' && !escaped) quoted = !quoted;
+    escaped = quoted && c == '\\' && !escaped;
+    if (!quoted) {
+      if (depth == 0 && (c == ',' || c == '}')) break;
+      depth += (c == '{' || c == '[') - (c == '}' || c == ']');
+      if (depth < 0) return 0;
+    }
+    if (h->entry_size < MOST_ENTRY) h->entry[1 + h->entry_size] = (char)c;
+    h->entry_size++;
+  }
+  const size_t kept = h->entry_size < MOST_ENTRY ? h->entry_size : MOST_ENTRY;
+  h->entry[0] = '{';
+  memcpy(h->entry + 1 + kept, "}", 2);
+  return c > 0 ? c : 0;
+}
+
+static bool grow(attend_safetensors *s) {
+  if (s->count & (s->count - 1)) return true; /* there is room up to the next power of two */
+  void *grown = realloc(s->tensor, (s->count ? 2 * s->count : 1) * sizeof *s->tensor);
+  if (grown) s->tensor = grown;
+  return grown || fail(s, NULL, "no memory for %zu tensors", 2 * s->count);
+}
+
+/* Adds a tensor by its entry, which is the only child of `object`, or else is none. */
+static bool add_tensor(attend_safetensors *s, const header *h, const cJSON *object) {
+  const cJSON *tensor = object ? object->child : NULL;
+  attend_npy array;
+  int64_t begin, end;
+  int dtype;
+  if (!tensor || tensor->next)
+    return fail(s, NULL, "header: expected \"name\": {...} at byte %" PRId64, LENGTH_BYTES + h->entry_at);
+  if (!describe(s, tensor, &array, &begin, &end, &dtype) || !grow(s)) return false;
+  char *name = strdup(tensor->string);
+  if (!name) return fail(s, NULL, "no memory for the names of %zu tensors", s->count + 1);
+  s->tensor[s->count++] = (attend_safetensors_tensor){name, h->entry_at, h->entry_size, begin, end};
+  return true;
+}
+
+/* What the metadata say is not used, so that only their end is looked for. */
+static bool take_entry(attend_safetensors *s, const header *h) {
+  static const char metadata[] = "\"__metadata__\"";
+  const char *text = h->entry + 1;
+  if (strncmp(text + strspn(text, " \t\r\n"), metadata, sizeof metadata - 1) == 0) return true;
+  if (h->entry_size > MOST_ENTRY)
+    return fail(s, NULL, "header: the entry at byte %" PRId64 " has %zu bytes, expected at most %d",
+                LENGTH_BYTES + h->entry_at, h->entry_size, MOST_ENTRY);
+  cJSON *object = cJSON_ParseWithOpts(h->entry, NULL, true);
+  const bool ok = add_tensor(s, h, object);
+  cJSON_Delete(object);
+  return ok;
+}
+
+static bool read_header(attend_safetensors *s, int64_t size) {
+  header h = {.s = s, .size = size};
+  bool first = true;
+  int c = next(&h) == '{' ? ',' : 0;
+  for (; c == ','; first = false) {
+    c = read_entry(&h);
+    const bool nothing = first && c == '}' && strspn(h.entry + 1, " \t\r\n") == h.entry_size;
+    if (c && !nothing && !take_entry(s, &h)) return false;
+  }
+  if (c == '}') c = ' ';
+  while (c == ' ') c = next(&h); /* padding */
+  return c == EOF || fail(s, NULL, "header: expected a JSON object, which ends at byte %" PRId64 " in something else",
+                          LENGTH_BYTES + h.at);
+}
+
+/* -------------------------------------------------------------------------------------------------------- the file */
+
+static int by_place(const void *a, const void *b) {
+  const attend_safetensors_tensor *x = a, *y = b;
+  return x->begin != y->begin ? (x->begin > y->begin) - (x->begin < y->begin) : (x->end > y->end) - (x->end < y->end);
+}
+
+static int by_name(const void *a, const void *b) {
+  const attend_safetensors_tensor *x = a, *y = b;
+  return strcmp(x->name, y->name);
+}
+
+/* Every byte of the data belongs to one tensor, and every name too. */
+static bool check_tensors(attend_safetensors *s) {
+  attend_safetensors_tensor *t = s->tensor;
+  int64_t end = 0;
+  if (s->count) qsort(t, s->count, sizeof *t, by_place);
+  for (size_t i = 0; i < s->count; end = t[i++].end)
+    if (t[i].begin != end)
+      return fail(s, t[i].name, "field 'data_offsets' begins at %" PRId64 ", expected %" PRId64 ", where %s%.400s%s",
+                  t[i].begin, end, i ? "'" : "the data begins", i ? t[i - 1].name : "", i ? "' ends" : "");
+  if (end != s->data_size)
+    return fail(s, NULL, "the file has %" PRId64 " bytes of data, expected %" PRId64 ", where its last tensor ends",
+                s->data_size, end);
+  if (s->count) qsort(t, s->count, sizeof *t, by_name);
+  for (size_t i = 1; i < s->count; i++)
+    if (strcmp(t[i - 1].name, t[i].name) == 0) return fail(s, t[i].name, "is there twice");
+  return true;
+}
+
+bool attend_safetensors_open(attend_safetensors *s, const char *option, const char *path) {
+  *s = (attend_safetensors){.option = option, .path = path, .file = fopen(path, "rb")};
+  if (!s->file) return fail(s, NULL, "cannot open: %s", strerror(errno));
+  struct stat info;
+  if (fstat(fileno(s->file), &info) != 0) return fail(s, NULL, "cannot read: %s", strerror(errno));
+  if (!S_ISREG(info.st_mode)) return fail(s, NULL, "expected a regular file");
+  unsigned char bytes[LENGTH_BYTES];
+  if (!read_at(s, 0, bytes, sizeof bytes)) return fail(s, NULL, "truncated: expected the header's length in 8 bytes");
+  uint64_t length = 0;
+  for (int i = LENGTH_BYTES; i-- > 0;) length = length << 8 | bytes[i];
+  const int64_t left = (int64_t)info.st_size - LENGTH_BYTES;
+  if (length > (uint64_t)left)
+    return fail(s, NULL, "truncated: the header has %" PRIu64 " bytes, %" PRId64 " of them are there", length, left);
+  s->data_at = LENGTH_BYTES + (int64_t)length;
+  s->data_size = left - (int64_t)length;
+  return read_header(s, (int64_t)length) && check_tensors(s);
+}
+
+void attend_safetensors_close(attend_safetensors *s) {
+  for (size_t i = 0; i < s->count; i++) free(s->tensor[i].name);
+  free(s->tensor);
+  if (s->file) fclose(s->file);
+  *s = (attend_safetensors){0};
+}
+
+static const attend_safetensors_tensor *find(const attend_safetensors *s, const char *name) {
+  const attend_safetensors_tensor like = {.name = (char *)name};
+  return s->count ? bsearch(&like, s->tensor, s->count, sizeof like, by_name) : NULL;
+}
+
+bool attend_safetensors_has(const attend_safetensors *s, const char *name) { return find(s, name) != NULL; }
 
 /* From the end, so that numbers can be widened where they lie. */
 static void widen(float *numbers, size_t count, bool f16) {
@@ -138,26 +263,36 @@ static void widen(float *numbers, size_t count, bool f16) {
   }
 }
 
-bool attend_safetensors_read(const attend_safetensors *s, const char *name, attend_npy *array) {
-  int count;
-  int64_t begin = 0, end = 0;
-  const cJSON *tensor = find(s, name, &count);
-  *array = (attend_npy){.type = ATTEND_NPY_F32};
-  if (count != 1) return fail(s, name, count ? "is there %d times" : "is not there", count);
-  const char *dtype = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(tensor, "dtype"));
-  const bool f32 = dtype && strcmp(dtype, "F32") == 0, f16 = dtype && strcmp(dtype, "F16") == 0;
-  if (!f32 && !f16 && !(dtype && strcmp(dtype, "BF16") == 0))
-    return fail(s, name, "field 'dtype' is %.20s, expected F32, F16 or BF16", dtype ? dtype : "no text");
-  if (!read_shape(s, name, tensor, array) || !read_offsets(s, name, tensor, &begin, &end)) return false;
-  const size_t bytes = size_mul(array->count, f32 ? sizeof(float) : sizeof(uint16_t));
-  if (bytes != (size_t)(end - begin))
-    return fail(s, name, "field 'data_offsets' spans %" PRId64 " bytes, but its shape needs %zu", end - begin, bytes);
+/* Reads the data of a tensor whose entry is read again. */
+static bool read_tensor(const attend_safetensors *s, const attend_safetensors_tensor *t, const cJSON *object,
+                        attend_npy *array) {
+  const cJSON *tensor = object ? object->child : NULL;
+  int64_t begin, end;
+  int dtype;
+  if (!tensor || tensor->next || strcmp(tensor->string, t->name) != 0)
+    return fail(s, t->name, "cannot read its entry in the header again");
+  if (!describe(s, tensor, array, &begin, &end, &dtype)) return false;
+  if (dtype != F32 && dtype != F16 && dtype != BF16)
+    return fail(s, t->name, "field 'dtype' is %.20s, expected F32, F16 or BF16",
+                cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(tensor, "dtype")));
   array->data = attend_cli_allocate("a tensor", array->count, sizeof(float));
   if (!array->data) return false;
-  if (!read_at(s, s->data_at + begin, array->data, bytes)) {
-    attend_npy_free(array);
-    return fail(s, name, "cannot read its data");
-  }
-  if (!f32) widen(array->data, array->count, f16);
+  if (!read_at(s, s->data_at + begin, array->data, (size_t)(end - begin)))
+    return fail(s, t->name, "cannot read its data");
+  if (dtype != F32) widen(array->data, array->count, dtype == F16);
   return true;
+}
+
+bool attend_safetensors_read(const attend_safetensors *s, const char *name, attend_npy *array) {
+  const attend_safetensors_tensor *t = find(s, name);
+  *array = (attend_npy){.type = ATTEND_NPY_F32};
+  if (!t) return fail(s, name, "is not there");
+  char entry[MOST_ENTRY + 4] = "{";
+  memcpy(entry + 1 + t->entry_size, "}", 2);
+  cJSON *object =
+      read_at(s, LENGTH_BYTES + t->entry_at, entry + 1, t->entry_size) ? cJSON_ParseWithOpts(entry, NULL, true) : NULL;
+  const bool ok = read_tensor(s, t, object, array);
+  if (!ok) attend_npy_free(array);
+  cJSON_Delete(object);
+  return ok;
 }

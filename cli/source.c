@@ -57,9 +57,9 @@ static float number_at(const attend_npy *array, size_t index) {
   return array->type == ATTEND_NPY_F16 ? f16_to_f32(bits) : bf16_to_f32(bits);
 }
 
-bool attend_source_narrow(const attend_source *s) {
+/* Rounds float64 to float32. */
+static bool narrow(const attend_source *s) {
   const double *from = s->array->data;
-  if (s->array->type != ATTEND_NPY_F64) return true;
   float *to = allocate(s, sizeof *to, "float32");
   if (!to) return false;
   for (size_t i = 0; i < s->array->count; i++) {
@@ -74,15 +74,18 @@ bool attend_source_narrow(const attend_source *s) {
   return true;
 }
 
-bool attend_source_numbers(const attend_source *s) {
-  if (!attend_source_read(s)) return false;
-  attend_npy_type type = s->array->type;
-  if (type == ATTEND_NPY_F64) return attend_source_narrow(s);
-  if (type == ATTEND_NPY_F32 || type == ATTEND_NPY_F16 || (type == ATTEND_NPY_U16 && s->bf16_bits)) return true;
+bool attend_source_as_numbers(const attend_source *s) {
+  const attend_npy_type type = s->array->type;
+  if (type == ATTEND_NPY_F64) return narrow(s);
+  if (type == ATTEND_NPY_F32 || type == ATTEND_NPY_F16 || type == ATTEND_NPY_BF16) return true;
+  if (type == ATTEND_NPY_U16 && s->bf16_bits) return true;
   return attend_source_fail_type(
-      s, type == ATTEND_NPY_U16 ? "float32, float16 or float64; if it holds the bits of bfloat16, add --bits bf16"
-                                : "float32, float16, float64, or uint16 with --bits bf16");
+      s, type == ATTEND_NPY_U16
+             ? "float32, float16, bfloat16 or float64; if it holds the bits of bfloat16, add --bits bf16"
+             : "float32, float16, bfloat16, float64, or uint16 with --bits bf16");
 }
+
+bool attend_source_numbers(const attend_source *s) { return attend_source_read(s) && attend_source_as_numbers(s); }
 
 bool attend_source_convert(const attend_source *s, attend_dtype dtype) {
   attend_npy *array = s->array;
@@ -142,6 +145,36 @@ bool attend_source_fits_vector(const attend_source *s, int64_t count) {
 
 /* --------------------------------------------------------------------------------------------------- whole numbers */
 
+/* Any whole number of a type that has its place in int64. */
+static int64_t integer_at(const attend_npy *array, size_t index) {
+  if (array->type == ATTEND_NPY_I64) return ((const int64_t *)array->data)[index];
+  if (array->type == ATTEND_NPY_I32) return ((const int32_t *)array->data)[index];
+  return ((const uint8_t *)array->data)[index];
+}
+
+bool attend_source_is_flags(const attend_source *s) {
+  const attend_npy_type type = s->array->type;
+  return type == ATTEND_NPY_BOOL || type == ATTEND_NPY_U8 || type == ATTEND_NPY_I32 || type == ATTEND_NPY_I64;
+}
+
+bool attend_source_flags(const attend_source *s) {
+  const attend_npy *array = s->array;
+  if (array->type == ATTEND_NPY_BOOL) return true;
+  uint8_t *to = allocate(s, sizeof *to, "bool");
+  if (!to) return false;
+  for (size_t i = 0; i < array->count; i++) {
+    const int64_t value = integer_at(array, i);
+    if (value != 0 && value != 1) {
+      attend_cli_error("--%s %s: element %zu is %" PRId64 ", expected 0 or 1", s->option, s->path, i, value);
+      attend_free(to);
+      return false;
+    }
+    to[i] = (uint8_t)value;
+  }
+  replace(s, to, ATTEND_NPY_BOOL);
+  return true;
+}
+
 bool attend_source_integers(const attend_source *s) {
   if (!attend_source_read(s)) return false;
   if (s->array->type == ATTEND_NPY_I32 || s->array->type == ATTEND_NPY_I64) return true;
@@ -153,8 +186,7 @@ bool attend_source_bounds(const attend_source *s, int64_t low, int64_t high, con
   int32_t *to = allocate(s, sizeof *to, "int32");
   if (!to) return false;
   for (size_t i = 0; i < array->count; i++) {
-    const bool narrow = array->type == ATTEND_NPY_I32;
-    const int64_t value = narrow ? ((const int32_t *)array->data)[i] : ((const int64_t *)array->data)[i];
+    const int64_t value = integer_at(array, i);
     if (value < low || value > high) {
       attend_cli_error("--%s %s: element %zu is %" PRId64 ", expected %" PRId64 " to %" PRId64 "%s", s->option, s->path,
                        i, value, low, high, what);

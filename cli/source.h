@@ -20,8 +20,8 @@ bool attend_source_fail_type(const attend_source *s, const char *expected);
 /** Reads a file of any type; or of f64, which becomes f32, f32, f16 or bf16. False after reporting why not. */
 bool attend_source_read(const attend_source *s);
 bool attend_source_numbers(const attend_source *s);
-/** Rounds numbers of float64 to float32; others stay. False after reporting one that float32 has no place for. */
-bool attend_source_narrow(const attend_source *s);
+/** Likewise of what was read already. */
+bool attend_source_as_numbers(const attend_source *s);
 /** Converts the numbers of a file. False after reporting that there is no memory. */
 bool attend_source_convert(const attend_source *s, attend_dtype dtype);
 /** Whether all numbers are finite, or -inf if they may exclude; else reports the first that is not. */
@@ -36,6 +36,11 @@ attend_dtype attend_source_dtype(const attend_source *s);
 bool attend_source_fits(const attend_source *s, int rank, const int64_t want[4], const char *const names[4]);
 /** Likewise a vector of `count` elements. */
 bool attend_source_fits_vector(const attend_source *s, int64_t count);
+
+/** Whether a file that was read holds flags: bool or whole numbers. */
+bool attend_source_is_flags(const attend_source *s);
+/** Turns those into bytes as bool has them. False after reporting a number that is neither 0 nor 1. */
+bool attend_source_flags(const attend_source *s);
 
 /** Reads a file of int32 or int64. False after reporting why not. */
 bool attend_source_integers(const attend_source *s);

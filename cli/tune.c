@@ -7,11 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "cli/text.h"
 #include "dispatch/choose/profile.h"
 
@@ -153,31 +155,45 @@ static void end_progress(void) {
 
 /* ---------------------------------------------------------------------------------------------------------- tuning */
 
-/* Where the profile goes; `ours` if that is a place of the search path, whose directory may be missing. */
-static bool target_of(const arguments *a, const attend_env *env, char path[PATH_MAX], bool *ours) {
-  char place[ATTEND_PROFILE_PLACES][ATTEND_PROFILE_PATH];
-  const bool named = *env->profile && strcmp(env->profile, "off") != 0;
-  *ours = !a->profile && !named;
-  const char *target = a->profile ? a->profile : env->profile;
-  if (*ours) {
-    if (attend_profile_places(env, place) < ATTEND_PROFILE_PLACES)
-      return attend_cli_error("tune: no cache directory to write to: expected --profile, XDG_CACHE_HOME or HOME") == 0;
-    target = place[0];
+/* Makes every directory on the way to a file. 0 or an errno. */
+static int make_directories(const char *path) {
+  char directory[ATTEND_PROFILE_PATH];
+  strcpy(directory, path);
+  for (char *slash = strchr(directory + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+    *slash = 0;
+    if (mkdir(directory, 0777) != 0 && errno != EEXIST) return errno;
+    *slash = '/';
   }
-  if (!*target) return attend_cli_error("--profile '': expected the name of a file") == 0;
-  if (strlen(target) >= PATH_MAX) return attend_cli_error("--profile: expected a shorter name") == 0;
-  /* What a link points to is replaced, not the link. */
-  if (!realpath(target, path)) strcpy(path, target);
-  return true;
+  return 0;
 }
 
-static int write_result(const char *path, bool ours, const attend_tune_result *result) {
-  const int error = attend_tune_write(path, result->text, result->length, ours);
-  if (error)
-    return attend_cli_error("--profile %s: cannot be written: %s%s", path, strerror(error),
-                            ours ? "; --profile names another place" : "");
-  printf("%s: %zu shapes, %zu kernels, %zu choices; differences above %.1f %% count\n", path, result->shapes,
-         result->kernels, result->columns, 100 * result->noise);
+/* Where the profile goes. A place of the search path gets its directory, which may be missing. */
+static bool name_profile(const arguments *a, const attend_env *env, attend_outputs *outputs) {
+  static char place[ATTEND_PROFILE_PLACES][ATTEND_PROFILE_PATH];
+  const bool named = *env->profile && strcmp(env->profile, "off") != 0;
+  const char *target = a->profile ? a->profile : named ? env->profile : place[0];
+  if (target == place[0]) {
+    if (attend_profile_places(env, place) < ATTEND_PROFILE_PLACES)
+      return attend_cli_error("tune: no cache directory to write to: expected --profile, XDG_CACHE_HOME or HOME") == 0;
+    const int error = make_directories(target);
+    if (error)
+      return attend_cli_error("--profile %s: cannot make its directory: %s; --profile names another place", target,
+                              strerror(error)) == 0;
+  }
+  outputs->file[outputs->count++] = (attend_output){.option = "profile", .path = target, .lasting = true};
+  return attend_outputs_check(outputs) && attend_outputs_spare(outputs, "shapes", a->shapes);
+}
+
+static int write_result(attend_outputs *outputs, const attend_tune_result *result) {
+  outputs->file[0].text = result->text;
+  /* What was measured for minutes is not lost to a signal in the moment of writing; a pipe may wait for ever. */
+  signal(SIGINT, outputs->file[0].stream ? SIG_DFL : SIG_IGN);
+  signal(SIGTERM, outputs->file[0].stream ? SIG_DFL : SIG_IGN);
+  if (!attend_outputs_stage(outputs) || !attend_outputs_commit(outputs)) return ATTEND_EXIT_BAD_INPUT;
+  FILE *text = attend_outputs_text(outputs);
+  attend_cli_print_clean(text, outputs->file[0].path);
+  fprintf(text, ": %zu shapes, %zu kernels, %zu choices; differences above %.1f %% count\n", result->shapes,
+          result->kernels, result->columns, 100 * result->noise);
   if (result->skipped)
     fprintf(stderr, "attend: %zu shapes could not be measured, the first because: %s\n", result->skipped,
             result->why_skipped);
@@ -187,15 +203,15 @@ static int write_result(const char *path, bool ours, const attend_tune_result *r
 }
 
 static int tune(const arguments *a, const attend_env *env) {
-  char path[PATH_MAX], why[256];
-  bool ours;
+  static attend_outputs outputs; /* its paths are too much for a stack */
+  char why[256];
   attend_tune_options options = {.budget = a->budget,
                                  .threads = env->num_threads ? env->num_threads : attend_default_threads(),
                                  .highest = env->isa,
                                  .stop = &stop,
                                  .progress = show_progress};
   attend_tune_result result;
-  if (!target_of(a, env, path, &ours)) return ATTEND_EXIT_BAD_INPUT;
+  if (!name_profile(a, env, &outputs)) return ATTEND_EXIT_BAD_INPUT;
   if (a->shapes && !attend_tune_shapes_read(a->shapes, &options.shapes, why, sizeof why))
     return attend_cli_error("--shapes %s: %s", a->shapes, why);
   setenv("ATTEND_PROFILE", "off", 1); /* what is measured is not to be chosen by an older profile */
@@ -207,7 +223,7 @@ static int tune(const arguments *a, const attend_env *env) {
   if (!ok) return attend_cli_error("tune: no memory");
   int status;
   if (result.text)
-    status = write_result(path, ours, &result);
+    status = write_result(&outputs, &result);
   else
     status = attend_cli_error("tune: %zu shapes were measured, too few for a profile; nothing is written%s",
                               result.shapes, result.faulty ? ", and kernels failed: see 'attend verify'" : "");

@@ -129,5 +129,6 @@ attend_status attend_linear_require(attend_linear_function **function) {
   *function = attend_linear_blas();
   if (*function) return ATTEND_OK;
   return attend_fail(ATTEND_ERROR_UNSUPPORTED,
-                     "this library was built without a BLAS, expected one for projections: build it with ATTEND_BLAS");
+                     "this library was built without a BLAS, expected one for projections: install OpenBLAS (Debian's "
+                     "libopenblas-dev), and configure with -DATTEND_BLAS=ON");
 }

@@ -4,10 +4,11 @@
 import argparse
 import os
 import signal
+import stat
 import sys
 import tempfile
 
-from results import BadInput, Peers, Source, merged, read
+from results import BadInput, Peers, Source, clean, merged, name_and_path, read
 
 DEBIAN = "/usr/bin/python3"
 EXAMPLES = """
@@ -26,8 +27,7 @@ class Parser(argparse.ArgumentParser):
 
 def fail(text):
     """Exactly one line on stderr, whatever is in the text."""
-    line = "".join(c if c.isprintable() else "?" for c in text)
-    print(f"attend: report: {line}", file=sys.stderr)
+    print(f"attend: report: {clean(text)}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -37,7 +37,7 @@ def arguments():
                     description="Makes a page of what attend-bench and scripts/peers measured: one file that opens offline.\n"
                     "Several files are set beside the first; files of one NAME are one run.")
     parser.add_argument("results", nargs="+", metavar="RESULTS.json", help="JSON of attend-bench or of scripts/peers")
-    parser.add_argument("-o", "--output", metavar="FILE", help="where the report goes; default: standard output")
+    parser.add_argument("-o", "--output", metavar="FILE", help="where the report goes; default, and -: standard output")
     parser.add_argument("--format", choices=("html", "markdown", "csv"), default="html",
                         help="html (needs matplotlib), markdown, or csv: a row for every measurement")
     return parser.parse_args()
@@ -53,32 +53,81 @@ def go_on_with_matplotlib():
         os.execv(DEBIAN, [DEBIAN, "-B", *sys.argv])
 
 
-def write(path, text):
-    """To a temporary that is renamed: all or nothing."""
-    if os.path.isdir(path):
-        fail(f"{path}: Is a directory")
+def spare(path, inputs):
+    """No output may name an input."""
+    for each in inputs:
+        try:
+            same = os.path.isfile(path) and os.path.samefile(each, path)
+        except OSError:
+            continue  # it is not there, which reading it will tell
+        if same:
+            fail(f"{each} and --output name the same file, {path}: expected an output that is no input")
+
+
+def take_after(file, found):
+    """Gives a file the mode and, as far as that is ours to give, the owner of the one that it is to replace."""
+    mode = found.st_mode & 0o777
+    try:
+        os.fchown(file, found.st_uid, found.st_gid)
+    except OSError:  # where the group is another one, it may do only what all may do
+        mode &= 0o707 | (mode & 0o007) << 3
+    os.fchmod(file, mode)
+
+
+def write_whole(path, found, text):
+    """To a temporary that is renamed, all or nothing; `found` is what is there already, or None."""
+    target = os.path.realpath(path)
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=os.path.dirname(os.path.abspath(path)),
-                                         prefix=".attend-report-", delete=False) as file:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=os.path.dirname(target), prefix=".attend-report-",
+                                         delete=False) as file:
             temporary = file.name
+            if found:
+                take_after(file.fileno(), found)
+            else:
+                mask = os.umask(0)
+                os.umask(mask)
+                os.fchmod(file.fileno(), 0o666 & ~mask)
             file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
+        os.replace(temporary, target)
         temporary = None
-    except OSError as failure:
-        fail(f"{path}: {failure.strerror}")
     finally:
         if temporary:
             os.unlink(temporary)
 
 
+def write(path, text):
+    """As other outputs of attend are written: a pipe or a device as it is, and what a link leads to."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        found = None
+    except OSError as failure:
+        fail(f"{path}: {failure.strerror}")
+    if not os.path.basename(path):
+        fail(f"{path}: expected the name of a file")
+    stream = found and (stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode))
+    if found and not stream and not stat.S_ISREG(found.st_mode):
+        fail(f"{path}: expected a regular file, a pipe or a character device, or none")
+    if found and not os.access(path, os.W_OK):
+        fail(f"{path}: Permission denied")
+    try:
+        if stream:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        else:
+            write_whole(path, found, text)
+    except OSError as failure:
+        fail(f"{path}: {failure.strerror}")
+
+
 def main():
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    sys.stdout.reconfigure(encoding="utf-8")
     options = arguments()
+    if options.output:
+        spare(options.output, [name_and_path(argument)[1] for argument in options.results])
     if options.format == "html":
         go_on_with_matplotlib()
     try:
@@ -93,7 +142,7 @@ def main():
     else:
         from text_formats import comma_separated, markdown  # pylint: disable=import-outside-toplevel
         text = (markdown if options.format == "markdown" else comma_separated)(sources, peers)
-    if options.output:
+    if options.output not in (None, "-"):
         write(options.output, text)
         return
     try:

@@ -28,6 +28,7 @@ matplotlib.rcParams.update({
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GRID, "xtick.color": INK, "ytick.color": INK,
     "grid.color": GRID, "grid.linewidth": 0.6, "axes.grid": True, "axes.axisbelow": True, "axes.spines.top": False,
     "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 9, "savefig.transparent": True,
+    "text.parse_math": False,  # a dollar in a name is a dollar
 })
 
 numbers = itertools.count(1)

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import statistics
+import unicodedata
 
 DTYPES = ["f32", "f16", "bf16", "f32+f16", "f32+bf16"]
 BASELINE = "baseline_openblas"
@@ -21,6 +22,21 @@ TIME = object()  # a kind of field
 
 class BadInput(Exception):
     """What is wrong with the input, in a line that names the file and the field."""
+
+
+def clean(text):
+    """Text that a terminal or a page may get: control characters, C1 included, and what is no character become question
+    marks, as everywhere in attend."""
+    return "".join("?" if unicodedata.category(c) in ("Cc", "Cs") or ord(c) & 0xFFFE == 0xFFFE else c for c in text)
+
+
+def cleaned(value):
+    """The same for every text in a value of JSON."""
+    if isinstance(value, dict):
+        return {clean(key): cleaned(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [cleaned(each) for each in value]
+    return clean(value) if isinstance(value, str) else value
 
 
 @dataclasses.dataclass
@@ -170,15 +186,21 @@ def read_peers(path, name, data):
     return Peers(name, context, results)
 
 
-def read(argument):
-    """A file, or NAME=FILE. Gives a Source or Peers."""
+def name_and_path(argument):
+    """Of FILE, or of NAME=FILE."""
     name, equals, path = argument.partition("=")
     if not equals or os.path.exists(argument):
-        path = argument
-        name = os.path.splitext(os.path.basename(path))[0]
+        return os.path.splitext(os.path.basename(argument))[0], argument
+    return name, path
+
+
+def read(argument):
+    """A file, or NAME=FILE. Gives a Source or Peers."""
+    name, path = name_and_path(argument)
+    name = clean(name)
     try:
         with open(path, encoding="utf-8") as file:
-            data = json.load(file)
+            data = cleaned(json.load(file))
     except OSError as failure:
         raise BadInput(f"{path}: {failure.strerror}") from failure
     except (ValueError, RecursionError) as failure:

@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import random
+import stat
 import struct
 import subprocess
 import tempfile
@@ -30,9 +31,18 @@ def end(process, signal):
     pathlib.Path(f"/dev/shm/__KMP_REGISTERED_LIB_{process.pid}_{os.getuid()}").unlink(missing_ok=True)
 
 
+def null_device(directory):
+    """A device that swallows all. Not the machine's own for root, who could put a file in its place by mistake."""
+    if os.geteuid() != 0:
+        return "/dev/null"
+    path = os.path.join(directory, "null")
+    os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    return path
+
+
 # ------------------------------------------------------------------------------------------------------------- tensors
 
-FORMATS = {"<f4": "f", "<f2": "e", "<i4": "i", "<i8": "q", "<u2": "H", "|b1": "?", "<f8": "d", ">f4": ">f", ">f8": ">d", ">i8": ">q"}
+FORMATS = {"<f4": "f", "<f2": "e", "<i4": "i", "<i8": "q", "<u2": "H", "|b1": "?", "<f8": "d", "|u1": "B", "<V2": "H", "|V2": "H", ">V2": ">H", ">f4": ">f", ">f8": ">d", ">i8": ">q"}
 
 
 def product(shape):
@@ -62,6 +72,12 @@ def npy(tensor, descr="<f4", version=1, order="False", shape=None, tail=b""):
     code = FORMATS.get(descr, "f")
     data = b"".join(struct.pack(code if code[0] == ">" else "<" + code, n) for n in tensor.numbers)
     return b"\x93NUMPY" + bytes([version, 0]) + len(text).to_bytes(length, "little") + text.encode() + data + tail
+
+
+def transposed(tensor):
+    """With the numbers as Fortran has them: the first index runs first."""
+    indices = itertools.product(*(range(extent) for extent in reversed(tensor.shape)))
+    return Tensor(tensor.shape, [tensor.at(*reversed(index)) for index in indices])
 
 
 def read_f32(path):

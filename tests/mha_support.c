@@ -202,6 +202,7 @@ bool attend_mha_test_blas(void) {
   problem.batch = problem.q_len = problem.kv_len = problem.embed_dim = problem.q_heads = 1;
   cr_assert_eq(attend_mha_plan_create(&problem, NULL, &plan), ATTEND_ERROR_UNSUPPORTED);
   cr_assert(strstr(attend_error_detail(), "built without a BLAS"), "%s", attend_error_detail());
+  cr_assert(strstr(attend_error_detail(), "install OpenBLAS (Debian's libopenblas-dev)"), "%s", attend_error_detail());
   cr_assert_null(plan);
   printf("built without a BLAS: only that it says so is tested\n");
   return false;

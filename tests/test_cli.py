@@ -2,6 +2,7 @@
 """The program from outside: every bad input gets one line on stderr, status 2 and no file; info, kernels and the worked
 examples. What `attend run` computes is tested in test_cli_run.py."""
 
+import itertools
 import json
 import math
 import os
@@ -114,7 +115,6 @@ class BadInput(Case):
             "length": (whole[:8] + b"\xff\xff" + whole[10:], "truncated: the header needs 65535"),
             "trailing": (whole + b"\0", "unexpected bytes behind the data"),
             "twice": (whole + whole, "unexpected bytes behind the data"),
-            "fortran": (npy(self.q, order="True"), "'fortran_order' is True"),
             "object": (npy(self.q, "|O"), "object arrays"),
             "text_array": (npy(self.q, "<U1"), "'descr' is '<U1'"),
             "negative": (npy(self.q, shape="(2, 4, -3, 6)"), "negative dimension"),
@@ -153,16 +153,19 @@ class BadInput(Case):
             self.write("bias", Tensor((5,), [1] * 5))
             self.refuse(f"--bias-head-scale bad.npy: field 'descr' is {name}", "--bias", "bias.npy", "--bias-head-scale", "bad.npy")
         self.write("bad", Tensor(self.q.shape, [16256] * product(self.q.shape)), "<u2")
-        self.refuse("uint16, expected float32, float16 or float64; if it holds the bits of bfloat16, add --bits bf16", q="bad.npy")
+        self.refuse("uint16, expected float32, float16, bfloat16 or float64; if it holds the bits of bfloat16, add --bits bf16", q="bad.npy")
         self.write("bad", Tensor((5,), [1] * 5), "<u2")
         self.refuse("--bits bf16", "--bias", "bad.npy")
         for descr, name in ("<f4", "float32"), ("<f8", "float64"), ("<u2", "uint16"), ("|b1", "bool"):
             self.write("bad", Tensor((2,), [1] * 2), descr)
             for option in "kv-lengths", "positions", "q-starts", "kv-starts", "kv-begins", "key-ranges", "block-table":
                 self.refuse(f"--{option} bad.npy: field 'descr' is {name}, expected int32 or int64", "--bits=bf16", f"--{option}", "bad.npy")
-        for descr, name in ("<f4", "float32"), ("<i4", "int32"), ("<u2", "uint16"):
+        for descr, name in ("<f4", "float32"), ("<V2", "bfloat16"), ("<u2", "uint16"):
             self.write("bad", Tensor((5,), [1] * 5), descr)
             self.refuse(f"is {name}, expected bool", "--mask", "bad.npy")
+        for value, descr in itertools.product((2, -1), ("<i4", "<i8")):
+            self.write("bad", Tensor((5,), [0, 1, 1, value, 0]), descr)
+            self.refuse(f"--mask bad.npy: element 3 is {value}, expected 0 or 1", "--mask", "bad.npy")
 
     def test_shapes(self):
         for option, shape, expected in [

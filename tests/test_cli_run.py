@@ -5,10 +5,12 @@ import itertools
 import json
 import math
 import os
+import stat
 import subprocess
+import tempfile
 import unittest
 
-from cli_support import Case, Tensor, attend, bf16_bits, from_bf16, npy, product, randoms, reference, rounded
+from cli_support import Case, Tensor, attend, bf16_bits, from_bf16, npy, null_device, product, randoms, reference, rounded, transposed
 
 
 
@@ -77,6 +79,8 @@ class Run(Case):
                 self.write("mask", mask, "|b1")
                 self.write("bias", bias)
                 self.check("--mask", "mask.npy", mask=mask)
+                self.write("mask", mask, ("|u1", "<i4", "<i8", ">i8", "|u1")[rank])
+                self.check("--mask", "mask.npy", mask=mask)
                 if rank == 0:  # no number is left out of what there is only one of
                     for allowed in False, True:
                         self.write("mask", mask := Tensor((), [allowed]), "|b1")
@@ -89,6 +93,8 @@ class Run(Case):
         self.check("--bias", "bias.npy", bias=rounded(bias, "<e"))
         self.write("bias", bf16_bits(bias), "<u2")
         self.check("--bias", "bias.npy", "--bits", "bf16", bias=from_bf16(bf16_bits(bias)))
+        self.write("bias", bf16_bits(bias), "<V2")
+        self.check("--bias", "bias.npy", bias=from_bf16(bf16_bits(bias)))
 
     def test_bias_head_scale(self):
         bias, scale = randoms(2, 1, 3, 5, seed="bias"), Tensor((4,), [1.0, 0.5, -2.0, 0.0])
@@ -187,6 +193,16 @@ class Run(Case):
         self.check("--bits", "bf16", tolerance=2e-2, **exact)
         self.assertIn(", bf16,", self.compute("--bits", "bf16"))
 
+    def test_files_in_fortran_order(self):
+        mask = Tensor((4, 3, 5), [n > -0.5 for n in randoms(4, 3, 5, seed="mask").numbers])
+        bias, lengths = randoms(2, 1, 3, 5, seed="bias"), Tensor((2, 3), [5, 1, 4, 2, 3, 5])
+        for descr in "<f4", ">f8":
+            for name, tensor in ("q", self.q), ("k", self.k), ("v", self.v), ("bias", bias):
+                self.write(name, transposed(tensor), descr, order="True")
+            self.write("mask", transposed(mask), "|b1", order="True")
+            self.write("lengths", transposed(lengths), "<i4", order="True")
+            self.check("--mask", "mask.npy", "--bias", "bias.npy", "--kv-lengths", "lengths.npy", mask=mask, bias=bias, lengths=lengths)
+
     def test_conversion(self):
         halves = {name: rounded(getattr(self, name), "<e") for name in "qkv"}
         self.check("--dtype", "f16", tolerance=2e-3, **halves)
@@ -265,18 +281,42 @@ class Run(Case):
             self.assertEqual((after.st_uid, after.st_gid), (before.st_uid, before.st_gid))
             self.assertGreater(after.st_size, 3)
 
+    def test_temporaries_of_a_process_that_was_killed(self):
+        """Their names, which had the number that this process has now, are left alone."""
+        def leave():
+            for what in "0-0.tmp", "0-0.old", "1-0.tmp", "1-1.tmp":
+                self.directory.joinpath(f".attend-{os.getpid()}-{what}").write_bytes(b"left")
+
+        self.directory.joinpath("out.npy").write_bytes(b"old")
+        command = ["run", *(word for name in "qkv" for word in (f"--{name}", f"{name}.npy")), "--out", "out.npy", "--lse", "lse.npy"]
+        result = attend(*command, cwd=self.directory, preexec_fn=leave)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.compare(self.output(), reference(self.q, self.k, self.v)[0])
+        self.assertEqual([path.read_bytes() for path in self.directory.glob(".attend-*")], [b"left"] * 4)
+
     def test_outputs_that_are_streams(self):
         self.compute()
         wanted = self.directory.joinpath("out.npy").read_bytes()
         self.directory.joinpath("out.npy").unlink()
         before = self.contents()
-        result = self.run_attend("--lse", "/dev/null", "--weights", "/dev/null", out="/dev/null")
+        device = null_device(self.directory)
+        result = self.run_attend("--lse", device, "--weights", device, out=device)
         self.assertEqual((result.returncode, result.stderr), (0, ""))
-        self.assertIn("wrote out (2, 4, 3, 7) /dev/null", result.stdout)
+        self.assertIn(f"wrote out (2, 4, 3, 7) {device}", result.stdout)
+        self.assertTrue(stat.S_ISCHR(os.stat(device).st_mode))
         result = attend("run", "--q", "q.npy", "--k", "k.npy", "--v", "v.npy", "--out", "-", "--explain", cwd=self.directory,
                         text=False)
         self.assertEqual((result.returncode, result.stdout), (0, wanted))
         self.assertRegex(result.stderr.decode(), r"\Aplan: [^\n]+\nattention: [^\n]+\n\Z")
+        for out in "/dev/stdout", "/proc/self/fd/1":  # it is a pipe, or a file
+            command = ["run", "--q", "q.npy", "--k", "k.npy", "--v", "v.npy", "--out", out]
+            result = attend(*command, cwd=self.directory, text=False)
+            self.assertEqual((result.returncode, result.stdout), (0, wanted))
+            self.assertRegex(result.stderr.decode(), r"\Aattention: [^\n]+\n\Z")
+            with tempfile.TemporaryFile() as file:
+                result = attend(*command, cwd=self.directory, stdout=file)
+                file.seek(0)
+                self.assertEqual((result.returncode, file.read()), (0, wanted))
         os.mkfifo(self.directory / "pipe")
         reader = subprocess.Popen(["cat", "pipe"], cwd=self.directory, stdout=subprocess.PIPE)
         result = self.run_attend(out="pipe")

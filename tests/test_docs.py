@@ -13,6 +13,10 @@ import sys
 import tempfile
 import unittest
 
+from cli_support import Tensor, npy, randoms
+from layer_models import MODELS
+from layer_support import built_without_blas, safetensors
+
 ROOT = pathlib.Path(os.environ.get("SOURCE_DIR", pathlib.Path(__file__).resolve().parent.parent))
 ATTEND = os.environ.get("ATTEND", str(ROOT / "build" / "attend"))
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")) + sorted(ROOT.glob("docs/measured/*.md")) + sorted(ROOT.glob("examples/*.md"))
@@ -144,6 +148,36 @@ class Documents(unittest.TestCase):
                     ran += 1
             self.assertGreaterEqual(ran, 1)
             self.assertTrue(pathlib.Path(folder, "out.npy").exists())
+
+    def test_layer_examples_of_the_readme_work(self):
+        lines = [words for words in shell_lines(ROOT / "README.md") if words[:2] == ["build/attend", "layer"]]
+        self.assertGreaterEqual(len(lines), 3)
+        if built_without_blas():
+            self.skipTest("built without a BLAS, which attend layer needs")
+        heads, dim = 12, 2
+        sizes = {"W_q": (5, dim), "W_k": (5, dim), "w_v": (1, 5)}
+        square = {f"model.layers.0.self_attn.{part}_proj.weight": randoms(heads * dim, heads * dim, seed=part) for part in "qkvo"}
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            for file, shape in ("x", (3, heads * dim)), ("decoder", (3, dim)), ("encoder", (4, dim)):
+                folder.joinpath(f"{file}.npy").write_bytes(npy(randoms(*shape)))
+            folder.joinpath("lengths.npy").write_bytes(npy(Tensor((1,), [2]), "<i4"))
+            gpt2 = {"c_attn.weight": randoms(heads * dim, 3 * heads * dim), "c_proj.weight": randoms(heads * dim, heads * dim)}
+            for file, tensors in (("gpt2", {f"h.0.attn.{part}": t for part, t in gpt2.items()}), ("model", square),
+                                  ("seq2seq", {f"{part}.weight": randoms(*size) for part, size in sizes.items()})):
+                folder.joinpath(f"{file}.safetensors").write_bytes(safetensors(tensors))
+            index = {"weight_map": dict.fromkeys(square, "model.safetensors")}
+            folder.joinpath("model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+            for words in lines:
+                subprocess.run([ATTEND, *words[1:]], check=True, cwd=folder, capture_output=True)
+            for output in "y.npy", "context.npy", "weights.svg":
+                self.assertTrue(folder.joinpath(output).exists())
+
+    def test_names_of_weights_are_those_of_models(self):
+        table = text("README.md").split("knows weights by these names")[1].split("\n\n[")[0]
+        for model in MODELS:
+            for part in model.parts:
+                self.assertIn(f"{part}`", table, model.name)
 
     def test_scripts_exist_and_explain_themselves(self):
         documented = set()

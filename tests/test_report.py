@@ -11,13 +11,15 @@ import os
 import pathlib
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
+import unicodedata
 import unittest
 from html.parser import HTMLParser
 
 import report_samples
-from cli_support import ATTEND, attend
+from cli_support import ATTEND, attend, null_device
 
 DEBIAN = "/usr/bin/python3"
 MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None or (
@@ -158,6 +160,9 @@ class Report(unittest.TestCase):
     def test_page_of_little(self):
         self.write("little", {"context": {}, "benchmarks": [report_samples.benchmark("auto/tiny/f32/threads:1", 1e-6)]})
         self.assertIn("auto", self.succeed("little.json"))
+        self.assertIn("$\\frac{$", self.succeed("$\\frac{$=little.json"))  # no formula
+        self.write("formulas", json.dumps(report_samples.bench()).replace("tiny", "$\\\\frac{$"))
+        self.assertIn(">$\\frac{$<", self.succeed("formulas.json"))
         self.assertIn("slow", self.succeed("peers.json"))
         self.write("long", {"context": {}, "benchmarks": [report_samples.benchmark("auto/sequence-1k/f32/threads:1", 1e-6)]})
         self.assertIn("1,024", self.succeed("long.json"))
@@ -194,11 +199,64 @@ class Report(unittest.TestCase):
         self.refuse("invalid choice", "bench.json", "--format", "pdf")
         self.refuse("--bogus", "bench.json", "--bogus")
         self.refuse("No such file or directory", "bench.json", "--format", "csv", "-o", "nowhere/out.csv")
-        self.refuse("Is a directory", "bench.json", "--format", "csv", "-o", ".")
+        self.refuse("expected a regular file, a pipe or a character device", "bench.json", "--format", "csv", "-o", ".")
+        self.refuse("expected the name of a file", "bench.json", "--format", "csv", "-o", "")
+        os.symlink("bench.json", self.folder / "link.json")
+        for name in "bench.json", "./bench.json", "link.json":
+            self.refuse(f"bench.json and --output name the same file, {name}: expected an output that is no input",
+                        "peers.json", "fast=bench.json", "--format", "csv", "-o", name)
         self.refuse("?", "\n\x1b.json", "--format", "csv")
         if os.path.exists("/dev/full"):
             with open("/dev/full", "w", encoding="utf-8") as full:
                 self.refuse("cannot write to standard output", "bench.json", "--format", "csv", stdout=full)
+
+    def test_replaces_a_file_as_every_output_does(self):
+        """Mode and owner stay, a link is followed; a device or a pipe is written to as it is."""
+        wanted = self.succeed("bench.json", "--format", "csv")
+        out, link, dangling = (self.folder / name for name in ("out.csv", "link.csv", "dangling.csv"))
+        link.symlink_to("out.csv")
+        dangling.symlink_to("new.csv")
+        for mode in 0o600, 0o664:
+            out.write_text("old")
+            out.chmod(mode)
+            if os.geteuid() == 0:
+                os.chown(out, 12345, 54321)
+            before = out.stat()
+            self.assertEqual(self.succeed("bench.json", "--format", "csv", "-o", "link.csv"), "")
+            after = out.stat()
+            self.assertEqual((after.st_mode, after.st_uid, after.st_gid), (before.st_mode, before.st_uid, before.st_gid))
+            self.assertTrue(link.is_symlink())
+            self.assertEqual(out.read_text(encoding="utf-8"), wanted)
+        self.succeed("bench.json", "--format", "csv", "-o", "dangling.csv")
+        self.assertTrue(dangling.is_symlink())
+        self.assertEqual((self.folder / "new.csv").read_text(encoding="utf-8"), wanted)
+        self.assertEqual(self.succeed("bench.json", "--format", "csv", "-o", "-"), wanted)
+        os.mkfifo(self.folder / "pipe")
+        reader = subprocess.Popen(["cat", "pipe"], cwd=self.folder, stdout=subprocess.PIPE, text=True)
+        self.succeed("bench.json", "--format", "csv", "-o", "pipe")
+        self.assertEqual(reader.communicate()[0], wanted)
+        device = null_device(self.folder)
+        self.succeed("bench.json", "--format", "csv", "-o", device)
+        self.assertTrue(stat.S_ISCHR(os.stat(device).st_mode))
+
+    def test_no_escape_sequence_reaches_the_terminal(self):
+        """Those of ESC and those of C1, from text in a file, from its name or from the name that it is given."""
+        bad = "\x1b]0;pwn\x07\x1b[31m \x9b31m \x7f \ud800 \ufffe naïve 日本"
+        clean = "?]0;pwn??[31m ?31m ? ? ? naïve 日本"
+        bench, peers = report_samples.bench(), report_samples.peers()
+        bench["benchmarks"][0]["label"] = bench["context"]["cpu"] = peers["results"][0]["setting"] = bad
+        bench["context"]["skipped " + bad] = bad
+        self.write("bad", bench)
+        self.write("others", peers)
+        for style in ["markdown", "csv"] + ["html"] * MATPLOTLIB:
+            text = self.succeed("bad.json", b"\x1b\x9b$na=bad.json".decode(errors="surrogateescape"), "others.json", "--format", style)
+            self.assertEqual([c for c in text if unicodedata.category(c) in ("Cc", "Cs") and c != "\n"], [], style)
+            self.assertIn(clean, text)
+            self.assertIn("??$na", text)
+        text = json.dumps({"context": {}, "benchmarks": [{"name": bad, "real_time": 1, "time_unit": "s"}]})
+        self.write("bad", text)
+        self.refuse(f"'{clean}': expected a name such as", "bad.json", "--format", "csv")
+        self.refuse("naïve?日本.json: No such file", "naïve\x9b日本.json", "--format", "csv")
 
     def test_what_is_missing_is_named(self):
         self.refuse("cannot start python3", "bench.json", environment={"PATH": str(self.folder)})

@@ -7,12 +7,13 @@ import pathlib
 import random
 import resource
 import signal
+import stat
 import subprocess
 import tempfile
 import time
 import unittest
 
-from cli_support import ATTEND, ENVIRONMENT, attend, end
+from cli_support import ATTEND, ENVIRONMENT, attend, end, null_device
 
 # Shapes so small that the tuner is soon done, whatever it was built with.
 SHAPES = "# small ones\n" + "".join(
@@ -129,19 +130,72 @@ class Tune(unittest.TestCase):
     def test_a_place_that_cannot_be_written(self):
         self.assertEqual(self.tune("--profile", self.profile).returncode, 0)
         self.refuse("No such file", "--profile", self.directory / "missing" / "a.profile")
-        self.refuse("cannot be written", environment={"XDG_CACHE_HOME": str(self.profile)})
+        self.refuse("cannot make its directory: Not a directory; --profile names another place",
+                    environment={"XDG_CACHE_HOME": str(self.profile)})
         self.refuse("no cache directory", environment={"XDG_CACHE_HOME": "relative", "HOME": ""})
         # a full disk, as far as a process can make one: no file may grow beyond the bytes that clang's OpenMP runtime needs
         # for its own (see end())
         limit = lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
                          resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)))
-        self.refuse("cannot be written: File too large", "--profile", self.profile, preexec_fn=limit)
+        self.refuse(f"--profile {self.profile}: File too large", "--profile", self.profile, preexec_fn=limit)
 
     @unittest.skipIf(os.geteuid() == 0, "root writes anywhere")
     def test_a_read_only_home(self):
         home = self.directory / "home"
         home.mkdir(mode=0o500)
-        self.refuse("cannot be written", environment={"XDG_CACHE_HOME": str(home)})
+        self.refuse("cannot make its directory: Permission denied", environment={"XDG_CACHE_HOME": str(home)})
+
+    def test_replaces_a_file_as_every_output_does(self):
+        """Mode and owner stay, a link is followed."""
+        self.profile.write_text("old")
+        self.profile.chmod(0o640)
+        if os.geteuid() == 0:
+            os.chown(self.profile, 12345, 54321)
+        before = self.profile.stat()
+        link, dangling, new = (self.directory / name for name in ("link.profile", "dangling.profile", "new.profile"))
+        link.symlink_to(self.profile.name)
+        dangling.symlink_to(new.name)
+        run = self.tune("--profile", link)
+        self.assertEqual((run.returncode, run.stdout.split(": ")[0]), (0, str(link)), run.stderr)
+        after = self.profile.stat()
+        self.assertTrue(link.is_symlink() and self.usable())
+        self.assertEqual((after.st_mode, after.st_uid, after.st_gid), (before.st_mode, before.st_uid, before.st_gid))
+        self.assertEqual(self.tune("--profile", dangling).returncode, 0)
+        self.assertTrue(dangling.is_symlink() and new.read_text().startswith("attend-profile"))
+
+    def test_goes_to_a_stream(self):
+        run = self.tune("--profile", "-")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn(" choices; differences above ", run.stderr)
+        self.profile.write_text(run.stdout)
+        self.assertTrue(self.usable())
+        device = null_device(self.directory)
+        self.assertEqual(self.tune("--profile", device).returncode, 0)
+        self.assertTrue(stat.S_ISCHR(os.stat(device).st_mode))
+        os.mkfifo(self.directory / "pipe")
+        reader = subprocess.Popen(["cat", "pipe"], cwd=self.directory, stdout=subprocess.PIPE, text=True)
+        self.assertEqual(self.tune("--profile", self.directory / "pipe").returncode, 0)
+        self.profile.write_text(reader.communicate()[0])
+        self.assertTrue(self.usable())
+
+    def test_no_escape_sequence_of_a_name_reaches_the_terminal(self):
+        profile = self.directory / "\x1b[31m\x9b31m naïve 日本.profile"
+        clean = f"{self.directory}/?[31m??31m naïve 日本.profile"
+        run = self.tune("--profile", profile)
+        self.assertEqual((run.returncode, run.stdout.split(": ")[0]), (0, clean), run.stderr)
+        environment = {"ATTEND_PROFILE": str(profile)}
+        for arguments, times in (["info"], 2), (["info", "--json"], 2), (["tune", "--check", "--count", "1", "--budget", "1"], 1):
+            run = attend(*arguments, environment=environment)
+            self.assertEqual((run.returncode, run.stdout.count(clean)), (0, times), run.stderr)
+            self.assertNotRegex(run.stdout + run.stderr, r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+        self.profile.with_name(profile.name).write_bytes(b"spoiled")
+        run = attend("info", environment=environment)
+        self.assertEqual((run.returncode, run.stderr.count(clean)), (2, 1), run.stderr)
+        self.assertNotRegex(run.stderr, r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+    def test_spares_its_input(self):
+        self.refuse("--shapes and --profile name the same file", "--profile", self.shapes)
+        self.assertEqual(self.shapes.read_text(), SHAPES)
 
     def test_two_at_once(self):
         both = [self.start("--profile", self.profile) for _ in range(2)]

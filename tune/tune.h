@@ -66,14 +66,6 @@ typedef struct attend_tune_result {
 /** Tunes. false: no memory, and nothing to free. */
 bool attend_tune(const attend_tune_options *options, attend_tune_result *result);
 
-/* ---------------------------------------------------------------------------------------------------------- write.c */
-
-/**
- * Replaces a file at once: whoever reads it at any time, and whatever happens meanwhile, it is the old or the new one.
- * Makes its directory if `make_directory`. 0 or an errno.
- */
-int attend_tune_write(const char *path, const char *text, size_t length, bool make_directory);
-
 /* ---------------------------------------------------------------------------------------------------------- check.c */
 
 /** What came of a shape. */
