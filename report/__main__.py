@@ -93,6 +93,7 @@ def main():
     else:
         from text_formats import comma_separated, markdown  # pylint: disable=import-outside-toplevel
         text = (markdown if options.format == "markdown" else comma_separated)(sources, peers)
+    text = text.encode("utf-8", "replace").decode()  # the name of a file, and JSON, may hold what is no character
     if options.output:
         write(options.output, text)
         return
