@@ -128,8 +128,8 @@ bool attend_verify_named_is_typed(size_t index);
 void attend_verify_random_case(uint64_t seed, attend_dtype dtype, attend_verify_case *c);
 
 /**
- * A random case of little work in which bytes make the choices, one after the other, as far as they go: for fuzzers. The
- * seed makes the rest, and the numbers in the tensors.
+ * A random case of little work in which bytes make the choices, one after the other, as far as they go: for fuzzers.
+ * The seed makes the rest, and the numbers in the tensors.
  */
 void attend_verify_case_from(const uint8_t *bytes, size_t size, uint64_t seed, attend_verify_case *c);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * What the fuzz targets share. A target is a LLVMFuzzerTestOneInput() that takes any bytes; it calls attend_fuzz_check()
- * on what must hold, and the sanitizers watch the rest.
+ * What the fuzz targets share. A target is a LLVMFuzzerTestOneInput() that takes any bytes; it calls
+ * attend_fuzz_check() on what must hold, and the sanitizers watch the rest.
  */
 #ifndef ATTEND_TESTS_FUZZ_H
 #define ATTEND_TESTS_FUZZ_H

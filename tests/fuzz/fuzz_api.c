@@ -27,33 +27,65 @@ static unsigned take(input *in) { return in->size ? in->bytes[--in->size] : 0; }
 
 /** Takes a number: small, or one where something ends. */
 static int64_t take_number(input *in) {
-  static const int64_t ends[] = {-1,        -2,        INT32_MAX, INT32_MAX + INT64_C(1), INT32_MIN, INT64_MAX,
-                                 INT64_MIN, PTRDIFF_MAX / 4, 1 << 16,   INT64_C(1) << 33,       -64,       1025};
+  static const int64_t ends[] = {-1,        -2,
+                                 INT32_MAX, INT32_MAX + INT64_C(1),
+                                 INT32_MIN, INT64_MAX,
+                                 INT64_MIN, PTRDIFF_MAX / 4,
+                                 1 << 16,   INT64_C(1) << 33,
+                                 -64,       1025};
   const unsigned choice = take(in);
   if (choice < 192) return choice;
   return choice < 204 ? ends[choice - 192] : (int64_t)(take(in) << 8 | take(in)) - 0x8000;
 }
 
 static float take_float(input *in) {
-  static const float floats[] = {0,         -0.0f,   1,         -1,         1.5f,     0.5f, -0.25f,     2,
-                                 30,        0x1p-140f, 1e38f,   -1e38f,     INFINITY, NAN,  -INFINITY, 0.999f};
+  static const float floats[] = {0,  -0.0f,     1,     -1,     1.5f,     0.5f, -0.25f,    2,
+                                 30, 0x1p-140f, 1e38f, -1e38f, INFINITY, NAN,  -INFINITY, 0.999f};
   return floats[take(in) % 16];
 }
 
 #define AT(field) offsetof(attend_problem, field)
 
-static const size_t wide_fields[] = {
-    AT(batch), AT(q_heads), AT(kv_heads), AT(q_len), AT(kv_len), AT(head_dim), AT(v_head_dim), AT(q_total),
-    AT(kv_total), AT(page_rows), AT(pages), AT(block_table_stride), AT(q_strides.batch), AT(q_strides.head),
-    AT(q_strides.row), AT(k_strides.batch), AT(k_strides.head), AT(k_strides.row), AT(v_strides.batch),
-    AT(v_strides.head), AT(v_strides.row), AT(out_strides.batch), AT(out_strides.head), AT(out_strides.row),
-    AT(mask_strides.batch), AT(mask_strides.head), AT(mask_strides.query), AT(mask_strides.key),
-    AT(bias_strides.batch), AT(bias_strides.head), AT(bias_strides.query), AT(bias_strides.key), AT(causal_offset),
-    AT(window_left), AT(window_right)};
+static const size_t wide_fields[] = {AT(batch),
+                                     AT(q_heads),
+                                     AT(kv_heads),
+                                     AT(q_len),
+                                     AT(kv_len),
+                                     AT(head_dim),
+                                     AT(v_head_dim),
+                                     AT(q_total),
+                                     AT(kv_total),
+                                     AT(page_rows),
+                                     AT(pages),
+                                     AT(block_table_stride),
+                                     AT(q_strides.batch),
+                                     AT(q_strides.head),
+                                     AT(q_strides.row),
+                                     AT(k_strides.batch),
+                                     AT(k_strides.head),
+                                     AT(k_strides.row),
+                                     AT(v_strides.batch),
+                                     AT(v_strides.head),
+                                     AT(v_strides.row),
+                                     AT(out_strides.batch),
+                                     AT(out_strides.head),
+                                     AT(out_strides.row),
+                                     AT(mask_strides.batch),
+                                     AT(mask_strides.head),
+                                     AT(mask_strides.query),
+                                     AT(mask_strides.key),
+                                     AT(bias_strides.batch),
+                                     AT(bias_strides.head),
+                                     AT(bias_strides.query),
+                                     AT(bias_strides.key),
+                                     AT(causal_offset),
+                                     AT(window_left),
+                                     AT(window_right)};
 static const size_t narrow_fields[] = {
-    AT(q_dtype), AT(k_dtype), AT(v_dtype), AT(out_dtype), AT(as_given), AT(score), AT(causal), AT(window),
-    AT(kv_lengths), AT(positions), AT(q_starts), AT(kv_starts), AT(kv_begins), AT(key_ranges), AT(mask),
-    AT(bias_dtype), AT(bias_head_scale), AT(alibi), AT(sinks), AT(lse), AT(weights), AT(scores), AT(batch_invariant)};
+    AT(q_dtype),   AT(k_dtype),    AT(v_dtype),    AT(out_dtype),  AT(as_given),        AT(score),
+    AT(causal),    AT(window),     AT(kv_lengths), AT(positions),  AT(q_starts),        AT(kv_starts),
+    AT(kv_begins), AT(key_ranges), AT(mask),       AT(bias_dtype), AT(bias_head_scale), AT(alibi),
+    AT(sinks),     AT(lse),        AT(weights),    AT(scores),     AT(batch_invariant)};
 static const size_t float_fields[] = {AT(scale), AT(softcap), AT(dropout)};
 
 enum {
@@ -147,7 +179,8 @@ static bool can_be_planned(const attend_problem *p, int threads) {
   const bool valid = attend_resolve(exact, &resolved) == ATTEND_OK;
   free(exact);
   if (status != ATTEND_OK) {
-    attend_fuzz_check(plan == before && *attend_error_detail(), "a refused problem", "the plan was touched, or no reason");
+    attend_fuzz_check(plan == before && *attend_error_detail(), "a refused problem",
+                      "the plan was touched, or no reason");
     attend_fuzz_check(!valid || status == ATTEND_ERROR_UNSUPPORTED || status == ATTEND_ERROR_OVERFLOW ||
                           status == ATTEND_ERROR_OUT_OF_MEMORY || threads < 0 || threads > 1024,
                       "a valid problem is refused", attend_error_detail());
@@ -187,8 +220,19 @@ static void run_row_kernels(uint64_t seed) {
 
 static const size_t lists[] = {T(kv_lengths), T(positions),  T(q_starts),   T(kv_starts),
                                T(kv_begins),  T(key_ranges), T(block_table)};
-static const size_t pointers[] = {T(q), T(k), T(v), T(out), T(mask), T(bias), T(bias_head_scale), T(alibi_slopes),
-                                  T(sinks), T(score_weights), T(lse), T(weights), T(scores)};
+static const size_t pointers[] = {T(q),
+                                  T(k),
+                                  T(v),
+                                  T(out),
+                                  T(mask),
+                                  T(bias),
+                                  T(bias_head_scale),
+                                  T(alibi_slopes),
+                                  T(sinks),
+                                  T(score_weights),
+                                  T(lse),
+                                  T(weights),
+                                  T(scores)};
 
 enum { LISTS = sizeof lists / sizeof *lists, POINTERS = sizeof pointers / sizeof *pointers };
 
@@ -246,7 +290,8 @@ static void run_changed(const attend_verify_case *c, input *in) {
     const attend_guarded *g = &data.buffer[i];
     attend_fuzz_check(attend_guarded_intact(g, ATTEND_VERIFY_FILL), attend_verify_buffer_names[i], "around it");
     for (size_t b = 0; status != ATTEND_OK && b < g->size; b++)
-      attend_fuzz_check(g->data[b] == ATTEND_VERIFY_FILL, attend_verify_buffer_names[i], "written by a run that failed");
+      attend_fuzz_check(g->data[b] == ATTEND_VERIFY_FILL, attend_verify_buffer_names[i],
+                        "written by a run that failed");
   }
   attend_plan_destroy(plan);
   free(copy);

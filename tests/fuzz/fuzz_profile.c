@@ -16,9 +16,10 @@
 static char *make_file(const uint8_t *bytes, size_t size, size_t *length) {
   char head[512], *text = malloc(sizeof head + size + 32);
   attend_fuzz_check(text, "a profile", "no memory");
-  *length = (size_t)snprintf(head, sizeof head, "attend-profile %d\nlibrary %s\ncpu %s\ncores %d\nkernels %016" PRIx64 "\n",
-                             ATTEND_PROFILE_VERSION, attend_version(), attend_cpu_get()->signature,
-                             attend_topology_get()->cores, attend_profile_rows_hash());
+  *length =
+      (size_t)snprintf(head, sizeof head, "attend-profile %d\nlibrary %s\ncpu %s\ncores %d\nkernels %016" PRIx64 "\n",
+                       ATTEND_PROFILE_VERSION, attend_version(), attend_cpu_get()->signature,
+                       attend_topology_get()->cores, attend_profile_rows_hash());
   memcpy(text, head, *length);
   memcpy(text + *length, bytes, size);
   *length += size;
@@ -53,12 +54,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   size_t length = size - raw;
   char *made = raw ? NULL : make_file(bytes, size, &length), *text = malloc(length ? length : 1);
   attend_fuzz_check(text, "a profile", "no memory");
-  if (length) memcpy(text, raw ? (const char *)bytes + 1 : made, length); /* of its exact size, without a zero behind it */
+  if (length)
+    memcpy(text, raw ? (const char *)bytes + 1 : made, length); /* of its exact size, without a zero behind it */
   free(made);
   attend_profile *profile = NULL;
   char why[256];
   const attend_status status = attend_profile_parse(text, length, &profile, why, sizeof why);
-  attend_fuzz_check((status == ATTEND_OK) == (profile != NULL) && (profile || *why), "a profile", "no reason, or no profile");
+  attend_fuzz_check((status == ATTEND_OK) == (profile != NULL) && (profile || *why), "a profile",
+                    "no reason, or no profile");
   free(text);
   if (profile) choose(profile);
   attend_profile_free(profile);
