@@ -110,7 +110,7 @@ attend_host attend_host_of(const attend_options *o);
 
 /* -------------------------------------------------------------------------------------------------------- memory.c */
 
-/** All of the library's own allocations: aligned to 64 bytes, size rounded up. NULL when there is no memory. */
+/** All of the library's own allocations: aligned to 64 bytes, of the exact size. NULL when there is no memory. */
 void *attend_alloc(size_t size);
 void attend_free(void *memory);
 /** For tests: the n-th allocation from now on fails, once; 0 = none. Returns how many there were since the last call.

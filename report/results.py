@@ -11,9 +11,9 @@ import unicodedata
 
 DTYPES = ["f32", "f16", "bf16", "f32+f16", "f32+bf16"]
 BASELINE = "baseline_openblas"
-NAME = re.compile(r"([^/]+)/([^/]+)/([^/]+)/threads:([1-9]\d*)")
-LIMIT = re.compile(r"peak/(\w+)(?:/threads:(\d+))?")
-SEQUENCE = re.compile(r"sequence-([1-9]\d*)k")
+NAME = re.compile(r"([^/]+)/([^/]+)/([^/]+)/threads:([1-9]\d{0,8})")
+LIMIT = re.compile(r"peak/(\w+)(?:/threads:(\d{1,9}))?")
+SEQUENCE = re.compile(r"sequence-([1-9]\d{0,8})k")
 FIGURES = ("flops", "bytes", "of_peak", "peak_flops", "peak_bytes", "error", "plain_error", "workspace", "workspace_used")
 
 
@@ -96,6 +96,13 @@ class Peers:
     results: list
 
 
+def is_finite(number):
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
 def field(where, table, key, kind):
     """A field that must be there and be of a kind: numbers are finite and not negative, times are more than 0."""
     if key not in table:
@@ -103,7 +110,7 @@ def field(where, table, key, kind):
     value = table[key]
     number = kind in (float, TIME)
     right = isinstance(value, (int, float) if number else kind) and (kind is bool or not isinstance(value, bool))
-    if not right or (number and not (math.isfinite(value) and value >= 0 and (value > 0 or kind is float))):
+    if not right or (number and not (is_finite(value) and value >= 0 and (value > 0 or kind is float))):
         names = {TIME: "a number above 0", float: "a number of at least 0", str: "text", list: "a list", dict: "an object", int: "a whole number"}
         raise BadInput(f"{where}: field '{key}' is {json.dumps(value)[:60]}, expected {names[kind]}")
     return value
@@ -133,8 +140,9 @@ def read_benchmarks(path, items):
         known = samples.setdefault(name, {"seconds": [], "label": ""} | {key: [] for key in FIGURES})
         if median:
             known.update({key: [] for key in ("seconds", *FIGURES)})
-        known["seconds"].append(field(where, item, "real_time", TIME) * unit_seconds(where, item))
-        known["label"] = item.get("label", "")
+        seconds = field(where, item, "real_time", TIME) * unit_seconds(where, item)
+        known["seconds"].append(field(where, {"real_time": seconds}, "real_time", TIME))  # it may have become 0
+        known["label"] = field(where, item, "label", str) if "label" in item else ""
         for key in FIGURES:
             if key in item:
                 known[key].append(field(where, item, key, float))
@@ -175,6 +183,8 @@ def read_peers(path, name, data):
             field(where, result, key, kind)
         if "cannot" in result:
             field(where, result, "cannot", str)
+            if "seconds" in result:
+                raise BadInput(f"{where}: has the fields 'cannot' and 'seconds', expected one of them")
             continue
         for key in ("seconds", "least", "most"):
             field(where, result, key, TIME)

@@ -12,6 +12,7 @@
 #define FOUND __attribute__((visibility("default")))
 
 #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/lsan_interface.h>
 
 /* An allocation too large for the machine is an error that the library reports, not one of the test. */
@@ -22,9 +23,19 @@ void attend_test_expect_no_leak(void) { cr_expect_eq(__lsan_do_recoverable_leak_
 
 void attend_test_allow_leaks(bool allowed) { allowed ? __lsan_disable() : __lsan_enable(); }
 
+void attend_test_expect_exact(const void *memory, size_t size) {
+  cr_expect_not(__asan_region_is_poisoned((void *)(uintptr_t)memory, size), "%zu bytes are less", size);
+  cr_expect(__asan_address_is_poisoned((const char *)memory + size), "%zu bytes are more", size);
+}
+
 #else
 
 void attend_test_expect_no_leak(void) {}
+
+void attend_test_expect_exact(const void *memory, size_t size) {
+  (void)memory, (void)size;
+  cr_skip_test("only the address sanitizer sees where memory ends");
+}
 
 void attend_test_allow_leaks(bool allowed) { (void)allowed; }
 

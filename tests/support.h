@@ -149,5 +149,7 @@ void attend_test_expect_no_leak(void);
 
 /** From `true` to `false`, what is allocated may be lost: by a library that is not ours. */
 void attend_test_allow_leaks(bool allowed);
+/** Expects that memory, which is readable, ends where it should. Skips the test where no sanitizer tells. */
+void attend_test_expect_exact(const void *memory, size_t size);
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "tests/support.h"
+#include "verify/internal.h"
 
 /* Problems that are planned in different ways: every feature; split keys; nothing to compute. */
 static attend_problem problem_at(int which) {
@@ -128,4 +129,26 @@ Test(allocation, none_with_a_workspace) {
     }
   }
   attend_test_expect_no_leak();
+}
+
+Test(allocation, has_the_size_that_was_asked_for) {
+  for (size_t size = 1; size < 200; size++) {
+    void *memory = attend_alloc(size);
+    cr_assert(memory && (uintptr_t)memory % 64 == 0);
+    attend_test_expect_exact(memory, size);
+    attend_free(memory);
+  }
+}
+
+/* What lies around a buffer is watched while a kernel runs, on both sides and to the byte. */
+Test(allocation, buffers_of_verify_are_exact_too) {
+  attend_guarded g = {0};
+  for (size_t gap = 0; gap < 17; gap++) {
+    cr_assert(attend_guarded_place(&g, 101, gap, gap % 2, 1));
+    attend_guarded_watch(&g, true);
+    if (gap > 0) attend_test_expect_exact(g.data, g.size);
+    attend_guarded_watch(&g, false);
+    cr_expect(attend_guarded_intact(&g, 1));
+  }
+  attend_guarded_free(&g);
 }

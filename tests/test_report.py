@@ -187,11 +187,23 @@ class Report(unittest.TestCase):
             ('{"context": {}, "benchmarks": [{"run_name": "auto/tiny/f32/threads:1", "real_time": NaN, "time_unit": "s"}]}', "'real_time' is NaN"),
             ({"attend_peers": 2}, "expected version 1"), ({"attend_peers": 1, "context": {}, "results": []}, "no results"),
             ({"attend_peers": 1, "context": {}, "results": [{"peer": "x"}]}, "results[0]: field 'shape' is missing"),
+            ({"attend_peers": 1, "context": {}, "results": [report_samples.peers()["results"][0] | {"cannot": "x"}]},
+             "results[0]: has the fields 'cannot' and 'seconds', expected one of them"),
+            ({"context": {}, "benchmarks": [run | {"flops": 10**400}]}, "'flops' is 1000"),
+            ({"context": {}, "benchmarks": [run | {"real_time": 1e-320}]}, "'real_time' is 0.0, expected a number above 0"),
+            ({"context": {}, "benchmarks": [run | {"label": [1]}]}, "'label' is [1], expected text"),
+            ({"context": {}, "benchmarks": [run | {"run_name": "auto/tiny/f32/threads:" + "9" * 5000}]}, "expected a name such as"),
         ):
             with self.subTest(what):
                 self.write("bad", data)
                 self.refuse(what, "bad.json", "--format", "markdown", "-o", "out.md")
                 self.refuse("bad.json", "bench.json", "bad.json", "--format", "markdown", "-o", "out.md")
+
+    def test_what_is_no_character(self):
+        self.write("half", {**report_samples.bench(), "context": {"cpu": "half of a pair: \ud800"}})
+        self.assertIn("half of a pair: ?", self.succeed("half.json", "--format", "markdown"))
+        os.rename(self.folder / "half.json", os.fsencode(self.folder) + b"/\xff.json")
+        self.assertIn("?,auto,", self.succeed("\udcff.json", "--format", "csv"))
 
     def test_bad_usage(self):
         self.refuse("No such file", "nowhere.json", "--format", "csv")

@@ -5,6 +5,16 @@
 
 #include "verify/internal.h"
 
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
+#endif
+
 /* How much around a buffer is filled and checked: a page on each side. */
 static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
@@ -48,6 +58,14 @@ bool attend_guarded_place(attend_guarded *g, size_t size, size_t gap, bool at_st
 }
 
 bool attend_guarded_freeze(attend_guarded *g) { return !g->start || mprotect(g->start, g->usable, PROT_READ) == 0; }
+
+void attend_guarded_watch(const attend_guarded *g, bool watched) {
+  if (!g->start) return;
+  ASAN_UNPOISON_MEMORY_REGION(g->start, g->usable);
+  if (!watched || !g->data) return;
+  ASAN_POISON_MEMORY_REGION(g->start, (size_t)(g->data - g->start));
+  ASAN_POISON_MEMORY_REGION(g->data + g->size, g->usable - (size_t)(g->data - g->start) - g->size);
+}
 
 bool attend_guarded_intact(const attend_guarded *g, unsigned char fill) {
   if (!g->data) return true;

@@ -40,6 +40,11 @@ typedef struct attend_guarded {
 bool attend_guarded_place(attend_guarded *g, size_t size, size_t gap, bool at_start, unsigned char fill);
 /** Allows nothing but reading until the buffer is placed anew. false: the system refuses. */
 bool attend_guarded_freeze(attend_guarded *g);
+/**
+ * With the address sanitizer, which finds what guard pages do not: whether every access around the buffer is an error.
+ * It is while a kernel runs, so that the checks themselves may look around.
+ */
+void attend_guarded_watch(const attend_guarded *g, bool watched);
 /** Whether all that is around the buffer is still as it was filled. */
 bool attend_guarded_intact(const attend_guarded *g, unsigned char fill);
 /** Whether an address lies in a guard page or around the buffer, and if so, at which byte counted from the buffer. */

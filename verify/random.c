@@ -3,14 +3,23 @@
 
 #include "kernels/integers.h"
 
-/* The sequence of numbers of a case: splitmix64, from its seed on. */
+/* The choices of a case: made by bytes as long as there are any, then by splitmix64, from its seed on. */
 typedef struct stream {
   uint64_t state;
+  const uint8_t *bytes;
+  size_t left;
+  int64_t most_work; /* multiplications of the reference */
 } stream;
 
 static uint64_t next(stream *s) { return mix(s->state += UINT64_C(0x9e3779b97f4a7c15)); }
 
-static int64_t below(stream *s, int64_t bound) { return (int64_t)(next(s) % (uint64_t)bound); }
+static int64_t below(stream *s, int64_t bound) {
+  const size_t width = bound > 256 ? 2 : 1;
+  if (s->left < width) return (int64_t)(next(s) % (uint64_t)bound);
+  const int64_t number = width == 1 ? s->bytes[0] : s->bytes[0] << 8 | s->bytes[1];
+  s->bytes += width, s->left -= width;
+  return number % bound;
+}
 
 static bool chance(stream *s, int percent) { return below(s, 100) < percent; }
 
@@ -23,8 +32,11 @@ static const int16_t dims[] = {1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 80, 
 static const int16_t long_dims[] = {129, 160, 192, 256, 257, 576};
 static const int16_t page_rows[] = {1, 7, 16, 128, 1, 7, 16, 128, 2, 5, 32, 33, 64, 100, 256};
 
-/* As many multiplications as the reference does in a few milliseconds; and elements in pages that poison is put in. */
-enum { WORK = 400000, MOST_PAGED = 300000 };
+/*
+ * As many multiplications as the reference does in a few milliseconds, and fewer where many cases a second count more;
+ * and elements in pages that poison is put in.
+ */
+enum { WORK = 400000, LITTLE_WORK = 20000, MOST_PAGED = 300000 };
 
 static int64_t work(const attend_problem *p) {
   return p->batch * p->q_heads * p->q_len * p->kv_len * (p->head_dim + p->v_head_dim);
@@ -60,6 +72,10 @@ static void choose_shape(stream *s, attend_problem *p) {
     if (what == 3 && p->head_dim && p->v_head_dim)
       p->head_dim = PICK(s, dims), p->v_head_dim = chance(s, 60) ? p->head_dim : PICK(s, dims);
     if (what == 4 && p->kv_len > 127 && chance(s, 30)) p->kv_len = PICK(s, lengths);
+  }
+  while (work(p) > s->most_work) {
+    int64_t *const sizes[] = {&p->q_len, &p->kv_len, &p->head_dim, &p->v_head_dim}, *size = sizes[next(s) % 4];
+    *size = (*size + 1) / 2;
   }
 }
 
@@ -160,21 +176,31 @@ static void choose_layouts(stream *s, attend_verify_case *c) {
   if (chance(s, 40)) c->out = (attend_verify_layout)below(s, ATTEND_VERIFY_REVERSED);
 }
 
-void attend_verify_random_case(uint64_t seed, attend_dtype dtype, attend_verify_case *c) {
-  stream s = {mix(seed)};
-  *c = (attend_verify_case){.name = "random", .seed = seed, .dtype = dtype, .problem = ATTEND_PROBLEM_INIT};
+static void choose_all(stream *s, attend_verify_case *c) {
   attend_problem *p = &c->problem;
-  choose_memory(&s, p);
-  choose_shape(&s, p);
-  choose_sequences(&s, p);
-  choose_dtypes(&s, dtype, p);
-  choose_masks(&s, c);
-  choose_scores(&s, c);
-  choose_layouts(&s, c);
-  p->lse = chance(&s, 60);
+  choose_memory(s, p);
+  choose_shape(s, p);
+  choose_sequences(s, p);
+  choose_dtypes(s, c->dtype, p);
+  choose_masks(s, c);
+  choose_scores(s, c);
+  choose_layouts(s, c);
+  p->lse = chance(s, 60);
   if (p->as_given & ATTEND_AS_GIVEN_V_HEAD_DIM) p->lse = 1;
-  p->weights = chance(&s, 10);
-  if (chance(&s, 3)) p->scores = (attend_scores_output)(1 + below(&s, 3));
-  p->batch_invariant = chance(&s, 15);
+  p->weights = chance(s, 10);
+  if (chance(s, 3)) p->scores = (attend_scores_output)(1 + below(s, 3));
+  p->batch_invariant = chance(s, 15);
   attend_verify_lay_out(c);
+}
+
+void attend_verify_random_case(uint64_t seed, attend_dtype dtype, attend_verify_case *c) {
+  stream s = {.state = mix(seed), .most_work = WORK};
+  *c = (attend_verify_case){.name = "random", .seed = seed, .dtype = dtype, .problem = ATTEND_PROBLEM_INIT};
+  choose_all(&s, c);
+}
+
+void attend_verify_case_from(const uint8_t *bytes, size_t size, uint64_t seed, attend_verify_case *c) {
+  stream s = {mix(seed), bytes, size, LITTLE_WORK};
+  *c = (attend_verify_case){.name = "from-bytes", .seed = seed, .problem = ATTEND_PROBLEM_INIT};
+  choose_all(&s, c);
 }

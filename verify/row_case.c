@@ -72,7 +72,9 @@ bool row_case_call(row_case *c, unsigned outputs, void (*call)(void *context), v
     snprintf(result->message, sizeof result->message, "no memory for the tensors of a case");
     return false;
   }
+  for (int i = 0; i < ROW_CASE_BUFFERS; i++) attend_guarded_watch(&c->buffer[i].memory, true);
   const attend_verify_signal signal = attend_verify_call(call, context);
+  for (int i = 0; i < ROW_CASE_BUFFERS; i++) attend_guarded_watch(&c->buffer[i].memory, false);
   if (signal.number) {
     ptrdiff_t at;
     snprintf(result->message, sizeof result->message, "stopped by signal %d (%s)", signal.number,

@@ -371,11 +371,14 @@ static bool place_outputs(attend_verify_data *data, uint64_t key) {
   data->out_owned = calloc(data->buffer[ATTEND_VERIFY_OUT].size / size + 1, 1);
   data->row_owned = calloc((size_t)rows + 1, 1);
   if (!data->out_owned || !data->row_owned) return false;
-  /* The buffer begins with the element of the lowest address: outputs have no negative strides. */
+  /* The buffer begins with the element of the lowest address, which with negative strides is not the first. */
+  uint8_t *first =
+      data->out_owned + (out ? (size_t)((unsigned char *)out - data->buffer[ATTEND_VERIFY_OUT].data) / size : 0);
   FOR_EACH_QUERY(data, at) {
     data->row_owned[attend_reference_row(p, &data->tensors, at[0], at[1], at[2])] = 1;
-    memset(data->out_owned + attend_reference_query_at(p, &data->tensors, &p->out_strides, at[0], at[1], at[2]), 1,
-           (size_t)p->v_head_dim);
+    if (p->v_head_dim > 0)
+      memset(first + attend_reference_query_at(p, &data->tensors, &p->out_strides, at[0], at[1], at[2]), 1,
+             (size_t)p->v_head_dim);
   }
   data->tensors.out = out;
   data->tensors.lse = lse;

@@ -110,6 +110,7 @@ static void *place_workspace(attend_verify *v, size_t size, unsigned char garbag
       size % ATTEND_WORKSPACE_ALIGNMENT ? ATTEND_WORKSPACE_ALIGNMENT - size % ATTEND_WORKSPACE_ALIGNMENT : 0;
   if (!attend_guarded_place(buffer, size, gap, false, ATTEND_VERIFY_FILL)) return NULL;
   memset(buffer->data, garbage, size);
+  attend_guarded_watch(buffer, true);
   return buffer->data;
 }
 
@@ -161,7 +162,9 @@ static void make_and_run(void *context) {
 static bool run_way(attend_verify *v, const attend_kernel *kernel, const way *w, attend_verify_result *result) {
   running r = {v, kernel, w, result, NULL, ATTEND_OK};
   attend_verify_clear_outputs(&v->data);
+  for (int i = 0; i < ATTEND_VERIFY_WORKSPACE; i++) attend_guarded_watch(&v->data.buffer[i], true);
   const attend_verify_signal signal = attend_verify_call(make_and_run, &r);
+  for (int i = 0; i < ATTEND_VERIFY_BUFFER_COUNT; i++) attend_guarded_watch(&v->data.buffer[i], false);
   if (signal.number) describe_signal(v, signal, result);
   attend_plan_destroy(r.plan);
   if (r.status) say(result, "%s: %s", attend_status_string(r.status), attend_error_detail());

@@ -127,7 +127,13 @@ bool attend_verify_named_is_typed(size_t index);
 /** The random case of a seed; q, k, v and out of type `dtype` unless that is DEFAULT. */
 void attend_verify_random_case(uint64_t seed, attend_dtype dtype, attend_verify_case *c);
 
-/** Fills in the strides that follow from the layouts and the seed, and the bits of as_given that they need. Both
+/**
+ * A random case of little work in which bytes make the choices, one after the other, as far as they go: for fuzzers.
+ * The seed makes the rest, and the numbers in the tensors.
+ */
+void attend_verify_case_from(const uint8_t *bytes, size_t size, uint64_t seed, attend_verify_case *c);
+
+/** Fills in the strides that follow from the layouts and the seed, and the bits of as_given that they need. The
  * functions above have done so. */
 void attend_verify_lay_out(attend_verify_case *c);
 
