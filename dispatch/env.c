@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** The environment: the only place that reads it, and the one table of its variables. */
+#include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +9,8 @@
 
 /* How much of a value an error quotes. */
 #define QUOTED "\"%.100s\""
+
+#define SPACES " \t\n\v\f\r"
 
 static bool is_built(attend_isa isa) {
   for (size_t i = 0; i < attend_kernel_count(); i++)
@@ -107,4 +111,27 @@ attend_status attend_env_read(attend_env *env) {
     if (status != ATTEND_OK) return status;
   }
   return ATTEND_OK;
+}
+
+/** A number and a unit: B, K, M or G, without one K. Any other value libgomp ignores. */
+static bool parse_size(const char *value, size_t *size) {
+  static const char units[] = "BKMG";
+  char *end;
+  errno = 0;
+  const unsigned long number = strtoul(value, &end, 10);
+  if (errno || end == value) return false;
+  end += strspn(end, SPACES);
+  const char *unit = *end ? strchr(units, toupper((unsigned char)*end++)) : &units[1];
+  if (!unit) return false;
+  const int shift = 10 * (int)(unit - units);
+  *size = number << shift;
+  return *size >> shift == number && !end[strspn(end, SPACES)];
+}
+
+size_t attend_env_openmp_stack(void) {
+  const int saved_errno = errno;
+  size_t size = 0;
+  if (!parse_size(value_of("OMP_STACKSIZE"), &size) && !parse_size(value_of("GOMP_STACKSIZE"), &size)) size = 0;
+  errno = saved_errno;
+  return size;
 }
