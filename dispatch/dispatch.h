@@ -66,7 +66,8 @@ bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *probl
 typedef struct attend_env {
   attend_isa isa;             /**< highest ISA allowed: every kernel's ISA of a higher rank is out */
   char kernel[64];            /**< "" = not set */
-  int num_threads; /**< 0 = not set */
+  int num_threads;            /**< 0 = not set */
+  const char *num_threads_by; /**< the variable that says so */
   bool verbose;
   char profile[4096];       /**< "" = not set, "off" = none, else a file */
   bool profile_of_options;  /**< attend_options says so, not ATTEND_PROFILE */
