@@ -91,7 +91,8 @@ static void *pass(void *gate) {
 
 /** A thread that was joined counts against limits until the system has cleared it away, a little later. */
 static void wait_until_gone(long number) {
-  for (int turn = 0; turn < 1000 && syscall(SYS_tgkill, getpid(), number, 0) == 0; turn++) sched_yield();
+  for (int turn = 0; turn < 1000 && syscall(SYS_tgkill, getpid(), number, 0) == 0; turn++)
+    if (turn > 100) sched_yield();
 }
 
 int attend_os_startable(int threads, size_t stack) {
