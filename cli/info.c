@@ -130,7 +130,7 @@ static void print_text(const attend_env *env) {
   attend_cli_print_topology();
 
   printf("\nin use\n  %-20s %d (%s)\n", "threads", default_threads(env),
-         env->num_threads > 0                      ? "ATTEND_NUM_THREADS"
+         env->num_threads > 0                      ? env->num_threads_by
          : attend_topology_get()->efficiency_cores ? "the performance cores this process may use"
                                                    : "the cores this process may use");
   printf("  %-20s %s (%s)\n", "highest isa", attend_isa_name(env->isa),

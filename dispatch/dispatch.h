@@ -64,9 +64,10 @@ bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *probl
 #define ATTEND_MOST_THREADS 1024
 
 typedef struct attend_env {
-  attend_isa isa;  /**< highest ISA allowed: every kernel's ISA of a higher rank is out */
-  char kernel[64]; /**< "" = not set */
-  int num_threads; /**< 0 = not set */
+  attend_isa isa;             /**< highest ISA allowed: every kernel's ISA of a higher rank is out */
+  char kernel[64];            /**< "" = not set */
+  int num_threads;            /**< 0 = not set */
+  const char *num_threads_by; /**< the variable that says so */
   bool verbose;
   char profile[4096];       /**< "" = not set, "off" = none, else a file */
   bool profile_of_options;  /**< attend_options says so, not ATTEND_PROFILE */
@@ -77,6 +78,9 @@ typedef struct attend_env {
 attend_status attend_env_read(attend_env *env);
 /** What holds where the environment is not to be read: every default, and no profile. */
 void attend_env_ignore(attend_env *env);
+
+/** Bytes of stack that the environment wants OpenMP's threads to have, as libgomp reads it; 0 = it does not say. */
+size_t attend_env_openmp_stack(void);
 
 typedef struct attend_env_variable {
   const char *name, *values, *meaning;
@@ -285,18 +289,27 @@ attend_status attend_plan_create_tiled(const attend_problem *problem, const atte
 /** What the options of a plan lend it. */
 const attend_host *attend_plan_host(const attend_plan *plan);
 
-/* ------------------------------------------------------------------------------------------------------ parallel.c */
+/* -------------------------------------------------------------------------------------------------------- openmp.c */
 
+/** Whether the library was built with OpenMP. */
+bool attend_uses_openmp(void);
 /**
  * Where a run's threads may be: the affinity mask of the calling thread. OMP_PROC_BIND binds that thread to a place of
  * its own, so that its mask says nothing about the other threads of its team: then the answer is all places.
  */
 void attend_usable_processors(attend_cpu_set *set);
+/**
+ * Calls task(argument, i) on up to `most` threads of OpenMP's, each with an i of its own below `most`. False, and
+ * nothing is called, if the calling thread is in a parallel region, and in a build without OpenMP.
+ */
+bool attend_on_openmp(int most, void (*task)(void *argument, int i), void *argument);
+/** Within such a task: how many threads there are. */
+int attend_openmp_team(void);
+
+/* ------------------------------------------------------------------------------------------------------ parallel.c */
+
 /** Threads where neither the caller nor the environment says: the (performance) cores this process may use. */
 int attend_default_threads(void);
-/** Whether the library was built with OpenMP. */
-bool attend_uses_openmp(void);
-
 /**
  * Calls task(argument, i) on up to `most` threads of the host's or of OpenMP's, or on this one, each with an i of its
  * own below `most`. A task does all that is left to do, so that any number of calls, one at least, is enough.

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** The environment: the only place that reads it, and the one table of its variables. */
+#include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +9,8 @@
 
 /* How much of a value an error quotes. */
 #define QUOTED "\"%.100s\""
+
+#define SPACES " \t\n\v\f\r"
 
 static bool is_built(attend_isa isa) {
   for (size_t i = 0; i < attend_kernel_count(); i++)
@@ -60,6 +64,26 @@ static attend_status parse_num_threads(attend_env *env, const char *value) {
     return attend_fail(ATTEND_ERROR_ENVIRONMENT, "ATTEND_NUM_THREADS is " QUOTED ", expected 1 to %d", value,
                        ATTEND_MOST_THREADS);
   env->num_threads = (int)number;
+  env->num_threads_by = "ATTEND_NUM_THREADS";
+  return ATTEND_OK;
+}
+
+/** A number, or a list for regions within regions, whose first number counts. Anything else OpenMP ignores, as we do.
+ */
+static attend_status parse_openmp_num_threads(attend_env *env, const char *value) {
+  long first = 0;
+  for (const char *c = value;; c++) {
+    char *end;
+    const long number = strtol(c, &end, 10);
+    if (end == c || number < 1) return ATTEND_OK;
+    if (c == value) first = number;
+    c = end + strspn(end, SPACES);
+    if (!*c) break;
+    if (*c != ',') return ATTEND_OK;
+  }
+  if (env->num_threads) return ATTEND_OK;
+  env->num_threads = first < ATTEND_MOST_THREADS ? (int)first : ATTEND_MOST_THREADS;
+  env->num_threads_by = "OMP_NUM_THREADS";
   return ATTEND_OK;
 }
 
@@ -76,6 +100,8 @@ const attend_env_variable attend_env_variables[] = {
     {"ATTEND_PROFILE", "FILE, off", "the tuning profile to use instead of the one in the cache directory",
      parse_profile},
     {"ATTEND_NUM_THREADS", "1 to 1024", "the most threads to use where a program does not say", parse_num_threads},
+    {"OMP_NUM_THREADS", "1 or more, a list", "the same where ATTEND_NUM_THREADS is not set; of a list its first number",
+     parse_openmp_num_threads},
     {"ATTEND_VERBOSE", "0, 1", "1: a line on stderr for each plan, with the kernel chosen and why", parse_verbose},
     {NULL, NULL, NULL, NULL},
 };
@@ -107,4 +133,27 @@ attend_status attend_env_read(attend_env *env) {
     if (status != ATTEND_OK) return status;
   }
   return ATTEND_OK;
+}
+
+/** A number and a unit: B, K, M or G, without one K. Any other value libgomp ignores. */
+static bool parse_size(const char *value, size_t *size) {
+  static const char units[] = "BKMG";
+  char *end;
+  errno = 0;
+  const unsigned long number = strtoul(value, &end, 10);
+  if (errno || end == value) return false;
+  end += strspn(end, SPACES);
+  const char *unit = *end ? strchr(units, toupper((unsigned char)*end++)) : &units[1];
+  if (!unit) return false;
+  const int shift = 10 * (int)(unit - units);
+  *size = number << shift;
+  return *size >> shift == number && !end[strspn(end, SPACES)];
+}
+
+size_t attend_env_openmp_stack(void) {
+  const int saved_errno = errno;
+  size_t size = 0;
+  if (!parse_size(value_of("OMP_STACKSIZE"), &size) && !parse_size(value_of("GOMP_STACKSIZE"), &size)) size = 0;
+  errno = saved_errno;
+  return size;
 }

@@ -45,7 +45,7 @@ void attend_test_allow_leaks(bool allowed) { (void)allowed; }
 /* Criterion does not look at the exit status of a test that has returned: a race must end the test where it is. */
 FOUND const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) {
-  return "allocator_may_return_null=1:halt_on_error=1:ignore_noninstrumented_modules=1";
+  return "allocator_may_return_null=1:halt_on_error=1:ignore_noninstrumented_modules=1:die_after_fork=0";
 }
 
 /*

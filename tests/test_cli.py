@@ -375,6 +375,10 @@ class OtherCommands(unittest.TestCase):
         self.assertEqual(info["environment"]["ATTEND_NUM_THREADS"], "3")
         self.assertIsNone(info["environment"]["ATTEND_PROFILE"])
         self.assertRegex(self.succeed("info", environment=environment), r"threads +3 \(ATTEND_NUM_THREADS\)")
+        environment["OMP_NUM_THREADS"] = "2,1"
+        self.assertRegex(self.succeed("info", environment=environment), r"threads +3 \(ATTEND_NUM_THREADS\)")
+        environment["ATTEND_NUM_THREADS"] = ""
+        self.assertRegex(self.succeed("info", environment=environment), r"threads +2 \(OMP_NUM_THREADS\)")
 
     def test_no_escape_sequence_reaches_the_terminal(self):
         """Those of ESC and those of C1, raw and in UTF-8, from a profile, a path or the environment."""

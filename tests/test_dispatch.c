@@ -104,7 +104,7 @@ Test(topology, is_sane) {
 
 /* The default number of threads is that of the cores which this process may use. */
 Test(topology, respects_the_affinity_mask) {
-  unsetenv("ATTEND_NUM_THREADS");
+  unsetenv("ATTEND_NUM_THREADS"), unsetenv("OMP_NUM_THREADS");
   unsetenv("OMP_PROC_BIND");
   cpu_set_t all, one;
   cr_assert_eq(sched_getaffinity(0, sizeof all, &all), 0);

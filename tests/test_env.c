@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** The ATTEND_* environment variables: honoured, or an error, never replaced. Each test is a process of its own. */
+/** The environment variables: honoured, or an error, never replaced. Each test is a process of its own. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,8 +43,8 @@ static attend_plan *plan_under(const char *variable, const char *value, int num_
 /* ---------------------------------------------------------------------------------------------------------- table */
 
 Test(env, table_names_every_variable_once) {
-  static const char *const expected[] = {"ATTEND_ISA", "ATTEND_KERNEL", "ATTEND_PROFILE", "ATTEND_NUM_THREADS",
-                                         "ATTEND_VERBOSE"};
+  static const char *const expected[] = {"ATTEND_ISA",         "ATTEND_KERNEL",   "ATTEND_PROFILE",
+                                         "ATTEND_NUM_THREADS", "OMP_NUM_THREADS", "ATTEND_VERBOSE"};
   size_t count = 0;
   for (; attend_env_variables[count].name; count++) {
     cr_expect_str_not_empty(attend_env_variables[count].values);
@@ -203,6 +203,65 @@ Test(env, num_threads_is_used_unless_the_program_says) {
     plan = plan_under("ATTEND_NUM_THREADS", good[i], 5);
     cr_expect_eq(attend_plan_max_parts(plan), 5);
     attend_plan_destroy(plan);
+  }
+}
+
+/* OpenMP's variable counts where ours is not set. What OpenMP cannot read either is as good as not set. */
+Test(env, openmp_num_threads_is_used_after_ours) {
+  static const struct {
+    const char *value;
+    int threads; /* 0: as if not set */
+  } cases[] = {{"1", 1},       {"3", 3},    {"4,2", 4}, {" 6 , 2,1 ", 6}, {"+5", 5},  {"1024", 1024},
+               {"5000", 1024}, {"", 0},     {"0", 0},   {"-3", 0},        {"abc", 0}, {"4x", 0},
+               {"4,", 0},      {"4,,2", 0}, {",4", 0},  {"4,0", 0},       {"4 2", 0}, {"1.5", 0},
+               {"%n%s", 0},    {" ", 0},    {"4,x", 0}, {"4,2,1", 4}};
+  const int usual = attend_default_threads();
+  const attend_problem problem = some_problem();
+  for (size_t i = 0; i < COUNT(cases); i++) {
+    const int expected = cases[i].threads ? cases[i].threads : usual;
+    for (int way = 0; way < 3; way++) {
+      attend_plan *plan = plan_under("OMP_NUM_THREADS", cases[i].value, way == 1 ? 9 : 0);
+      cr_expect_eq(attend_plan_max_parts(plan),
+                   way == 1   ? 9
+                   : way == 2 ? 7
+                              : expected,
+                   "OMP_NUM_THREADS=%s, way %d: %d", cases[i].value, way, attend_plan_max_parts(plan));
+      attend_plan_destroy(plan);
+      if (way == 1) setenv("ATTEND_NUM_THREADS", "7", 1);
+    }
+    unsetenv("ATTEND_NUM_THREADS");
+    attend_options options = ATTEND_OPTIONS_INIT;
+    attend_plan *plan = NULL;
+    options.ignore_environment = 1;
+    cr_assert_eq(attend_plan_create(&problem, &options, &plan), ATTEND_OK);
+    cr_expect_eq(attend_plan_max_parts(plan), usual, "OMP_NUM_THREADS=%s, ignored", cases[i].value);
+    attend_plan_destroy(plan);
+  }
+}
+
+/* As libgomp reads it, so that threads are tried with the stack that they will have. */
+Test(env, openmp_stack) {
+  static const struct {
+    const char *ours, *gcc;
+    size_t bytes;
+  } cases[] = {{"16", "", 16 << 10},
+               {"16k", "", 16 << 10},
+               {" 3 M ", "", 3 << 20},
+               {"1G", "", 1 << 30},
+               {"70000B", "", 70000},
+               {"2m", "1m", 2 << 20},
+               {"", "64K", 64 << 10},
+               {"x", "64", 64 << 10},
+               {"16kk", "", 0},
+               {"k", "", 0},
+               {"1.5M", "", 0},
+               {"16 M x", "", 0},
+               {"18446744073709551615G", "", 0},
+               {"99999999999999999999999", "", 0}};
+  for (size_t i = 0; i < COUNT(cases); i++) {
+    setenv("OMP_STACKSIZE", cases[i].ours, 1), setenv("GOMP_STACKSIZE", cases[i].gcc, 1);
+    cr_expect_eq(attend_env_openmp_stack(), cases[i].bytes, "%s and %s: %zu", cases[i].ours, cases[i].gcc,
+                 attend_env_openmp_stack());
   }
 }
 
@@ -372,17 +431,11 @@ static void explain(const attend_options *options, char *text, size_t size) {
 
 /* Whatever is there, good or bad, is not seen. */
 Test(env, may_be_ignored) {
-  static const char *const hostile[][2] = {{"ATTEND_ISA", "no such one"},
-                                           {"ATTEND_ISA", "scalar"},
-                                           {"ATTEND_KERNEL", "no such one"},
-                                           {"ATTEND_PROFILE", "/dev/null"},
-                                           {"ATTEND_PROFILE", "/no/such"},
-                                           {"ATTEND_NUM_THREADS", "0"},
-                                           {"ATTEND_NUM_THREADS", "7"},
-                                           {"ATTEND_VERBOSE", "yes"},
-                                           {"ATTEND_VERBOSE", "1"},
-                                           {"XDG_CACHE_HOME", "/no/such"},
-                                           {"HOME", "/no/such"}};
+  static const char *const hostile[][2] = {
+      {"ATTEND_ISA", "no such one"},   {"ATTEND_ISA", "scalar"},       {"ATTEND_KERNEL", "no such one"},
+      {"ATTEND_PROFILE", "/dev/null"}, {"ATTEND_PROFILE", "/no/such"}, {"ATTEND_NUM_THREADS", "0"},
+      {"ATTEND_NUM_THREADS", "7"},     {"OMP_NUM_THREADS", "7"},       {"ATTEND_VERBOSE", "yes"},
+      {"ATTEND_VERBOSE", "1"},         {"XDG_CACHE_HOME", "/no/such"}, {"HOME", "/no/such"}};
   attend_options options = ATTEND_OPTIONS_INIT, usual = ATTEND_OPTIONS_INIT;
   char expected[400], text[400];
   usual.profile = "off";

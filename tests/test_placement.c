@@ -52,7 +52,7 @@ Test(placement, obeys_affinity) {
 
 /* The control group's share of processor time limits the default, and nothing that is asked for. */
 Test(placement, obeys_the_control_group) {
-  unsetenv("ATTEND_NUM_THREADS");
+  unsetenv("ATTEND_NUM_THREADS"), unsetenv("OMP_NUM_THREADS");
   attend_topology *t = attend_test_complete(&attend_test_machines[TWO_SOCKETS]);
   for (t->quota = 0; t->quota <= 100; t->quota++) {
     attend_topology_set_test_machine(t);

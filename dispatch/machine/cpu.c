@@ -47,6 +47,7 @@ void attend_cpu_detect(attend_cpu *found, const char *why[ATTEND_CPU_FEATURE_COU
 #endif
 
 static void detect(void) {
+  cpu = (attend_cpu){0};
   attend_cpu_detect(&cpu, reasons);
   detected_usable = cpu.usable;
 }

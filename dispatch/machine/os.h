@@ -13,6 +13,20 @@
 /** Lets another thread run. */
 void attend_os_yield(void);
 
+/** How many calls of fork() lie between this process and the one that loaded the library. */
+int attend_os_forks(void);
+/** Whether the calling thread came into this process by fork(): the only one of its parent's that did. */
+bool attend_os_survived_fork(void);
+/**
+ * For that thread: has another one do the work, the same each time, and waits for it. False, and nothing is done, if it
+ * cannot be started.
+ */
+bool attend_os_by_deputy(void (*work)(void *argument), void *argument);
+
+/** How many of so many more threads, up to ATTEND_MOST_THREADS, can be there at once, with a stack of so many bytes, or
+ * with 0 the usual one: tries it. */
+int attend_os_startable(int threads, size_t stack);
+
 /**
  * For attend_topology_complete(): the processors, and the caches of a typical one of `allowed`, as far as the system
  * knows them. The topology is all zeros before.

@@ -3,6 +3,7 @@
 #include "dispatch/machine/topology.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "dispatch/machine/topology_hwloc.h"
 #include "dispatch/once.h"
@@ -113,14 +114,24 @@ void attend_topology_complete(attend_topology *t) {
 static attend_once_flag once;
 static attend_topology machine;
 
+#ifdef ATTEND_HWLOC
+/** Asks hwloc once only: a second time is in a child of fork(), where a lock of hwloc's may be held for ever. */
+static bool ask_hwloc(const attend_cpu_set *allowed) {
+  static bool asked;
+  if (asked) return false;
+  asked = true;
+  return attend_hwloc_topology(allowed, &machine);
+}
+#else
+static bool ask_hwloc(const attend_cpu_set *allowed) { return (void)allowed, false; }
+#endif
+
 static void detect(void) {
   const int saved_errno = errno;
   attend_cpu_set allowed;
+  memset(&machine, 0, sizeof machine);
   attend_os_get_affinity(&allowed);
-#ifdef ATTEND_HWLOC
-  if (!attend_hwloc_topology(&allowed, &machine))
-#endif
-    attend_os_topology(&allowed, &machine);
+  if (!ask_hwloc(&allowed)) attend_os_topology(&allowed, &machine);
   attend_os_fill_in_caches(&machine);
   attend_topology_complete(&machine);
   machine.quota = attend_os_cpu_quota();

@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** Runs plans: shares the work of a run out among the caller's threads, or its pool's, or among OpenMP's. */
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include <string.h>
 
 #include "dispatch/machine/os.h"
@@ -249,13 +245,7 @@ void attend_on_threads(const attend_host *host, int most, void (*task)(void *arg
     host->parallel_for(host->parallel_context, most, task, argument);
     return;
   }
-#ifdef _OPENMP
-  if (most > 1 && !omp_in_parallel()) {
-#pragma omp parallel num_threads(most)
-    task(argument, omp_get_thread_num());
-    return;
-  }
-#endif
+  if (most > 1 && attend_on_openmp(most, task, argument)) return;
   task(argument, 0);
 }
 
@@ -281,7 +271,6 @@ void attend_share_out(const attend_host *host, int threads, int64_t count, void 
   attend_on_threads(host, count < threads ? (int)count : threads, take_from_heap, &h);
 }
 
-#ifdef _OPENMP
 /** Keeps the calling thread, of affinity mask `mask`, on a group's cores. False, and nothing done, if that is refused.
  */
 static bool bind_to_group(const attend_cpu_set *mask, int group) {
@@ -294,31 +283,25 @@ static bool bind_to_group(const attend_cpu_set *mask, int group) {
   return attend_os_set_affinity(&own); /* the system refuses an empty set */
 }
 
-static void run_bound_part(const attend_plan *plan, attend_run_state *run) {
-  const int part = omp_get_thread_num(), parts = omp_get_num_threads();
-  attend_cpu_set mask;
-  const bool bound = attend_os_get_affinity(&mask) &&
-                     bind_to_group(&mask, attend_group_of_part(part, parts, plan->cores, plan->groups));
-  run_part(plan, run, part);
-  if (bound) attend_os_set_affinity(&mask);
-}
-#endif
-
 static void run_task(void *argument, int part) {
   attend_run_state *run = argument;
   const int parts = run->cut->useful;
   if (part == 0 || (part > 0 && part < parts)) run_part(run->plan, run, part); /* a pool may pass a wrong number */
 }
 
+static void run_bound_task(void *argument, int part) {
+  attend_run_state *run = argument;
+  const attend_plan *plan = run->plan;
+  const int group = attend_group_of_part(part, attend_openmp_team(), plan->cores, plan->groups);
+  attend_cpu_set mask;
+  const bool bound = attend_os_get_affinity(&mask) && bind_to_group(&mask, group);
+  run_part(plan, run, part);
+  if (bound) attend_os_set_affinity(&mask);
+}
+
 static void run_parts(const attend_plan *plan, attend_run_state *run) {
   const int threads = run->cut->useful;
-#ifdef _OPENMP
-  if (plan->bind && plan->groups > 1 && threads > 1 && !omp_in_parallel()) {
-#pragma omp parallel num_threads(threads)
-    run_bound_part(plan, run);
-    return;
-  }
-#endif
+  if (plan->bind && plan->groups > 1 && threads > 1 && attend_on_openmp(threads, run_bound_task, run)) return;
   attend_on_threads(&plan->host, threads, run_task, run);
 }
 
@@ -347,32 +330,10 @@ int attend_plan_useful_parts(const attend_plan *plan, const attend_tensors *tens
   return plan->ragged ? attend_cut_useful(plan, &t) : plan->cut.useful;
 }
 
-void attend_usable_processors(attend_cpu_set *set) {
-  attend_os_get_affinity(set);
-#ifdef _OPENMP
-  if (omp_get_proc_bind() == omp_proc_bind_false) return;
-  for (int place = 0; place < omp_get_num_places(); place++) {
-    int cpus[1024], count = omp_get_place_num_procs(place);
-    if (count > (int)(sizeof cpus / sizeof *cpus)) continue;
-    omp_get_place_proc_ids(place, cpus);
-    for (int i = 0; i < count; i++)
-      if (cpus[i] >= 0 && cpus[i] < ATTEND_MOST_PROCESSORS) attend_cpu_set_add(set, cpus[i]);
-  }
-#endif
-}
-
 int attend_default_threads(void) {
   attend_cpu_set usable;
   int cores[ATTEND_MOST_GROUPS];
   attend_usable_processors(&usable);
   int threads = attend_limit_cores(attend_place(attend_topology_get(), &usable, 0, cores));
   return threads > ATTEND_MOST_THREADS ? ATTEND_MOST_THREADS : threads;
-}
-
-bool attend_uses_openmp(void) {
-#ifdef _OPENMP
-  return true;
-#else
-  return false;
-#endif
 }

@@ -46,10 +46,13 @@
  * - Every function that can fail returns an attend_status: 0 for success, a negative error otherwise. After an error
  *   outputs are as they were.
  * - The library never aborts or exits. It prints only if `verbose` or ATTEND_VERBOSE asks for it, and touches no memory
- *   but its own and the buffers it is given. One exception is not its own: where a machine's firmware contradicts
- *   itself, hwloc, if the library is built with it, says so on stderr unless HWLOC_HIDE_ERRORS=2 is set.
+ *   but its own and the buffers it is given. Two exceptions are not its own. Where firmware contradicts itself, hwloc
+ *   says so on stderr unless HWLOC_HIDE_ERRORS=2 is set. And OpenMP's runtimes end the program if they cannot start a
+ *   thread: so a calling thread's first run on so many threads tries them, and takes fewer if it must. What is lacking
+ *   only later it cannot know: a pool of the caller's (parallel_for) and attend_plan_run_part() never fail so.
  * - Thread safety: every function may be called from several threads at once. A plan never changes after its creation:
- *   any number of threads may run one plan, each run with a workspace of its own.
+ *   any number of threads may run one plan, each run with a workspace of its own. So may a child of fork(), whatever
+ *   its parent's threads were doing.
  * - A thread that has configured AMX tiles of its own has that configuration again when a run returns, with its tiles
  *   zeroed: like vector registers, tiles hold nothing across a call.
  * - Structs begin with struct_size, set by their _INIT macro. Fields are only ever added at the end: a program compiled
@@ -378,35 +381,34 @@ typedef struct attend_options {
   void *log_context;
 
   /**
-   * A pool of the caller's for attend_plan_run() to use in the place of OpenMP, inside OpenMP's parallel regions and in
+   * A pool of the caller's for attend_plan_run() to use instead of OpenMP, inside OpenMP's parallel regions and in
    * builds without OpenMP too: calls task(argument, i) once for every i from 0 to count - 1, on as many threads as it
    * likes, one included, in any order, and returns when all have returned. `count` is as many as the work of the run
-   * pays for, at most num_threads; for 1 it is not called. The result is the same, to the bit. A layer's projections
-   * use it too, if the BLAS has one thread.
+   * pays for, at most num_threads; for 1 it is not called. A layer's projections use it if the BLAS has one thread.
    */
   void (*parallel_for)(void *context, int count, void (*task)(void *argument, int i), void *argument);
   void *parallel_context;
 
   /**
-   * The most threads, or parts, that will work on a run; 1 to 1024. 0 = ATTEND_NUM_THREADS if set, else the number of
-   * physical cores this process may use: affinity mask and cgroup limit respected, efficiency cores of a hybrid
-   * processor left out as long as there are others. The result is the same, to the bit, for every number.
+   * The most threads, or parts, that will work on a run; 1 to 1024. 0 = ATTEND_NUM_THREADS if set, else the first
+   * number of OMP_NUM_THREADS if OpenMP would accept it (at most 1024), else the number of physical cores this process
+   * may use: affinity mask and cgroup limit respected, efficiency cores of a hybrid processor left out as long as there
+   * are others. The result is the same, to the bit, for every number.
    */
   int num_threads;
 
   /**
    * 1 = attend_plan_run() keeps each of its OpenMP threads, the calling one included, on the cores that share one
-   * cache, or one memory node, while it works, and puts their affinity masks back before it returns. Cores outside a
-   * thread's mask are not used. Without effect where the machine has one such group of cores only, or the system does
-   * not let us. 0, the default, leaves threads where they are: they also serve the rest of the program, which can place
-   * them for good, without three system calls a thread and run, by OMP_PROC_BIND and OMP_PLACES. Threads that call
-   * attend_plan_run_part(), and those of parallel_for, are never bound.
+   * cache, or one memory node, while it works, and puts their affinity masks back. Cores outside a thread's mask are
+   * not used. Without effect where the machine has one such group of cores only, or the system does not let us. 0
+   * leaves threads where they are: OMP_PROC_BIND and OMP_PLACES place them for good, without three system calls a
+   * thread and run. Threads that call attend_plan_run_part(), and those of parallel_for, are never bound.
    */
   int bind_threads;
 
   /**
-   * 1 = no ATTEND_* variable is read, nor HOME and its like: what is not set here is at its default, and no profile is
-   * used but the one that `profile` names.
+   * 1 = no ATTEND_* variable is read, nor OMP_NUM_THREADS, HOME and the like: what is not set here is at its default,
+   * and no profile is used but the one that `profile` names.
    */
   int ignore_environment;
 
@@ -420,8 +422,8 @@ typedef struct attend_plan attend_plan;
 
 /**
  * Makes a plan. `options` may be NULL for defaults. Neither struct is kept. On success *plan is to be destroyed with
- * attend_plan_destroy(); on an error *plan is not touched. Reads the ATTEND_* environment variables, unless the options
- * have ignore_environment.
+ * attend_plan_destroy(); on an error *plan is not touched. Reads the environment (ATTEND_* and OMP_NUM_THREADS), unless
+ * the options have ignore_environment.
  */
 ATTEND_API attend_status attend_plan_create(const attend_problem *problem, const attend_options *options,
                                             attend_plan **plan);
@@ -455,11 +457,10 @@ ATTEND_API attend_status attend_plan_run(const attend_plan *plan, const attend_t
  *
  * `parts` is at most attend_plan_max_parts(). Calls for one run that name different `parts` are not allowed.
  *
- * On a machine with several caches that cores share, or several memory (NUMA) nodes, each of them has its own heads to
- * begin with, the same in every run of a plan. A part asks the system where its thread is just then and begins with the
- * heads of that cache, goes on with those of the same node, and helps with the others last. So `part` numbers mean
- * nothing, and threads need not be bound; but bound threads find the keys and values of a head where they left them,
- * and memory that such a thread touched first is on its own node.
+ * On a machine with several caches that cores share, or several memory (NUMA) nodes, each has heads of its own to begin
+ * with, the same in every run. A part asks the system where its thread is just then, begins with the heads of that
+ * cache, goes on with those of the same node, and helps with the others last. So `part` numbers mean nothing, and
+ * threads need not be bound; but bound ones find keys and values where they left them, and what they touched first.
  */
 ATTEND_API attend_status attend_plan_begin(const attend_plan *plan, const attend_tensors *tensors, void *workspace,
                                            size_t workspace_size);
@@ -537,8 +538,8 @@ typedef struct attend_append_tensors {
 
 /**
  * Appends at once, without plan, workspace or allocation, on up to num_threads OpenMP threads; on the calling one alone
- * when there is little to copy. Reads the ATTEND_* environment variables. Rows beyond cache_len and table entries that
- * name no page are ATTEND_ERROR_INVALID_ARGUMENT. No two sequences, and no two calls at a time, may write one row.
+ * when there is little to copy. Reads the environment as attend_plan_create() does. Rows beyond cache_len, and table
+ * entries that name no page, are ATTEND_ERROR_INVALID_ARGUMENT. No two sequences or calls at a time may write one row.
  */
 ATTEND_API attend_status attend_append(const attend_append_problem *problem, const attend_append_tensors *tensors);
 

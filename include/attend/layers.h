@@ -413,7 +413,7 @@ typedef struct attend_softmax_tensors {
 
 /**
  * Computes it at once: there is no plan, no workspace and no allocation. Runs on up to num_threads OpenMP threads, as
- * attend_plan_run() does, and reads the ATTEND_* environment variables.
+ * attend_plan_run() does, and reads the environment as attend_plan_create() does.
  */
 ATTEND_API attend_status attend_masked_softmax(const attend_softmax_problem *problem,
                                                const attend_softmax_tensors *tensors);
