@@ -289,7 +289,7 @@ static void finish_rows(const streaming *st, int64_t row, weighing *w) {
   float max[TILE_ROWS], factor[TILE_ROWS] = {0};
   char *out[TILE_ROWS];
   const vf overflow = vf_set1(overflow_factor(p->out_dtype));
-  vf t[LANES], bad = vf_zero();
+  vf t[LANES];
   if (st->slice->partial || w->one != 1.0f) {
     vf_store(max, vf_fma(shift, vf_set1(fminf(ln2 / unit, FLT_MAX)), base));
     for (int64_t c = 0; c < st->width; c += LANES, o += 2 * TILE_PAIRS) {
@@ -310,11 +310,10 @@ static void finish_rows(const streaming *st, int64_t row, weighing *w) {
     const int n = (int)min_i64(LANES, p->v_head_dim - c);
     output_tile(o, vf_load(factor), t);
     for (int i = 0; i < count; i++) {
-      if (isfinite(of->sum[i])) bad = vf_fma(vf_zero(), vf_mul(overflow, t[i]), bad);
+      if (isfinite(of->sum[i])) w->bad = look_for_overflow(vf_mul(overflow, t[i]), w->bad);
       store_output(out[i] + c * element_size(p->out_dtype), p->out_dtype, t[i], n);
     }
   }
-  if (vf_hsum(bad) != 0.0f) w->overflow = true;
 }
 
 static void run_once(const attend_slice *slice, const attend_tiling *tiling, char *scratch, int block, weighing *w) {
@@ -330,7 +329,7 @@ static void run_once(const attend_slice *slice, const attend_tiling *tiling, cha
       .factor = exp2_factor(attend_score_unit(p)),
       .work = attend_scores_need_work(p),
       .in = score_terms_of(p),
-      .small = -log2f(w->one),
+      .small = log2f(w->many),
       .most = MOST_WEIGHT * w->one,
       .q = (uint16_t *)(scratch + at.q),
       .k = (uint16_t *)(scratch + at.k),
@@ -356,7 +355,7 @@ static void run_once(const attend_slice *slice, const attend_tiling *tiling, cha
 }
 
 static void run(const attend_slice *slice, const attend_tiling *tiling, char *scratch, int block) {
-  weighing how = ORDINARY_WEIGHTS;
+  weighing how = ordinary_weights(slice->view->p);
   do run_once(slice, tiling, scratch, block, &how);
   while (weigh_again(&how));
 }

@@ -468,7 +468,7 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
   copy_queries(slice, q_stride, q);
 
   const bool work = attend_scores_need_work(p);
-  const float unit = attend_score_unit(p);
+  const float unit = how->unit;
   const key_range all = range_union(ranges, rows);
   for (int64_t block = all.begin / BLOCK * BLOCK; block < all.end; block += BLOCK) {
     /* Keys count from a multiple of SCORE_STEP, so that a row's lanes do not depend on the slice's other rows. */
@@ -515,7 +515,7 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
 
 ATTEND_INLINE void decode_run(const attend_slice *slice, const attend_tiling *tiling, char *scratch, int ROWS,
                               int BLOCK, const decode_products *of_keys, const decode_products *of_values) {
-  weighing how = ORDINARY_WEIGHTS;
+  weighing how = ordinary_weights(slice->view->p);
   do decode_pass(slice, tiling, scratch, ROWS, BLOCK, of_keys, of_values, &how);
   while (weigh_again(&how));
 }

@@ -27,35 +27,40 @@ ATTEND_INLINE void store_as(void *p, attend_dtype dtype, vf x, int n) {
  * stays: with small weights the least values would lose digits. Ordinary slices pay for a look at their results.
  */
 typedef struct weighing {
-  float one;     /**< the weight of the greatest score: 1 or 2^-64 */
-  bool overflow; /**< some result is not finite */
+  float one, many; /**< the weight of the greatest score, 1 or 2^-64, and its inverse */
+  float unit;      /**< attend_score_unit() */
+  vf bad;          /**< 0, with NaN among the lanes if some result is not finite */
 } weighing;
 
-#define ORDINARY_WEIGHTS {1.0f, false}
+ATTEND_INLINE weighing ordinary_weights(const attend_problem *p) {
+  return (weighing){1.0f, 1.0f, attend_score_unit(p), vf_zero()};
+}
 
 ATTEND_INLINE bool weigh_again(weighing *w) {
-  const bool again = w->overflow && w->one == 1.0f;
-  w->one = 0x1p-64f;
-  return again;
+  if (w->one != 1.0f || vf_hsum(w->bad) == 0.0f) return false;
+  *w = (weighing){0x1p-64f, 0x1p64f, w->unit, vf_zero()};
+  return true;
 }
+
+/** Looks for results that are not finite. */
+ATTEND_INLINE vf look_for_overflow(vf results, vf bad) { return vf_fma(vf_zero(), results, bad); }
 
 /** What makes an infinity of exactly the numbers that do not fit a type, or come near its end. */
 ATTEND_INLINE float overflow_factor(attend_dtype dtype) {
   return dtype == ATTEND_F16 ? 0x1.002p112f : dtype == ATTEND_BF16 ? 0x1.0081p0f : 1.0f;
 }
 
-/** Stores a row; returns 0, or NaN if not everything that is stored is finite. */
-ATTEND_INLINE float store_row_as(void *out, attend_dtype dtype, const float *o, int64_t dim, float factor) {
+/** Stores a row, and looks for what is not finite of it. */
+ATTEND_INLINE vf store_row_as(void *out, attend_dtype dtype, const float *o, int64_t dim, float factor, vf bad) {
   const vf f = vf_set1(factor), overflow = vf_set1(overflow_factor(dtype));
-  vf bad = vf_zero();
   for (int64_t c = 0; c < dim; c += LANES) {
     const int n = (int)min_i64(LANES, dim - c);
     /* + 0 turns -0 into 0. Weights of 0 would do so too, but only where another row needs their block. */
     const vf x = vf_add(vf_mul(f, vf_load(o + c)), vf_zero());
-    bad = vf_fma(vf_zero(), vf_mul(overflow, x), bad);
+    bad = look_for_overflow(vf_mul(overflow, x), bad);
     store_as((void *)element(out, dtype, c), dtype, x, n);
   }
-  return vf_hsum(bad);
+  return bad;
 }
 
 /**
@@ -77,26 +82,23 @@ ATTEND_OUTLINE void store_row_again(void *out, attend_dtype dtype, const float *
   }
 }
 
-ATTEND_OUTLINE bool all_finite(const float *x, int64_t count) {
-  vf bad = vf_zero();
-  for (int64_t i = 0; i < count; i += LANES)
-    bad = vf_fma(vf_zero(), vf_load_n(x + i, (int)min_i64(LANES, count - i)), bad);
-  return vf_hsum(bad) == 0.0f;
-}
-
 /** Writes a row of a partial result. As in store_row_again(), nothing becomes NaN that was not. */
 ATTEND_INLINE void finish_partial(const attend_slice *slice, int64_t row, float max, float sum, const float *o,
                                   weighing *w) {
   const int64_t dim = slice->view->p->v_head_dim;
   attend_partial *to = (attend_partial *)(slice->partial + (row - slice->row_begin) * attend_partial_stride(dim));
   const bool again = w->one != 1.0f;
-  if (again && all_finite(to->values, dim)) return;
+  const float *results = again ? to->values : o;
+  vf bad = vf_zero();
+  for (int64_t d = 0; d < dim; d += LANES)
+    bad = look_for_overflow(vf_load_n(results + d, (int)min_i64(LANES, dim - d)), bad);
+  if (again && vf_hsum(bad) == 0.0f) return;
   to->max = max;
-  to->sum = sum / w->one;
-  to->scale = 1.0f / w->one;
+  to->sum = sum * w->many;
+  to->scale = w->many;
   for (int64_t d = 0; d < dim; d++)
     if (!again || !isnan(o[d])) to->values[d] = o[d];
-  if (isfinite(sum) && !all_finite(o, dim)) w->overflow = true;
+  if (isfinite(sum)) w->bad = vf_add(w->bad, bad);
 }
 
 /**
@@ -112,18 +114,18 @@ ATTEND_OUTLINE float finish_row(const attend_slice *slice, int64_t row, float ma
     return 0.0f;
   }
   const row_place at = place_of(view, row);
-  const float factor = row_finish_at(view, at.head, at.query, max * attend_score_unit(p), sum / w->one) / w->one;
+  const float factor = row_finish_at(view, at.head, at.query, max * w->unit, sum * w->many) * w->many;
   void *out = output_at(view, at);
-  float bad = 0.0f;
+  vf bad = w->bad;
   if (w->one != 1.0f)
     store_row_again(out, p->out_dtype, o, p->v_head_dim, factor, greatest_result(p));
   else if (p->out_dtype == ATTEND_F32)
-    bad = store_row_as(out, ATTEND_F32, o, p->v_head_dim, factor);
+    bad = store_row_as(out, ATTEND_F32, o, p->v_head_dim, factor, bad);
   else if (p->out_dtype == ATTEND_F16)
-    bad = store_row_as(out, ATTEND_F16, o, p->v_head_dim, factor);
+    bad = store_row_as(out, ATTEND_F16, o, p->v_head_dim, factor, bad);
   else
-    bad = store_row_as(out, ATTEND_BF16, o, p->v_head_dim, factor);
-  if (bad != 0.0f && isfinite(sum)) w->overflow = true;
+    bad = store_row_as(out, ATTEND_BF16, o, p->v_head_dim, factor, bad);
+  if (isfinite(sum)) w->bad = bad; /* else all of it is NaN, however it is weighted */
   return factor;
 }
 

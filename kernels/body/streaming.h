@@ -74,7 +74,7 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
   attended_ranges(slice, ranges);
   for (int64_t i = 0; i < rows; i++) max[i] = -INFINITY;
   const bool work = attend_scores_need_work(p), agree = ranges_agree(&view->keys);
-  const float unit = attend_score_unit(p);
+  const float unit = how->unit;
   const key_range all = range_union(ranges, rows);
   const int64_t first = all.begin / BLOCK * BLOCK;
   /* Once round even if no key is attended: the rows have to be written. */
@@ -133,7 +133,7 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
 
 ATTEND_INLINE void streaming_run(const attend_slice *slice, const attend_tiling *tiling, char *scratch,
                                  const tile_products *products) {
-  weighing how = ORDINARY_WEIGHTS;
+  weighing how = ordinary_weights(slice->view->p);
   do streaming_pass(slice, tiling, scratch, products, &how);
   while (weigh_again(&how));
 }

@@ -115,7 +115,7 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
                                        key_range span) {
   const int BLOCK = w->products->block;
   const bool work = attend_scores_need_work(w->view->p);
-  const float unit = attend_score_unit(w->view->p), one = w->how->one;
+  const float unit = w->how->unit, one = w->how->one;
   bool selected = false;
   if (w->every_key) store_scores(w, row, row0, count, tile, fabsf(w->view->p->scale));
   for (int64_t b = 0; b < w->blocks; b++) {
@@ -281,7 +281,7 @@ ATTEND_OUTLINE void three_pass_once(const attend_slice *slice, const attend_tili
 
 ATTEND_INLINE void three_pass_run(const attend_slice *slice, const attend_tiling *tiling, char *scratch,
                                   int64_t strip_rows, const tile_products *products) {
-  weighing how = ORDINARY_WEIGHTS;
+  weighing how = ordinary_weights(slice->view->p);
   do three_pass_once(slice, tiling, scratch, strip_rows, products, &how);
   while (weigh_again(&how));
 }
