@@ -156,7 +156,7 @@ ATTEND_INLINE void adjust_scores(const attend_view *view, row_place at, int64_t 
 ATTEND_OUTLINE void finish_scores(const attend_view *view, int64_t row, const key_range *ranges, int64_t count,
                                   int64_t block, int64_t begin, int64_t end, block_masks masks, float *s, int64_t ld) {
   const bool change = attend_scores_change(view->p), work = change || (view->mask && masks != MASKS_KEEP);
-  const score_terms in = score_terms_of(view->p);
+  const score_terms in = work ? score_terms_of(view->p) : (score_terms){0};
   for (int64_t r = 0; r < count; r++, s += ld) {
     if (work && masks == MASKS_KEEP)
       adjust_scores(view, place_of(view, row + r), block, begin, end, s, in, false);
