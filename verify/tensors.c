@@ -202,10 +202,10 @@ static float greatest(attend_dtype dtype) {
   return dtype == ATTEND_F16 ? 65504.0f : dtype == ATTEND_BF16 ? 0x1.fep127f : FLT_MAX;
 }
 
-/* From 7/8 of the greatest number on; of one sign in every other column, so that nothing cancels. What dropout makes of
- * it has to fit, too. */
+/* From about 7/8 of the greatest number on, but not beyond it when it is rounded; of one sign in every other column, so
+ * that nothing cancels. What dropout makes of it has to fit, too. */
 static float huge_value(const attend_problem *p, float x, int64_t d) {
-  const float most = fminf(greatest(p->v_dtype), greatest(p->out_dtype)) * (1 - p->dropout);
+  const float most = 0.99f * fminf(greatest(p->v_dtype), greatest(p->out_dtype)) * (1 - p->dropout);
   const float size = most * (1 - fminf(fabsf(x), 1.0f) / 8);
   return d % 2 ? size : copysignf(size, x);
 }
