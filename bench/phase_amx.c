@@ -37,7 +37,8 @@ static size_t memory_of(int dim) { return place(dim).total; }
 static streaming prepare(void *memory, int dim) {
   const places at = place(dim);
   char *m = memory;
-  streaming st = {.depth = dim, .width = dim, .BLOCK = KEYS, .factor = 1.4427f / sqrtf((float)dim)};
+  streaming st = {
+      .depth = dim, .width = dim, .BLOCK = KEYS, .factor = 1.4427f / sqrtf((float)dim), .most = MOST_WEIGHT};
   st.q = (uint16_t *)(m + at.q), st.k = (uint16_t *)(m + at.k), st.v[0] = (uint16_t *)(m + at.v);
   st.o = (float *)(m + at.o), st.s[0] = (float *)(m + at.s), st.s[1] = st.s[0] + TURN_SCORES;
   st.p[0] = (uint16_t *)(m + at.p), st.p[1] = st.p[0] + GROUP * KEYS;

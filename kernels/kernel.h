@@ -72,11 +72,27 @@ typedef struct attend_resolved {
 } attend_resolved;
 
 /**
- * Whether anything is to be done to scores beyond masking by range. A scale of 0 counts: the softmax cannot take 0 as a
- * unit of scores.
+ * Whether scores become other numbers before the softmax than products times the scale. A scale of 0 counts: the
+ * softmax cannot take 0 as a unit of scores.
  */
-static inline bool attend_scores_need_work(const attend_problem *p) {
-  return p->softcap > 0.0f || p->bias_dtype != ATTEND_DTYPE_DEFAULT || p->alibi || p->mask || p->scale == 0.0f;
+static inline bool attend_scores_change(const attend_problem *p) {
+  return p->softcap > 0.0f || p->bias_dtype != ATTEND_DTYPE_DEFAULT || p->alibi || p->scale == 0.0f;
+}
+
+/** Whether anything is to be done to scores beyond masking by range. */
+static inline bool attend_scores_need_work(const attend_problem *p) { return attend_scores_change(p) || p->mask; }
+
+/**
+ * The unit of the scores that the softmax takes, which multiplies by it: the scale, if nothing else changes scores, and
+ * so it costs nothing. (Its sign goes into the queries.) Otherwise a power of 2 so great that no product times the
+ * scale overflows, nor its sum with a bias and ALiBi: multiplying all of them by its inverse rounds nothing.
+ */
+static inline float attend_score_unit(const attend_problem *p) {
+  const float scale = p->scale < 0.0f ? -p->scale : p->scale;
+  if (!attend_scores_change(p)) return scale;
+  float unit = 4.0f;
+  while (unit < 4.0f * scale && unit < 0x1p126f) unit *= 2.0f;
+  return p->softcap > 0.0f && p->softcap < unit * 0x1p-126f ? 4.0f : unit;
 }
 
 /** How a plan cuts a problem up for a kernel. Rows are counted in query rows of one key/value head. */
@@ -157,10 +173,8 @@ typedef struct attend_slice {
   int64_t key_begin, key_end; /**< key_begin is a multiple of the kernel's k_block; key_end too, or view->keys.count */
 
   /**
-   * NULL: write the final output. Otherwise keys are split: write a partial result per row of the slice, to be merged
-   * by kernels/merge.c, and no output. Row by row, attend_partial_stride(Dv) floats: m, which is the maximum of the
-   * row's attended scores or somewhat less (-inf: none); the sum of exp(score - m); then Dv floats, the sum of
-   * exp(score - m) * value.
+   * NULL: write the final output. Otherwise keys are split: write a partial result per row of the slice, an
+   * attend_partial each attend_partial_stride(Dv) floats, to be merged by kernels/merge.c, and no output.
    */
   float *partial;
 
@@ -168,8 +182,32 @@ typedef struct attend_slice {
   const struct attend_slice *next;
 } attend_slice;
 
+/** What a row has of some of its keys. */
+typedef struct attend_partial {
+  float max;      /**< of the scores it attends, or somewhat less, in attend_score_unit(); -inf: none */
+  float sum;      /**< of exp(score - max); 0: it attends nothing, and values are not written */
+  float scale;    /**< what values are to be multiplied by: a power of 2 */
+  float values[]; /**< Dv sums of exp(score - max) * value */
+} attend_partial;
+
 /** Floats per row of a partial result: a multiple of 16, so that rows start on cache lines. */
-static inline int64_t attend_partial_stride(int64_t v_head_dim) { return (v_head_dim + 2 + 15) / 16 * 16; }
+static inline int64_t attend_partial_stride(int64_t v_head_dim) { return (v_head_dim + 3 + 15) / 16 * 16; }
+
+/**
+ * Where ALiBi takes a query to stand: at the key that is nearest to its position. All its distances are less by the
+ * same number then, which the softmax does not see, and far positions cost no digits of its scores.
+ */
+static inline int64_t attend_alibi_position(const attend_view *view, int64_t query) {
+  const int64_t position = query + view->keys.offset, last = view->keys.count - 1;
+  return position > last ? last : position < 0 ? 0 : position;
+}
+
+/** What a row's scores are greater by, to the softmax, than they are. */
+static inline float attend_score_shift(const attend_view *view, int64_t query, int64_t head) {
+  if (!view->alibi_slopes) return 0.0f;
+  const int64_t distance = query + view->keys.offset - attend_alibi_position(view, query);
+  return view->alibi_slopes[head] * (float)(distance < 0 ? -distance : distance);
+}
 
 /** Rows of some heads that one call of an append kernel copies: each from where it lies to where it belongs. */
 typedef struct attend_row_copy {

@@ -4,14 +4,14 @@
 #include "kernels/convert.h"
 #include "kernels/row_state.h"
 
-/** A row of a partial result, as attend_slice describes it. */
-typedef struct row_state {
-  float max, sum;
-  float values[];
-} row_state;
+/** A row's parts, one for each split. */
+typedef struct row_parts {
+  float *first;
+  int64_t count, stride;
+} row_parts;
 
-static row_state *state_of(float *partial, int64_t split, int64_t split_stride, int64_t row, int64_t row_stride) {
-  return (row_state *)(partial + split * split_stride + row * row_stride);
+static attend_partial *part_of(const row_parts *parts, int64_t split) {
+  return (attend_partial *)(parts->first + split * parts->stride);
 }
 
 static void scale_values(float *values, float scale, int64_t count) {
@@ -22,56 +22,67 @@ static void add_values(float *restrict values, const float *restrict more, float
   for (int64_t d = 0; d < count; d++) values[d] += scale * more[d];
 }
 
-/** Merges a row into its first split. A split that attends nothing has the sum 0 and its values are not read. */
-static row_state *merge_row(float *partial, int64_t splits, int64_t split_stride, int64_t row, int64_t row_stride,
-                            int64_t v_head_dim) {
-  row_state *merged = state_of(partial, 0, split_stride, row, row_stride);
+/**
+ * Merges a row into its first part: half its result. Every part is multiplied by its share of the whole before they are
+ * added up, and half of an average of values cannot overflow. Values of a part that attends nothing are not read.
+ */
+static float *merge_row(const attend_view *view, int64_t head, int64_t query, const row_parts *parts) {
+  const float unit = attend_score_unit(view->p);
+  const int64_t dim = view->p->v_head_dim;
+  float *values = part_of(parts, 0)->values;
   float max = -INFINITY, sum = 0;
-  for (int64_t s = 0; s < splits; s++) {
-    const row_state *split = state_of(partial, s, split_stride, row, row_stride);
-    if (split->sum != 0 && split->max > max) max = split->max;
+  for (int64_t s = 0; s < parts->count; s++) {
+    const attend_partial *part = part_of(parts, s);
+    if (part->sum != 0 && part->max > max) max = part->max;
   }
-  for (int64_t s = 0; s < splits; s++) {
-    const row_state *split = state_of(partial, s, split_stride, row, row_stride);
-    if (split->sum == 0) {
-      if (s == 0) memset(merged->values, 0, (size_t)v_head_dim * sizeof(float));
-      continue;
-    }
-    float scale = split->max == max ? 1.0f : expf(split->max - max);
-    sum += split->sum * scale;
-    if (s == 0)
-      scale_values(merged->values, scale, v_head_dim);
-    else
-      add_values(merged->values, split->values, scale, v_head_dim);
+  for (int64_t s = 0; s < parts->count; s++) {
+    attend_partial *part = part_of(parts, s);
+    if (part->sum == 0) continue;
+    const float weight = part->max == max ? 1.0f : expf((part->max - max) * unit);
+    sum += part->sum * weight;
+    part->scale *= 0.5f * weight;
   }
-  merged->max = max;
-  merged->sum = sum;
-  return merged;
+  const float factor = row_finish_at(view, head, query, max * unit, sum);
+  if (part_of(parts, 0)->sum == 0)
+    memset(values, 0, (size_t)dim * sizeof(float));
+  else
+    scale_values(values, part_of(parts, 0)->scale * factor, dim);
+  for (int64_t s = 1; s < parts->count; s++) {
+    const attend_partial *part = part_of(parts, s);
+    if (part->sum != 0) add_values(values, part->values, part->scale * factor, dim);
+  }
+  return values;
 }
 
-/* + 0 makes -0 a 0, as in the bodies: the sign of a 0 must not depend on how rows are cut into slices. */
-static void store_row(void *out, attend_dtype dtype, const float *values, float factor, int64_t count) {
+/** A result from its half: if only rounding made it greater than it can be, the greatest. */
+static float whole_of(float half, float greatest) {
+  const float whole = half + half;
+  if (fabsf(half) < INFINITY && fabsf(whole) > greatest) return copysignf(greatest, half);
+  return whole +
+         0.0f; /* makes -0 a 0, as in the bodies: the sign of a 0 must not depend on how rows are cut into slices */
+}
+
+static void store_row(void *out, attend_dtype dtype, const float *halves, float greatest, int64_t count) {
   switch (dtype) {
   case ATTEND_F16:
-    for (int64_t d = 0; d < count; d++) ((uint16_t *)out)[d] = f32_to_f16(values[d] * factor + 0.0f);
+    for (int64_t d = 0; d < count; d++) ((uint16_t *)out)[d] = f32_to_f16(whole_of(halves[d], greatest));
     break;
   case ATTEND_BF16:
-    for (int64_t d = 0; d < count; d++) ((uint16_t *)out)[d] = f32_to_bf16(values[d] * factor + 0.0f);
+    for (int64_t d = 0; d < count; d++) ((uint16_t *)out)[d] = f32_to_bf16(whole_of(halves[d], greatest));
     break;
   default:
-    for (int64_t d = 0; d < count; d++) ((float *)out)[d] = values[d] * factor + 0.0f;
+    for (int64_t d = 0; d < count; d++) ((float *)out)[d] = whole_of(halves[d], greatest);
   }
 }
 
 void attend_merge_splits(const attend_view *view, int64_t row_begin, int64_t row_end, float *partial, int64_t splits) {
   const attend_problem *p = view->p;
-  const int64_t row_stride = attend_partial_stride(p->v_head_dim), split_stride = (row_end - row_begin) * row_stride;
-  for (int64_t r = row_begin; r < row_end; r++) {
+  const int64_t row_stride = attend_partial_stride(p->v_head_dim);
+  row_parts parts = {partial, splits, (row_end - row_begin) * row_stride};
+  for (int64_t r = row_begin; r < row_end; r++, parts.first += row_stride) {
     const int64_t query = r / view->group, head = r % view->group;
-    row_state *row = merge_row(partial, splits, split_stride, r - row_begin, row_stride, p->v_head_dim);
-    float *lse = view->lse ? view->lse + head * view->result_head + query : NULL;
-    const float factor = row_finish(row->max, row->sum, view->sinks, view->sinks ? view->sinks[head] : 0, lse);
-    store_row(view->out + head * view->out_head + query * view->out_row, p->out_dtype, row->values, factor,
+    const float *halves = merge_row(view, head, query, &parts);
+    store_row(view->out + head * view->out_head + query * view->out_row, p->out_dtype, halves, greatest_result(p),
               p->v_head_dim);
   }
 }

@@ -7,7 +7,7 @@
 
 /**
  * Writes the final output (and LSE) of the rows row_begin to row_end of a view from `splits` partial results, always in
- * the order of the splits. They lie one after the other, each as attend_slice describes it. The first is overwritten.
+ * the order of the splits. They lie one after the other, each as attend_slice describes it, and are overwritten.
  */
 void attend_merge_splits(const attend_view *view, int64_t row_begin, int64_t row_end, float *partial, int64_t splits);
 

@@ -3,9 +3,12 @@
 #ifndef ATTEND_KERNELS_ROW_STATE_H
 #define ATTEND_KERNELS_ROW_STATE_H
 
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
+
+#include "kernels/kernel.h"
 
 /**
  * Finishes a row whose attended scores have the maximum `max` (-inf: none) and the sum `sum` of exp(score - max).
@@ -30,6 +33,19 @@ static inline float row_finish(float max, float sum, bool has_sink, float sink, 
   float denominator = sum * scale + (sink == top ? 1.0f : expf(sink - top));
   if (lse) *lse = top + logf(denominator);
   return scale / denominator;
+}
+
+/** The same for a row of a view, whose ALiBi counts from where attend_alibi_position() says. */
+static inline float row_finish_at(const attend_view *view, int64_t head, int64_t query, float max, float sum) {
+  float *lse = view->lse ? view->lse + head * view->result_head + query : NULL;
+  return row_finish(max - attend_score_shift(view, query, head), sum, view->sinks,
+                    view->sinks ? view->sinks[head] : 0.0f, lse);
+}
+
+/** The greatest result there can be, an average of values; with dropout it is not one. */
+static inline float greatest_result(const attend_problem *p) {
+  if (p->dropout > 0.0f) return INFINITY;
+  return p->v_dtype == ATTEND_F16 ? 65504.0f : p->v_dtype == ATTEND_BF16 ? 0x1.fep127f : FLT_MAX;
 }
 
 #endif

@@ -84,8 +84,9 @@ static const char *const layouts[ATTEND_VERIFY_LAYOUT_COUNT] = {"bhsd",      "bs
 static const char *const layouts4[ATTEND_VERIFY_LAYOUT4_COUNT] = {"dense", "spread", "backward", "queries-first"};
 static const char *const patterns[ATTEND_VERIFY_PATTERN_COUNT] = {"some", "nothing", "all", "most",
                                                                   "rows", "blocks",  "band"};
-static const char *const values[ATTEND_VERIFY_VALUES_COUNT] = {"normal", "large",    "dominant",   "rising", "falling",
-                                                               "equal",  "denormal", "denormal-v", "zero-q"};
+static const char *const values[ATTEND_VERIFY_VALUES_COUNT] = {"normal",  "large",  "dominant",   "rising",
+                                                               "falling", "equal",  "denormal",   "denormal-v",
+                                                               "zero-q",  "huge-v", "huge-scores"};
 static const char *const nonfinite[ATTEND_VERIFY_NONFINITE_COUNT] = {"none", "nan-in-k", "inf-in-k", "nan-in-v",
                                                                      "inf-in-v"};
 static const char *const causal[] = {"none", "top-left", "bottom-right", "offset"};

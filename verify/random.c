@@ -146,15 +146,14 @@ static void choose_scores(stream *s, attend_verify_case *c) {
         (attend_verify_pattern)(chance(s, 50) ? ATTEND_VERIFY_NOTHING : below(s, ATTEND_VERIFY_PATTERN_COUNT));
   }
   if (p->bias_dtype) p->bias_head_scale = chance(s, 40);
-  /* A distance of 2^31 would leave nothing of the scores in f32. */
-  p->alibi = chance(s, 15) && p->causal_offset != INT32_MAX && p->causal_offset != -INT32_MAX;
+  p->alibi = chance(s, 15);
   p->sinks = chance(s, 20);
   if (chance(s, 10)) p->score = ATTEND_SCORE_ADDITIVE;
   if (chance(s, 10)) p->dropout = chance(s, 10) ? 1.0f : (float)(1 + below(s, 90)) / 100.0f;
   if (chance(s, 15)) p->softcap = chance(s, 50) ? 30.0f : 1.5f;
   if (chance(s, 20)) p->scale = chance(s, 50) ? 1.0f : (float)(below(s, 400) - 200) / 100.0f;
   if (chance(s, 2)) p->scale = 0, p->as_given |= ATTEND_AS_GIVEN_SCALE;
-  if (chance(s, 40)) c->values = (attend_verify_values)below(s, ATTEND_VERIFY_VALUES_COUNT);
+  if (chance(s, 40)) c->values = (attend_verify_values)below(s, ATTEND_VERIFY_HUGE_SCORES);
   if (chance(s, 20) && c->values < ATTEND_VERIFY_DENORMAL)
     c->nonfinite = (attend_verify_nonfinite)(1 + below(s, ATTEND_VERIFY_NONFINITE_COUNT - 1));
 }

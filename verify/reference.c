@@ -81,6 +81,14 @@ static int64_t distance(const attend_problem *p, const attend_tensors *t, int64_
   return d < 0 ? -d : d;
 }
 
+int64_t attend_reference_nearest(const attend_problem *p, const attend_tensors *t, int64_t b, int64_t i) {
+  const int64_t keys = attend_reference_keys(p, t, b);
+  int64_t least = keys ? INT64_MAX : 0;
+  for (int64_t j = 0; j < keys; j++)
+    if (distance(p, t, b, i, j) < least) least = distance(p, t, b, i, j);
+  return least;
+}
+
 bool attend_reference_attends(const attend_problem *p, const attend_tensors *t, int64_t b, int64_t h, int64_t i,
                               int64_t j) {
   const int64_t at = position(p, t, b, i), number = query_number(p, t, b, i);

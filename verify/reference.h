@@ -53,6 +53,9 @@ int64_t attend_reference_key_at(const attend_problem *problem, const attend_tens
 /** The index-th element of a tensor. */
 float attend_reference_element(const void *tensor, attend_dtype dtype, int64_t index);
 
+/** How far the key nearest to a query's position lies from it; 0 without keys. */
+int64_t attend_reference_nearest(const attend_problem *problem, const attend_tensors *tensors, int64_t b, int64_t i);
+
 /**
  * Whether query i of head h attends key j by every mask given, a bias of -inf included. What is in q, k and v plays no
  * part. (A score that is -inf for another reason, an Inf in k for instance, excludes a key too.)

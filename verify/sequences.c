@@ -96,8 +96,7 @@ static bool fill_positions(attend_verify_data *data, uint64_t key) {
     const int64_t keys = attend_reference_keys(p, &data->tensors, b), choice = below(key, 2 * b, 10);
     positions[b] = (int32_t)(below(key, 2 * b + 1, keys + queries + 3) - queries - 1);
     if (choice == 0) positions[b] = (int32_t)(keys - queries);
-    /* A distance of 2^31 would leave nothing of the scores in f32. */
-    if (choice == 1 && !p->alibi) positions[b] = below(key, 2 * b + 1, 2) ? INT32_MAX : INT32_MIN;
+    if (choice == 1) positions[b] = below(key, 2 * b + 1, 2) ? INT32_MAX : INT32_MIN;
   }
   data->tensors.positions = positions;
   return true;

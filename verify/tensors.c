@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,6 +198,18 @@ static bool fill_heads(attend_verify_data *data, const attend_verify_case *c, ui
 
 /* ---------------------------------------------------------------------------------------------------- q, k and v */
 
+static float greatest(attend_dtype dtype) {
+  return dtype == ATTEND_F16 ? 65504.0f : dtype == ATTEND_BF16 ? 0x1.fep127f : FLT_MAX;
+}
+
+/* From about 7/8 of the greatest number on, but not beyond it when it is rounded; of one sign in every other column, so
+ * that nothing cancels. What dropout makes of it has to fit, too. */
+static float huge_value(const attend_problem *p, float x, int64_t d) {
+  const float most = 0.99f * fminf(greatest(p->v_dtype), greatest(p->out_dtype)) * (1 - p->dropout);
+  const float size = most * (1 - fminf(fabsf(x), 1.0f) / 8);
+  return d % 2 ? size : copysignf(size, x);
+}
+
 /* The number at dimension d of row `row` of q, k or v, which lies at `index`. */
 static float number(const attend_verify_case *c, const attend_problem *p, int which, uint64_t key, int64_t row,
                     int64_t d, int64_t index) {
@@ -217,6 +230,11 @@ static float number(const attend_verify_case *c, const attend_problem *p, int wh
   case ATTEND_VERIFY_DENORMAL: return below(key + 7, index, 2) ? denormal * x : x;
   case ATTEND_VERIFY_DENORMAL_V: return which == ATTEND_VERIFY_V ? denormal * x : x;
   case ATTEND_VERIFY_ZERO_Q: return query ? 0.0f : x;
+  case ATTEND_VERIFY_HUGE_V: return score ? x : huge_value(p, x, d);
+  case ATTEND_VERIFY_HUGE_SCORES:
+    if (!score) return x;
+    if (d > 0) return query ? 0.0f : x;
+    return 0x1p14f * (query ? copysignf(1.0f, x) : 1 - (float)below(key + 9, row, 4) / 8);
   default: return x;
   }
 }
@@ -347,6 +365,7 @@ static bool fill_qkv(attend_verify_data *data, const attend_verify_case *c, uint
     const view wv = {{1, 1, p->q_heads, p->head_dim}, {0, 0, p->head_dim, 1}};
     data->score_size = fabs((double)p->scale) * largest_norm(data->tensors.score_weights, ATTEND_F32, &wv, &unused);
   }
+  if (c->values == ATTEND_VERIFY_HUGE_SCORES) data->score_size = 0; /* nothing rounds them */
   largest_norm(v, p->v_dtype, &vv, &data->v_max);
   data->tensors.q = q;
   data->tensors.k = k;

@@ -74,15 +74,18 @@ typedef enum attend_verify_pattern {
 
 /** What numbers are in q, k and v. */
 typedef enum attend_verify_values {
-  ATTEND_VERIFY_NORMAL,     /**< scores of about +-1 */
-  ATTEND_VERIFY_LARGE,      /**< scores of about +-1e4 */
-  ATTEND_VERIFY_DOMINANT,   /**< one key far above all others */
-  ATTEND_VERIFY_RISING,     /**< scores that rise from key to key: the maximum moves in every block */
-  ATTEND_VERIFY_FALLING,    /**< scores that fall from key to key, until exp underflows */
-  ATTEND_VERIFY_EQUAL,      /**< all scores of a row equal */
-  ATTEND_VERIFY_DENORMAL,   /**< denormal numbers among the others in q, k and v */
-  ATTEND_VERIFY_DENORMAL_V, /**< nothing but denormal numbers in v */
-  ATTEND_VERIFY_ZERO_Q,     /**< queries of zeros: scores of 0, however large the scale */
+  ATTEND_VERIFY_NORMAL,      /**< scores of about +-1 */
+  ATTEND_VERIFY_LARGE,       /**< scores of about +-1e4 */
+  ATTEND_VERIFY_DOMINANT,    /**< one key far above all others */
+  ATTEND_VERIFY_RISING,      /**< scores that rise from key to key: the maximum moves in every block */
+  ATTEND_VERIFY_FALLING,     /**< scores that fall from key to key, until exp underflows */
+  ATTEND_VERIFY_EQUAL,       /**< all scores of a row equal */
+  ATTEND_VERIFY_DENORMAL,    /**< denormal numbers among the others in q, k and v */
+  ATTEND_VERIFY_DENORMAL_V,  /**< nothing but denormal numbers in v */
+  ATTEND_VERIFY_ZERO_Q,      /**< queries of zeros: scores of 0, however large the scale */
+  ATTEND_VERIFY_HUGE_V,      /**< values near the greatest of their type: sums of two are beyond it */
+  ATTEND_VERIFY_HUGE_SCORES, /**< products of +-2^28 or somewhat less, equal ones among them, for a scale that takes
+                                them beyond f32: not among the random cases */
   ATTEND_VERIFY_VALUES_COUNT
 } attend_verify_values;
 

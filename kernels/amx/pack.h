@@ -24,7 +24,7 @@ ATTEND_OUTLINE void pack_key_tiles(const void *const *rows, int64_t begin, int64
   }
 }
 
-/** Up to 16 query rows of a slice, from row `row` on; negated for a negative scale (score_unit()). */
+/** Up to 16 query rows of a slice, from row `row` on; negated for a negative scale (attend_score_unit()). */
 ATTEND_OUTLINE void pack_query_tiles(const attend_slice *slice, int64_t row, int64_t depth, uint16_t *out) {
   const attend_problem *p = slice->view->p;
   const void *rows[LANES] = {NULL};

@@ -21,7 +21,7 @@
 /**
  * What 16 query rows have seen. A weight is 2^(factor (score - base) - shift). shift is a whole number, so that moving
  * it rounds nothing, and -inf for a row that has attended nothing yet: then every score makes the base move. base is 0
- * for all but huge scores.
+ * for all but huge scores. Where weights are to be small (weighing), shift is greater by their exponent.
  */
 typedef struct row_statistics {
   float shift[16], base[16], sum[16];
@@ -72,19 +72,19 @@ ATTEND_INLINE vf moved_by(const row_statistics *old, vf shift, vf base, vf facto
 
 /**
  * Moves the base of the rows in `moves` to the greatest of 16 keys' scores, which s holds as they are, and weighs these
- * anew. Only a greater score moves a base: a sum of NaN brings a row here, too. Returns the factors of what was
- * weighted before, and the weights' sum in *sum.
+ * anew; `small` is what shifts are greater by. Only a greater score moves a base: a sum of NaN brings a row here, too.
+ * Returns the factors of what was weighted before, and the weights' sum in *sum.
  */
-ATTEND_OUTLINE vf move_base(row_statistics *row, vm moves, const float *s, vf factor, vf *sum, uint32_t *p) {
-  const vf none = vf_set1(-INFINITY), old = vf_load(row->base);
+ATTEND_OUTLINE vf move_base(row_statistics *row, vm moves, const float *s, vf factor, vf small, vf *sum, uint32_t *p) {
+  const vf none = vf_set1(-INFINITY), old = vf_load(row->base), old_shift = vf_sub(vf_load(row->shift), small);
   vf most = none;
   for (int j = 0; j < TILE_ROWS; j++) most = _mm512_max_ps(vf_load(s + j * LANES), most); /* NaN is passed over */
-  const vm fresh = _mm512_cmp_ps_mask(vf_load(row->shift), none, _CMP_EQ_OQ);
+  const vm fresh = _mm512_cmp_ps_mask(old_shift, none, _CMP_EQ_OQ);
   const vf top = vf_mul(most, factor);
   const vm huge = _mm512_cmp_ps_mask(vf_abs(top), vf_set1(MOST_FOLDED), _CMP_NLE_UQ);
-  const vm greater = fresh | vm_gt(_mm512_fmsub_ps(vf_sub(most, old), factor, vf_load(row->shift)), vf_zero());
+  const vm greater = fresh | vm_gt(_mm512_fmsub_ps(vf_sub(most, old), factor, old_shift), vf_zero());
   moves = moves & greater & vm_gt(most, none);
-  const vf shift = vf_select(moves, vf_select(huge, vf_zero(), _mm512_floor_ps(top)), vf_load(row->shift));
+  const vf shift = vf_add(vf_select(moves, vf_select(huge, vf_zero(), _mm512_floor_ps(top)), old_shift), small);
   const vf base = vf_select(moves, vf_select(huge, most, vf_zero()), old);
   const vf alpha = vf_select((vm)(moves & ~fresh), moved_by(row, shift, base, factor), vf_set1(1.0f));
   vf_store(row->shift, shift);

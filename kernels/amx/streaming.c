@@ -278,39 +278,45 @@ ATTEND_INLINE void store_output(char *out, attend_dtype dtype, vf x, int n) {
 }
 
 /** Finishes up to 16 rows. */
-static void finish_rows(const streaming *st, int64_t row) {
+static void finish_rows(const streaming *st, int64_t row, weighing *w) {
   const attend_view *view = st->view;
   const attend_problem *p = view->p;
   const row_statistics *of = st->statistics + row / TILE_ROWS;
-  const vf folded = vf_mul(vf_load(of->shift), vf_set1(0.69314718055994531f));
+  const float unit = attend_score_unit(p), ln2 = 0.69314718055994531f;
+  const vf shift = vf_sub(vf_load(of->shift), vf_set1(st->small)), base = vf_load(of->base);
   const float *o = st->o + row / GROUP * GROUP * st->width + row % GROUP * TILE_ROWS;
   const int count = (int)min_i64(TILE_ROWS, st->rows - row);
   float max[TILE_ROWS], factor[TILE_ROWS] = {0};
   char *out[TILE_ROWS];
+  const vf overflow = vf_set1(overflow_factor(p->out_dtype));
   vf t[LANES];
-  vf_store(max, vf_fma(vf_load(of->base), vf_set1(score_unit(p)), folded));
-  if (st->slice->partial) {
+  if (st->slice->partial || w->one != 1.0f) {
+    vf_store(max, vf_fma(shift, vf_set1(fminf(ln2 / unit, FLT_MAX)), base));
     for (int64_t c = 0; c < st->width; c += LANES, o += 2 * TILE_PAIRS) {
       output_tile(o, vf_set1(1.0f), t);
       for (int i = 0; i < LANES; i++) vf_store(st->row + i * st->width + c, t[i]);
     }
     for (int i = 0; i < count; i++)
-      finish_row(st->slice, st->slice->row_begin + row + i, max[i], of->sum[i], st->row + i * st->width);
+      finish_row(st->slice, st->slice->row_begin + row + i, max[i], of->sum[i], st->row + i * st->width, w);
     return;
   }
+  vf_store(max, vf_fma(base, vf_set1(unit), vf_mul(shift, vf_set1(ln2))));
   for (int i = 0; i < count; i++) {
     const row_place at = place_of(view, st->slice->row_begin + row + i);
-    factor[i] = finish_row_sum(view, at, max[i], of->sum[i]);
+    factor[i] = row_finish_at(view, at.head, at.query, max[i], of->sum[i]);
     out[i] = output_at(view, at);
   }
   for (int64_t c = 0; c < p->v_head_dim; c += LANES, o += 2 * TILE_PAIRS) {
     const int n = (int)min_i64(LANES, p->v_head_dim - c);
     output_tile(o, vf_load(factor), t);
-    for (int i = 0; i < count; i++) store_output(out[i] + c * element_size(p->out_dtype), p->out_dtype, t[i], n);
+    for (int i = 0; i < count; i++) {
+      if (isfinite(of->sum[i])) w->bad = look_for_overflow(vf_mul(overflow, t[i]), w->bad);
+      store_output(out[i] + c * element_size(p->out_dtype), p->out_dtype, t[i], n);
+    }
   }
 }
 
-static void run(const attend_slice *slice, const attend_tiling *tiling, char *scratch, int block) {
+static void run_once(const attend_slice *slice, const attend_tiling *tiling, char *scratch, int block, weighing *w) {
   const attend_problem *p = slice->view->p;
   const streaming_layout at = lay_out(p, tiling, block);
   streaming st = {
@@ -320,8 +326,11 @@ static void run(const attend_slice *slice, const attend_tiling *tiling, char *sc
       .depth = packed_depth(p),
       .width = round_up(p->v_head_dim, LANES),
       .BLOCK = block,
-      .factor = exp2_factor(score_unit(p)),
+      .factor = exp2_factor(attend_score_unit(p)),
       .work = attend_scores_need_work(p),
+      .in = score_terms_of(p),
+      .small = log2f(w->many),
+      .most = MOST_WEIGHT * w->one,
       .q = (uint16_t *)(scratch + at.q),
       .k = (uint16_t *)(scratch + at.k),
       .v = {(uint16_t *)(scratch + at.v), (uint16_t *)(scratch + at.v) + round_up(p->v_head_dim, LANES) * block},
@@ -341,8 +350,14 @@ static void run(const attend_slice *slice, const attend_tiling *tiling, char *sc
   run_units(&st);
   for (int64_t row = 0; row < st.rows; row += TILE_ROWS) {
     if (!st.groups[row / GROUP].begun && row % GROUP == 0) clear_outputs(&st, row);
-    finish_rows(&st, row);
+    finish_rows(&st, row, w);
   }
+}
+
+static void run(const attend_slice *slice, const attend_tiling *tiling, char *scratch, int block) {
+  weighing how = ordinary_weights(slice->view->p);
+  do run_once(slice, tiling, scratch, block, &how);
+  while (weigh_again(&how));
 }
 
 #define ATTEND_ENTER amx_enter

@@ -27,7 +27,10 @@ typedef struct streaming {
   int64_t BLOCK;
   float factor; /**< of scores, as exponents of 2 */
   bool work;    /**< attend_scores_need_work() */
-  bool huge;    /**< some row has a base that is subtracted on its own */
+  score_terms in;
+  bool huge;   /**< some row has a base that is subtracted on its own */
+  float small; /**< what the exponents of weights are less by */
+  float most;  /**< what the weights of 16 keys may add up to: MOST_WEIGHT, less so many powers of 2 */
 
   uint16_t *q, *k;
   uint16_t *v[2];        /**< of the block that is packed, and of the one before */
@@ -111,19 +114,22 @@ ATTEND_OUTLINE void finish_turn(const streaming *st, const work_unit *u, int64_t
 ATTEND_OUTLINE void adjust_turn(const streaming *st, const work_unit *u, int64_t begin, float *s) {
   const attend_view *view = st->view;
   const attend_problem *p = view->p;
-  const vf scale = vf_set1(fabsf(p->scale)), cap = vf_set1(p->softcap);
+  const vf scale = vf_set1(st->in.scale), cap = vf_set1(st->in.softcap);
   for (int r = 0; r < u->count; r += TILE_ROWS, s += TILE_PAIRS) {
     float ahead[TILE_ROWS] = {0}, slope[TILE_ROWS] = {0};
     for (int i = 0; view->alibi_slopes && i < min_i64(TILE_ROWS, u->count - r); i++) {
       const row_place at = place_of(view, st->slice->row_begin + u->row + r + i);
-      ahead[i] = (float)(at.query + view->keys.offset - (u->block + begin));
-      slope[i] = -view->alibi_slopes[at.head];
+      ahead[i] = (float)(attend_alibi_position(view, at.query) - (u->block + begin));
+      slope[i] = -view->alibi_slopes[at.head] * st->in.one;
     }
     for (int j = 0; j < TURN; j++) {
       vf x = vf_mul(vf_load(s + j * LANES), scale);
       if (p->softcap > 0.0f) x = vf_mul(cap, vf_tanh(vf_div(x, cap)));
-      if (view->alibi_slopes) x = vf_fma(vf_load(slope), vf_abs(vf_sub(vf_load(ahead), vf_set1((float)j))), x);
       vf_store(s + j * LANES, x);
+    }
+    for (int j = 0; view->alibi_slopes && j < TURN; j++) {
+      const vf distance = vf_abs(vf_sub(vf_load(ahead), vf_set1((float)j)));
+      vf_store(s + j * LANES, vf_fma(vf_load(slope), distance, vf_load(s + j * LANES)));
     }
   }
 }
@@ -169,7 +175,8 @@ ATTEND_OUTLINE vf move_bases(streaming *st, work_unit *u, int64_t turn, int tile
   float *s = st->s[turn & 1] + tile * TILE_PAIRS;
   for (int j = 0; scale != 1.0f && j < TURN; j++)
     vf_store(s + j * LANES, vf_mul(vf_load(s + j * LANES), vf_set1(scale)));
-  const vf alpha = move_base(rows, moves, s, vf_set1(st->factor), &sum, weights_of(st, u, turn) + tile * TILE_PAIRS);
+  const vf alpha = move_base(rows, moves, s, vf_set1(st->factor), vf_set1(st->small), &sum,
+                             weights_of(st, u, turn) + tile * TILE_PAIRS);
   st->huge = st->huge || vm_any(vm_gt(vf_abs(vf_load(rows->base)), vf_zero()));
   if (_mm512_cmp_ps_mask(alpha, vf_set1(1.0f), _CMP_NEQ_UQ) == 0) return sum;
   vf_store(rows->sum, vf_mul(alpha, vf_load(rows->sum)));
@@ -306,7 +313,7 @@ ATTEND_OUTLINE float prepare_turn(const streaming *st, const work_unit *u, int64
     if (u->edge) exclude_turn(st, u, key, s);
   }
   if (st->huge) subtract_bases(st->statistics + u->row / TILE_ROWS, s, st->relative);
-  return st->work && plain ? fabsf(p->scale) : 1.0f;
+  return st->work && plain ? st->in.scale : 1.0f;
 }
 
 /**
@@ -332,7 +339,7 @@ static void take_turns(streaming *st, work_unit *u, int64_t begin, int64_t end, 
     vf sum[2];
     turn_for(&w, values, two, odd)(&w, values, sum);
     for (int i = 0; i <= two; i++) {
-      const vm moves = _mm512_cmp_ps_mask(sum[i], vf_set1(MOST_WEIGHT), _CMP_NLE_UQ);
+      const vm moves = _mm512_cmp_ps_mask(sum[i], vf_set1(st->most), _CMP_NLE_UQ);
       if (vm_any(moves)) sum[i] = move_bases(st, u, t, i, moves, w.scale);
       vf_store(rows[i].sum, vf_add(vf_load(rows[i].sum), sum[i]));
     }

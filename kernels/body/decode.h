@@ -43,8 +43,8 @@ ATTEND_INLINE decode_layout decode_plan(const attend_problem *p, const attend_ti
 enum { SCORE_ROWS = LANES >= 16 ? 4 : LANES >= 8 ? 2 : 1 };
 
 /**
- * Query rows as operands, `width` each and filled up with zeros, negated for a negative scale (score_unit()). The
- * rows of a score group lie interleaved, a vector of each in turn, so that one pointer reaches them all.
+ * Query rows as operands, `width` each and filled up with zeros, negated for a negative scale (attend_score_unit()).
+ * The rows of a score group lie interleaved, a vector of each in turn, so that one pointer reaches them all.
  */
 ATTEND_OUTLINE void copy_queries(const attend_slice *slice, int64_t width, operand *q) {
   const attend_problem *p = slice->view->p;
@@ -448,8 +448,9 @@ ATTEND_INLINE void value_chunk(const operand *s, int64_t ld, kv_rows *v, int64_t
   }
 }
 
-ATTEND_OUTLINE void decode_run(const attend_slice *slice, const attend_tiling *tiling, char *scratch, int ROWS,
-                               int BLOCK, const decode_products *of_keys, const decode_products *of_values) {
+ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *tiling, char *scratch, int ROWS,
+                                int BLOCK, const decode_products *of_keys, const decode_products *of_values,
+                                weighing *how) {
   const attend_view *view = slice->view;
   const attend_problem *p = view->p;
   const decode_layout at = decode_plan(p, tiling, ROWS, BLOCK);
@@ -467,7 +468,7 @@ ATTEND_OUTLINE void decode_run(const attend_slice *slice, const attend_tiling *t
   copy_queries(slice, q_stride, q);
 
   const bool work = attend_scores_need_work(p);
-  const float unit = score_unit(p);
+  const float unit = how->unit;
   const key_range all = range_union(ranges, rows);
   for (int64_t block = all.begin / BLOCK * BLOCK; block < all.end; block += BLOCK) {
     /* Keys count from a multiple of SCORE_STEP, so that a row's lanes do not depend on the slice's other rows. */
@@ -489,7 +490,7 @@ ATTEND_OUTLINE void decode_run(const attend_slice *slice, const attend_tiling *t
     if (edge) finish_scores(view, slice->row_begin, ranges, rows, key, 0, steps, masks, s, BLOCK);
     const bool selected = any_excluded(s, rows, BLOCK, count) && !values_finite(&view->v, p->v_head_dim, key, count);
     for (int64_t r = 0; r < rows; r += ROWS)
-      softmax_step(s + r * BLOCK, BLOCK, (int)min_i64(ROWS, rows - r), 0, steps, unit, selected, max + r,
+      softmax_step(s + r * BLOCK, BLOCK, (int)min_i64(ROWS, rows - r), 0, steps, unit, selected, how->one, max + r,
                    sum + r * LANES, alpha + r);
     if (p->dropout > 0.0f) drop_tile(slice, 0, (int)rows, key, 0, steps, s, BLOCK);
     const attend_slice *then = slice->next && !p->window ? slice->next : NULL;
@@ -509,7 +510,14 @@ ATTEND_OUTLINE void decode_run(const attend_slice *slice, const attend_tiling *t
     }
   }
   for (int64_t i = 0; i < rows; i++)
-    finish_row(slice, slice->row_begin + i, max[i] * unit, vf_hsum(vf_load(sum + i * LANES)), o + i * width);
+    finish_row(slice, slice->row_begin + i, max[i], vf_hsum(vf_load(sum + i * LANES)), o + i * width, how);
+}
+
+ATTEND_INLINE void decode_run(const attend_slice *slice, const attend_tiling *tiling, char *scratch, int ROWS,
+                              int BLOCK, const decode_products *of_keys, const decode_products *of_values) {
+  weighing how = ordinary_weights(slice->view->p);
+  do decode_pass(slice, tiling, scratch, ROWS, BLOCK, of_keys, of_values, &how);
+  while (weigh_again(&how));
 }
 
 #define ATTEND_DECODE_PRODUCTS(suffix, dtype, id, rows, block, vecs)                                                   \

@@ -20,44 +20,112 @@ ATTEND_INLINE void store_as(void *p, attend_dtype dtype, vf x, int n) {
     vf_store_bf16_n((uint16_t *)p, x, n);
 }
 
-ATTEND_INLINE void store_row_as(void *out, attend_dtype dtype, const float *o, int64_t dim, float factor) {
-  const vf f = vf_set1(factor);
+/**
+ * How weights are taken. Sums of weighted values may overflow although their average is finite: four values of 1e38 do.
+ * So a slice that comes to a result that is not finite is computed once more, with weights that are 2^-64 times as
+ * great: 2^31 keys, and dropout that multiplies by 2^24, cannot make such sums overflow. What was finite at first
+ * stays: with small weights the least values would lose digits. Ordinary slices pay for a look at their results.
+ */
+typedef struct weighing {
+  float one, many; /**< the weight of the greatest score, 1 or 2^-64, and its inverse */
+  float unit;      /**< attend_score_unit() */
+  vf bad;          /**< 0, with NaN among the lanes if some result is not finite */
+} weighing;
+
+ATTEND_INLINE weighing ordinary_weights(const attend_problem *p) {
+  return (weighing){1.0f, 1.0f, attend_score_unit(p), vf_zero()};
+}
+
+ATTEND_INLINE bool weigh_again(weighing *w) {
+  if (w->one != 1.0f || vf_hsum(w->bad) == 0.0f) return false;
+  *w = (weighing){0x1p-64f, 0x1p64f, w->unit, vf_zero()};
+  return true;
+}
+
+/** Looks for results that are not finite. */
+ATTEND_INLINE vf look_for_overflow(vf results, vf bad) { return vf_fma(vf_zero(), results, bad); }
+
+/** What makes an infinity of exactly the numbers that do not fit a type, or come near its end. */
+ATTEND_INLINE float overflow_factor(attend_dtype dtype) {
+  return dtype == ATTEND_F16 ? 0x1.002p112f : dtype == ATTEND_BF16 ? 0x1.0081p0f : 1.0f;
+}
+
+/** Stores a row, and looks for what is not finite of it. */
+ATTEND_INLINE vf store_row_as(void *out, attend_dtype dtype, const float *o, int64_t dim, float factor, vf bad) {
+  const vf f = vf_set1(factor), overflow = vf_set1(overflow_factor(dtype));
   for (int64_t c = 0; c < dim; c += LANES) {
     const int n = (int)min_i64(LANES, dim - c);
     /* + 0 turns -0 into 0. Weights of 0 would do so too, but only where another row needs their block. */
-    store_as((void *)element(out, dtype, c), dtype, vf_add(vf_mul(f, vf_load(o + c)), vf_zero()), n);
+    const vf x = vf_add(vf_mul(f, vf_load(o + c)), vf_zero());
+    bad = look_for_overflow(vf_mul(overflow, x), bad);
+    store_as((void *)element(out, dtype, c), dtype, x, n);
   }
-}
-
-/** The row's factor (see row_finish()), its LSE written where the problem asks for it. */
-ATTEND_INLINE float finish_row_sum(const attend_view *view, row_place at, float max, float sum) {
-  float *lse = view->lse ? view->lse + at.head * view->result_head + at.query : NULL;
-  return row_finish(max, sum, view->sinks, view->sinks ? view->sinks[at.head] : 0.0f, lse);
+  return bad;
 }
 
 /**
- * Finishes row `row` of a slice from the maximum, the sum and the weighted values o (a whole number of vectors), and
- * returns the factor that makes weights of exp(score - max).
+ * Stores what is not finite of a row anew. The greatest result takes the place of what rounding made greater.
+ * Infinities and NaN of attended values stay: an infinity times a weight that is too small now would be NaN.
  */
-ATTEND_OUTLINE float finish_row(const attend_slice *slice, int64_t row, float max, float sum, const float *o) {
+ATTEND_OUTLINE void store_row_again(void *out, attend_dtype dtype, const float *o, int64_t dim, float factor,
+                                    float greatest) {
+  const vf f = vf_set1(0.5f * factor), most = vf_set1(greatest), infinity = vf_set1(INFINITY);
+  for (int64_t c = 0; c < dim; c += LANES) {
+    const int n = (int)min_i64(LANES, dim - c);
+    void *to = (void *)element(out, dtype, c);
+    const vf before = load_as_f32_n(to, dtype, n), half = vf_mul(f, vf_load(o + c)), whole = vf_add(half, half);
+    vf x = vf_select(vm_gt(whole, most), most, whole);
+    x = vf_select(vm_gt(vf_sub(vf_zero(), most), x), vf_sub(vf_zero(), most), x);
+    x = vf_select(vm_gt(infinity, vf_abs(half)), x, whole);
+    x = vf_select(vm_gt(x, vf_zero()), x, vf_select(vm_gt(vf_set1(1.0f), x), x, before)); /* neither: NaN */
+    store_as(to, dtype, vf_add(vf_select(vm_gt(infinity, vf_abs(before)), before, x), vf_zero()), n);
+  }
+}
+
+/** Writes a row of a partial result. As in store_row_again(), nothing becomes NaN that was not. */
+ATTEND_INLINE void finish_partial(const attend_slice *slice, int64_t row, float max, float sum, const float *o,
+                                  weighing *w) {
+  const int64_t dim = slice->view->p->v_head_dim;
+  attend_partial *to = (attend_partial *)(slice->partial + (row - slice->row_begin) * attend_partial_stride(dim));
+  const bool again = w->one != 1.0f;
+  const float *results = again ? to->values : o;
+  vf bad = vf_zero();
+  for (int64_t d = 0; d < dim; d += LANES)
+    bad = look_for_overflow(vf_load_n(results + d, (int)min_i64(LANES, dim - d)), bad);
+  if (again && vf_hsum(bad) == 0.0f) return;
+  to->max = max;
+  to->sum = sum * w->many;
+  to->scale = w->many;
+  for (int64_t d = 0; d < dim; d++)
+    if (!again || !isnan(o[d])) to->values[d] = o[d];
+  if (isfinite(sum)) w->bad = vf_add(w->bad, bad);
+}
+
+/**
+ * Finishes row `row` of a slice from the maximum (in attend_score_unit()), the sum and the weighted values o (a whole
+ * number of vectors), and returns the factor that makes attention weights of weights.
+ */
+ATTEND_OUTLINE float finish_row(const attend_slice *slice, int64_t row, float max, float sum, const float *o,
+                                weighing *w) {
   const attend_view *view = slice->view;
   const attend_problem *p = view->p;
   if (slice->partial) {
-    float *partial = slice->partial + (row - slice->row_begin) * attend_partial_stride(p->v_head_dim);
-    partial[0] = max;
-    partial[1] = sum;
-    memcpy(partial + 2, o, (size_t)p->v_head_dim * sizeof *o);
+    finish_partial(slice, row, max, sum, o, w);
     return 0.0f;
   }
   const row_place at = place_of(view, row);
-  const float factor = finish_row_sum(view, at, max, sum);
+  const float factor = row_finish_at(view, at.head, at.query, max * w->unit, sum * w->many) * w->many;
   void *out = output_at(view, at);
-  if (p->out_dtype == ATTEND_F32)
-    store_row_as(out, ATTEND_F32, o, p->v_head_dim, factor);
+  vf bad = w->bad;
+  if (w->one != 1.0f)
+    store_row_again(out, p->out_dtype, o, p->v_head_dim, factor, greatest_result(p));
+  else if (p->out_dtype == ATTEND_F32)
+    bad = store_row_as(out, ATTEND_F32, o, p->v_head_dim, factor, bad);
   else if (p->out_dtype == ATTEND_F16)
-    store_row_as(out, ATTEND_F16, o, p->v_head_dim, factor);
+    bad = store_row_as(out, ATTEND_F16, o, p->v_head_dim, factor, bad);
   else
-    store_row_as(out, ATTEND_BF16, o, p->v_head_dim, factor);
+    bad = store_row_as(out, ATTEND_BF16, o, p->v_head_dim, factor, bad);
+  if (isfinite(sum)) w->bad = bad; /* else all of it is NaN, however it is weighted */
   return factor;
 }
 

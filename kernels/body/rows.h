@@ -55,13 +55,6 @@ ATTEND_INLINE bool ranges_cover(const key_range *ranges, int64_t count, int64_t 
 }
 
 /**
- * The factor by which the softmax has to multiply scores. Where something is done to scores after the scale,
- * finish_scores() has multiplied by it already. Elsewhere it is left to the softmax, which takes scores in any unit >
- * 0. The sign of the scale goes into the queries, where it costs no rounding.
- */
-ATTEND_INLINE float score_unit(const attend_problem *p) { return attend_scores_need_work(p) ? 1.0f : fabsf(p->scale); }
-
-/**
  * tanh to about 2 ulp: an odd polynomial near 0 (minimax, 4.4e-9 relative up to 0.625), 1 - 2 / (e^2x + 1) elsewhere.
  */
 ATTEND_INLINE vf vf_tanh(vf x) {
@@ -114,27 +107,38 @@ ATTEND_INLINE void exclude_outside(key_range range, int64_t block, int64_t begin
   for (; j < end; j += LANES) vf_store(s + j, vf_select(vm_range(from - j, to - j), vf_load(s + j), excluded));
 }
 
+/** What scores are made with, in attend_score_unit(). */
+typedef struct score_terms {
+  float scale, softcap, one;
+} score_terms;
+
+ATTEND_INLINE score_terms score_terms_of(const attend_problem *p) {
+  const float unit = attend_score_unit(p);
+  return (score_terms){fabsf(p->scale) / unit, p->softcap / unit, 1.0f / unit};
+}
+
 /**
  * Scale, softcap, ALiBi and, unless they are known to change nothing, bias and mask for s[begin..end) of a row: the
  * work that attend_scores_need_work() means.
  */
 ATTEND_INLINE void adjust_scores(const attend_view *view, row_place at, int64_t block, int64_t begin, int64_t end,
-                                 float *s, const bool masks) {
+                                 float *s, score_terms in, const bool masks) {
   const attend_problem *p = view->p;
+  const vf by = vf_set1(view->bias_head_scale ? view->bias_head_scale[at.head] * in.one : in.one);
+  const vf slope = vf_set1(view->alibi_slopes ? -view->alibi_slopes[at.head] * in.one : 0.0f);
+  const int64_t position = attend_alibi_position(view, at.query);
   for (int64_t j = begin; j < end; j += LANES) {
     const int64_t key = block + j;
     const int count = (int)max_i64(0, min_i64(LANES, view->keys.count - key));
-    vf x = vf_mul(vf_load(s + j), vf_set1(fabsf(p->scale)));
-    if (p->softcap > 0.0f) x = vf_mul(vf_set1(p->softcap), vf_tanh(vf_div(x, vf_set1(p->softcap))));
+    vf x = vf_mul(vf_load(s + j), vf_set1(in.scale));
+    if (p->softcap > 0.0f) x = vf_mul(vf_set1(in.softcap), vf_tanh(vf_div(x, vf_set1(in.softcap))));
     if (masks && view->bias) {
       /* -inf selects: added to the NaN of a key that nobody may see, it would give NaN. */
       const vf bias = load_bias(view, at, key, count);
-      const vf scale = vf_set1(view->bias_head_scale ? view->bias_head_scale[at.head] : 1.0f);
-      x = vf_select(vm_gt(vf_set1(-FLT_MAX), bias), vf_set1(-INFINITY), vf_fma(scale, bias, x));
+      x = vf_select(vm_gt(vf_set1(-FLT_MAX), bias), vf_set1(-INFINITY), vf_fma(by, bias, x));
     }
     if (view->alibi_slopes) {
-      const vf ahead = vf_set1((float)(at.query + view->keys.offset - key));
-      const vf slope = vf_set1(-view->alibi_slopes[at.head]);
+      const vf ahead = vf_set1((float)(position - key));
       x = vf_fma(slope, vf_abs(vf_sub(ahead, vf_iota())), x);
     }
     if (masks && view->mask) x = vf_select(mask_lanes(view, at, key, count), x, vf_set1(-INFINITY));
@@ -150,12 +154,13 @@ ATTEND_INLINE void adjust_scores(const attend_view *view, row_place at, int64_t 
  */
 ATTEND_OUTLINE void finish_scores(const attend_view *view, int64_t row, const key_range *ranges, int64_t count,
                                   int64_t block, int64_t begin, int64_t end, block_masks masks, float *s, int64_t ld) {
-  const bool work = attend_scores_need_work(view->p);
+  const bool change = attend_scores_change(view->p), work = change || (view->mask && masks != MASKS_KEEP);
+  const score_terms in = work ? score_terms_of(view->p) : (score_terms){0};
   for (int64_t r = 0; r < count; r++, s += ld) {
     if (work && masks == MASKS_KEEP)
-      adjust_scores(view, place_of(view, row + r), block, begin, end, s, false);
+      adjust_scores(view, place_of(view, row + r), block, begin, end, s, in, false);
     else if (work)
-      adjust_scores(view, place_of(view, row + r), block, begin, end, s, true);
+      adjust_scores(view, place_of(view, row + r), block, begin, end, s, in, true);
     exclude_outside(ranges[r], block, begin, end, s);
   }
 }

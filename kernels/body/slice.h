@@ -13,7 +13,7 @@ ATTEND_INLINE int64_t packed_query(const attend_problem *p) {
 
 /**
  * Packs a tile of `tile` query rows from row `row` on, and with additive scores their heads' weights after it. For a
- * negative scale the queries, or with additive scores the weights, are negated (score_unit()).
+ * negative scale the queries, or with additive scores the weights, are negated (attend_score_unit()).
  */
 ATTEND_OUTLINE void pack_tile_queries(const attend_slice *slice, int64_t row, int tile, operand *q) {
   const attend_view *view = slice->view;

@@ -44,13 +44,16 @@ ATTEND_INLINE void row_exp(float *s, int64_t begin, int64_t end, float base, flo
   *sum = total;
 }
 
-/** The same for value_selected(): the weight of an excluded key is -0, which no attended key has. */
-ATTEND_INLINE void row_exp_selected(float *s, int64_t begin, int64_t end, float base, float unit, vf *sum) {
+/**
+ * The same for value_selected(): the weight of an excluded key is -0, which no attended key has. Weights are multiplied
+ * by `one`, a power of 2.
+ */
+ATTEND_INLINE void row_exp_selected(float *s, int64_t begin, int64_t end, float base, float unit, float one, vf *sum) {
   for (int64_t j = begin; j < end; j += SCORE_STEP) {
     vf p[SCORE_VECTORS];
     for (int i = 0; i < SCORE_VECTORS; i++) {
       const vf x = vf_load(s + j + i * LANES);
-      p[i] = vf_exp2(vf_mul(vf_sub(x, vf_set1(base)), vf_set1(exp2_factor(unit))));
+      p[i] = vf_mul(vf_exp2(vf_mul(vf_sub(x, vf_set1(base)), vf_set1(exp2_factor(unit)))), vf_set1(one));
       p[i] = vf_select(vm_gt(vf_set1(-FLT_MAX), x), vf_set1(-0.0f), p[i]);
     }
     *sum = keep_weights(s, j, p, *sum);
@@ -63,10 +66,10 @@ ATTEND_INLINE float exp_base(float max) { return max == -INFINITY ? 0.0f : max; 
 /**
  * One step of the online softmax: rows s[r * ld + begin..end) of a block become weights relative to the new maxima;
  * max[r] and the lanes of sum[r * LANES] are updated, and alpha[r] is the factor by which earlier sums have to be
- * multiplied.
+ * multiplied. `one` is the weight of the greatest score (weighing).
  */
 ATTEND_OUTLINE void softmax_step(float *s, int ld, int rows, int64_t begin, int64_t end, float unit, bool selected,
-                                 float *max, float *sum, float alpha[16]) {
+                                 float one, float *max, float *sum, float alpha[16]) {
   float base[16];
   for (int r = 0; r < rows; r++) {
     const float block_max = row_max(s + r * ld, begin, end);
@@ -82,8 +85,8 @@ ATTEND_OUTLINE void softmax_step(float *s, int ld, int rows, int64_t begin, int6
   }
   for (int r = 0; r < rows; r++) {
     vf total = vf_mul(vf_load(sum + r * LANES), vf_set1(alpha[r]));
-    if (selected)
-      row_exp_selected(s + r * ld, begin, end, base[r], unit, &total);
+    if (selected || one != 1.0f)
+      row_exp_selected(s + r * ld, begin, end, base[r], unit, one, &total);
     else
       row_exp(s + r * ld, begin, end, base[r], unit, &total);
     vf_store(sum + r * LANES, total);

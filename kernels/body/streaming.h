@@ -57,8 +57,8 @@ ATTEND_OUTLINE void fetch_ahead(fetch_list *list, const attend_slice *slice, int
     fetch_queries(list, slice->next, slice->next->row_begin, tile, false);
 }
 
-ATTEND_OUTLINE void streaming_run(const attend_slice *slice, const attend_tiling *tiling, char *scratch,
-                                  const tile_products *products) {
+ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tiling *tiling, char *scratch,
+                                   const tile_products *products, weighing *how) {
   const attend_view *view = slice->view;
   const attend_problem *p = view->p;
   const int BLOCK = products->block, PANEL = products->vecs * LANES;
@@ -74,7 +74,7 @@ ATTEND_OUTLINE void streaming_run(const attend_slice *slice, const attend_tiling
   attended_ranges(slice, ranges);
   for (int64_t i = 0; i < rows; i++) max[i] = -INFINITY;
   const bool work = attend_scores_need_work(p), agree = ranges_agree(&view->keys);
-  const float unit = score_unit(p);
+  const float unit = how->unit;
   const key_range all = range_union(ranges, rows);
   const int64_t first = all.begin / BLOCK * BLOCK;
   /* Once round even if no key is attended: the rows have to be written. */
@@ -116,7 +116,7 @@ ATTEND_OUTLINE void streaming_run(const attend_slice *slice, const attend_tiling
         compute_scores(p, products, tile, q + row * q_stride, k, begin, end, s, &fetch);
         if (edge)
           finish_scores(view, slice->row_begin + row, ranges + row, count, block, begin, steps_end, masks, s, BLOCK);
-        softmax_step(s, BLOCK, count, begin, steps_end, unit, selected, max + row, sum + row * LANES, alpha);
+        softmax_step(s, BLOCK, count, begin, steps_end, unit, selected, how->one, max + row, sum + row * LANES, alpha);
         if (p->dropout > 0.0f) drop_tile(slice, row, count, block, begin, steps_end, s, BLOCK);
         if (selected)
           value_selected((const operand *)s, BLOCK, v, BLOCK, begin, end, width, PANEL, alpha, o + row * width, count);
@@ -125,10 +125,17 @@ ATTEND_OUTLINE void streaming_run(const attend_slice *slice, const attend_tiling
       }
       if (last)
         for (int64_t i = row; i < row + count; i++)
-          finish_row(slice, slice->row_begin + i, max[i] * unit, vf_hsum(vf_load(sum + i * LANES)), o + i * width);
+          finish_row(slice, slice->row_begin + i, max[i], vf_hsum(vf_load(sum + i * LANES)), o + i * width, how);
       row += tile;
     }
   }
+}
+
+ATTEND_INLINE void streaming_run(const attend_slice *slice, const attend_tiling *tiling, char *scratch,
+                                 const tile_products *products) {
+  weighing how = ordinary_weights(slice->view->p);
+  do streaming_pass(slice, tiling, scratch, products, &how);
+  while (weigh_again(&how));
 }
 
 #define ATTEND_STREAMING(id, rows, block, vecs)                                                                        \

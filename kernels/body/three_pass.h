@@ -56,7 +56,8 @@ typedef struct three_pass {
   key_range *range;
   uint8_t *finite; /**< by key block: whether all its values are finite */
   bool every_key;  /**< scores of all keys of the sequence are wanted, attended or not */
-  int64_t first;   /**< key of the first block; what lies before the attended keys' panel is not packed */
+  weighing *how;
+  int64_t first; /**< key of the first block; what lies before the attended keys' panel is not packed */
   int64_t depth, q_stride, width, blocks;
 } three_pass;
 
@@ -95,12 +96,13 @@ ATTEND_OUTLINE void store_scores(const three_pass *w, int64_t row, int64_t row0,
   for (int r = 0; r < count; r++) {
     const row_place at = place_of(view, w->slice->row_begin + row + r);
     float *out = view->scores + (at.head * view->result_head + at.query) * kv_len;
+    const vf shift = vf_set1(w->every_key ? 0.0f : attend_score_shift(view, at.query, at.head));
     for (int64_t j = 0; j < kv_len; j++) out[j] = -INFINITY;
     for (int64_t b = 0; b < w->blocks; b++) {
       const key_range keys = tile_keys(w, span, b);
       const float *s = tile_scores(w, row0, b, tile) + r * BLOCK;
       for (int64_t j = keys.begin; j < keys.end; j += LANES) {
-        vf x = vf_mul(vf_load(s + j), vf_set1(unit));
+        vf x = vf_sub(vf_mul(vf_load(s + j), vf_set1(unit)), shift);
         if (softcap > 0.0f) x = softcapped(x, softcap);
         vf_store_n(out + w->first + b * BLOCK + j, x, (int)min_i64(LANES, keys.end - j));
       }
@@ -113,7 +115,7 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
                                        key_range span) {
   const int BLOCK = w->products->block;
   const bool work = attend_scores_need_work(w->view->p);
-  const float unit = score_unit(w->view->p);
+  const float unit = w->how->unit, one = w->how->one;
   bool selected = false;
   if (w->every_key) store_scores(w, row, row0, count, tile, fabsf(w->view->p->scale));
   for (int64_t b = 0; b < w->blocks; b++) {
@@ -142,12 +144,12 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
     for (int64_t b = 0; b < w->blocks; b++) {
       const key_range keys = tile_keys(w, span, b);
       float *s = tile_scores(w, row0, b, tile) + r * BLOCK;
-      if (selected || w->view->p->weights)
-        row_exp_selected(s, keys.begin, round_up(keys.end, SCORE_STEP), exp_base(max), unit, &sum);
+      if (selected || w->view->p->weights || one != 1.0f)
+        row_exp_selected(s, keys.begin, round_up(keys.end, SCORE_STEP), exp_base(max), unit, one, &sum);
       else
         row_exp(s, keys.begin, round_up(keys.end, SCORE_STEP), exp_base(max), unit, &sum);
     }
-    w->max[row0 + r] = max * unit;
+    w->max[row0 + r] = max;
     vf_store(w->sum + (row0 + r) * LANES, sum);
   }
   return selected;
@@ -222,15 +224,15 @@ ATTEND_OUTLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t
     for (int r = 0; r < count; r++) {
       const int64_t row0 = row - strip + r;
       const float factor = finish_row(w->slice, w->slice->row_begin + row + r, w->max[row0],
-                                      vf_hsum(vf_load(w->sum + row0 * LANES)), w->o + row0 * w->width);
+                                      vf_hsum(vf_load(w->sum + row0 * LANES)), w->o + row0 * w->width, w->how);
       if (w->view->p->weights) store_weights(w, row, row - strip, r, tile, span, factor);
     }
     row += tile;
   }
 }
 
-ATTEND_OUTLINE void three_pass_run(const attend_slice *slice, const attend_tiling *tiling, char *scratch,
-                                   int64_t strip_rows, const tile_products *products) {
+ATTEND_OUTLINE void three_pass_once(const attend_slice *slice, const attend_tiling *tiling, char *scratch,
+                                    int64_t strip_rows, const tile_products *products, weighing *how) {
   const attend_view *view = slice->view;
   const attend_problem *p = view->p;
   const three_pass_layout at = three_pass_plan(p, tiling, strip_rows, products);
@@ -248,6 +250,7 @@ ATTEND_OUTLINE void three_pass_run(const attend_slice *slice, const attend_tilin
                   .range = (key_range *)(scratch + at.range),
                   .finite = (uint8_t *)(scratch + at.finite),
                   .every_key = view->scores && p->scores != ATTEND_SCORES_ATTENDED,
+                  .how = how,
                   .depth = operands(p->head_dim),
                   .q_stride = packed_query(p),
                   .width = round_up(p->v_head_dim, LANES)};
@@ -274,6 +277,13 @@ ATTEND_OUTLINE void three_pass_run(const attend_slice *slice, const attend_tilin
   }
   strip_rows = round_up(min_i64(strip_rows, rows), ROWS);
   for (int64_t row = 0; row < rows; row += strip_rows) three_pass_strip(&w, row, min_i64(rows, row + strip_rows));
+}
+
+ATTEND_INLINE void three_pass_run(const attend_slice *slice, const attend_tiling *tiling, char *scratch,
+                                  int64_t strip_rows, const tile_products *products) {
+  weighing how = ordinary_weights(slice->view->p);
+  do three_pass_once(slice, tiling, scratch, strip_rows, products, &how);
+  while (weigh_again(&how));
 }
 
 #define ATTEND_BLOCKED(id, rows, block, vecs)                                                                          \
