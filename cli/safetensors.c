@@ -7,12 +7,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cli/byte_order.h"
 #include "cli/options.h"
 #include "dispatch/dispatch.h"
 #include "kernels/convert.h"
 #include "kernels/size.h"
-
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are read as they lie in the file");
 
 enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000 /* as in the reference implementation */ };
 
@@ -158,6 +157,7 @@ bool attend_safetensors_read(const attend_safetensors *s, const char *name, atte
     attend_npy_free(array);
     return fail(s, name, "cannot read its data");
   }
+  attend_cli_from_little_endian(array->data, array->count, f32 ? sizeof(float) : sizeof(uint16_t));
   if (!f32) widen(array->data, array->count, f16);
   return true;
 }
