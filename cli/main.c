@@ -11,12 +11,14 @@ static const struct {
   const char *name, *purpose;
   int (*run)(int argc, char **argv);
 } commands[] = {
+#ifndef ATTEND_VERIFY_ONLY
     {"info", "what this machine has: processor, caches, threads, and what of it is used", cmd_info},
     {"kernels", "all kernels, and which of them run here", cmd_kernels},
     {"layer", "multi-head attention with the weights of a model", cmd_layer},
     {"run", "attention on .npy files", cmd_run},
     {"report", "a page of what attend-bench and scripts/peers measured", cmd_report},
     {"tune", "measure this machine, so that the fastest kernel is chosen for every shape", cmd_tune},
+#endif
     {"verify", "check every kernel against the scalar reference", cmd_verify},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
@@ -36,8 +38,10 @@ static void print_help(void) {
        "exit status: 0 done, 1 a check failed, 2 bad usage or input\n"
        "\n"
        "examples\n"
+#ifndef ATTEND_VERIFY_ONLY
        "  attend info\n"
        "  attend run --q q.npy --k k.npy --v v.npy --out out.npy --causal --explain\n"
+#endif
        "  attend verify --kernel '*avx2*'");
 }
 

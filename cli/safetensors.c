@@ -9,12 +9,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cli/byte_order.h"
 #include "cli/options.h"
 #include "dispatch/dispatch.h"
 #include "kernels/convert.h"
 #include "kernels/size.h"
-
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are read as they lie in the file");
 
 enum { LENGTH_BYTES = 8, MOST_ENTRY = 1 << 16 /* a tensor's entry has some 100 bytes */ };
 
@@ -279,6 +278,7 @@ static bool read_tensor(const attend_safetensors *s, const attend_safetensors_te
   if (!array->data) return false;
   if (!read_at(s, s->data_at + begin, array->data, (size_t)(end - begin)))
     return fail(s, t->name, "cannot read its data");
+  attend_cli_from_little_endian(array->data, array->count, dtype == F32 ? sizeof(float) : sizeof(uint16_t));
   if (dtype != F32) widen(array->data, array->count, dtype == F16);
   return true;
 }

@@ -1,24 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "verify/verify.h"
 
-#include <fnmatch.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef _WIN32
+#include <shlwapi.h>
+#else
+#include <fnmatch.h>
+#endif
 
 #include "cli/commands.h"
-#include "cli/json.h"
 #include "cli/options.h"
+#include "cli/verify_output.h"
 #include "dispatch/dispatch.h"
 
 /* As many as it takes for 600 ragged, 400 paged and 300 ranged cases of each kernel of f32. Those of bf16 take a run of
    their own, with --dtype bf16 --cases 1500. */
 #define DEFAULT_CASES 1200
-#define TEXT_OF(number) #number
-#define TEXT(number) TEXT_OF(number)
+#define LITERAL_OF(number) #number
+#define LITERAL(number) LITERAL_OF(number)
+
+#ifdef ATTEND_VERIFY_ONLY /* built without cJSON */
+#define JSON_HELP
+#define JSON_OPTION
+#define JSON_OUTPUT NULL
+#else
+#define JSON_HELP "  --json         the result as JSON\n"
+#define JSON_OPTION {"json", no_argument, NULL, JSON},
+#define JSON_OUTPUT &attend_verify_json
+#endif
+
+enum { PRINTED_FAILURES = 10 }; /* of each kernel */
 
 /* JSON has no larger whole numbers. */
 #define GREATEST_SEED (INT64_C(1) << 52)
@@ -36,12 +52,10 @@ static const char help[] =
     "  --kernel GLOB  only kernels whose name matches, '*avx2*' for example\n"
     "  --dtype T      all tensors of this type: f32, f16 or bf16\n"
     "  --case NAME    only the named case of that name, or only the random ones: 'random'\n"
-    "  --cases N      number of random cases (default " TEXT(
+    "  --cases N      number of random cases (default " LITERAL(
         DEFAULT_CASES) ")\n"
                        "  --seed S       seed of all numbers; random case i has seed S + i (default: another one each "
-                       "time)\n"
-                       "  --json         the result as JSON\n"
-                       "  --help         this text\n"
+                       "time)\n" JSON_HELP "  --help         this text\n"
                        "\n"
                        "A failure is printed with its kernel, seed and every field of the case, and with the command "
                        "that repeats it.\n"
@@ -62,23 +76,10 @@ typedef struct arguments {
   const char *kernel, *only;
   attend_dtype dtype;
   int64_t cases, seed;
-  bool json;
+  const verify_output *output;
 } arguments;
 
-/* What came of the cases of a kernel. */
-enum { REASONS = 8, PRINTED_FAILURES = 10 };
-typedef struct tally {
-  const char *name;
-  const attend_kernel *kernel; /* NULL: the library's choice of a kernel of attention */
-  int64_t passed, failed, skipped;
-  int64_t ragged, paged, ranged; /* of those not skipped: with packed sequences, with pages, with key ranges */
-  double error[2], plain[2];     /* where out is f32, and where it has 16 bits; negative: no such case */
-  double share;
-  struct {
-    char text[256];
-    int64_t count;
-  } reasons[REASONS]; /* for skipping; the last one counts all that have no place of their own */
-} tally;
+static const verify_output text_output;
 
 /* ------------------------------------------------------------------------------------------------------- arguments */
 
@@ -96,15 +97,19 @@ static bool is_case(const char *name) {
 /* False when there is no more to do, with the exit status set. */
 static bool read_arguments(int argc, char **argv, arguments *a, int *status) {
   enum { KERNEL = 1, DTYPE, CASE, CASES, SEED, JSON, HELP };
-  static const struct option table[] = {
-      {"kernel", required_argument, NULL, KERNEL}, {"dtype", required_argument, NULL, DTYPE},
-      {"case", required_argument, NULL, CASE},     {"cases", required_argument, NULL, CASES},
-      {"seed", required_argument, NULL, SEED},     {"json", no_argument, NULL, JSON},
-      {"help", no_argument, NULL, HELP},           {0}};
+  static const struct option table[] = {{"kernel", required_argument, NULL, KERNEL},
+                                        {"dtype", required_argument, NULL, DTYPE},
+                                        {"case", required_argument, NULL, CASE},
+                                        {"cases", required_argument, NULL, CASES},
+                                        {"seed", required_argument, NULL, SEED},
+                                        JSON_OPTION{"help", no_argument, NULL, HELP},
+                                        {0}};
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  *a = (arguments){
-      .kernel = "*", .cases = DEFAULT_CASES, .seed = ((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000) % 1000000000};
+  *a = (arguments){.kernel = "*",
+                   .cases = DEFAULT_CASES,
+                   .output = &text_output,
+                   .seed = ((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000) % 1000000000};
   int option;
   while ((option = attend_cli_next_option(argc, argv, table)) > 0) {
     bool ok = true;
@@ -113,7 +118,7 @@ static bool read_arguments(int argc, char **argv, arguments *a, int *status) {
     if (option == CASE) ok = is_case(a->only = optarg);
     if (option == CASES) ok = attend_cli_integer("cases", optarg, 0, 1000000000, &a->cases);
     if (option == SEED) ok = attend_cli_integer("seed", optarg, 0, GREATEST_SEED, &a->seed);
-    if (option == JSON) a->json = true;
+    if (option == JSON) a->output = JSON_OUTPUT;
     if (option == HELP) fputs(help, stdout);
     *status = option == HELP ? ATTEND_EXIT_DONE : ATTEND_EXIT_BAD_INPUT;
     if (!ok || option == HELP) return false;
@@ -185,8 +190,16 @@ static void count_result(tally *t, const attend_verify_case *c, const attend_ver
   if (r->share > t->share) t->share = r->share;
 }
 
+static bool matches(const char *glob, const char *name) {
+#ifdef _WIN32
+  return PathMatchSpecA(name, glob);
+#else
+  return fnmatch(glob, name, 0) == 0;
+#endif
+}
+
 static size_t add_tally(const char *glob, const char *name, const attend_kernel *kernel, tally *tallies, size_t count) {
-  if (fnmatch(glob, name, 0) != 0) return count;
+  if (!matches(glob, name)) return count;
   if (tallies) tallies[count] = (tally){.name = name, .kernel = kernel, .error = {-1, -1}, .plain = {-1, -1}};
   return count + 1;
 }
@@ -212,7 +225,18 @@ static void print_error(double error) {
     printf("  %9.2e", error);
 }
 
-static void print_tallies(const tally *tallies, size_t count) {
+static void begin(int64_t seed) {
+  printf("seed %" PRId64 "\n", seed);
+  fflush(stdout);
+}
+
+static void print_failure(const tally *t, const char *message) {
+  printf("FAILED %s\n", message);
+  if (t->failed == PRINTED_FAILURES) printf("  further failures of %s are counted, not printed\n", t->name);
+  fflush(stdout);
+}
+
+static void print_tallies(const tally *tallies, size_t count, const tally *all) {
   int width = (int)strlen("kernel");
   for (size_t i = 0; i < count; i++)
     if ((int)strlen(tallies[i].name) > width) width = (int)strlen(tallies[i].name);
@@ -227,61 +251,18 @@ static void print_tallies(const tally *tallies, size_t count) {
     for (int r = 0; r < REASONS && t->reasons[r].count; r++)
       printf("  skipped %" PRId64 ": %s\n", t->reasons[r].count, t->reasons[r].text);
   }
+  printf("%" PRId64 " passed, %" PRId64 " failed, %" PRId64 " skipped\n", all->passed, all->failed, all->skipped);
 }
 
-static cJSON *tally_json(const tally *t) {
-  cJSON *item = cJSON_CreateObject();
-  cJSON_AddStringToObject(item, "kernel", t->name);
-  cJSON_AddNumberToObject(item, "passed", (double)t->passed);
-  cJSON_AddNumberToObject(item, "failed", (double)t->failed);
-  cJSON_AddNumberToObject(item, "skipped", (double)t->skipped);
-  cJSON_AddNumberToObject(item, "ragged", (double)t->ragged);
-  cJSON_AddNumberToObject(item, "paged", (double)t->paged);
-  cJSON_AddNumberToObject(item, "ranged", (double)t->ranged);
-  static const char *const names[2][2] = {{"error_f32", "plain_error_f32"}, {"error_16", "plain_error_16"}};
-  for (int wide = 0; wide < 2; wide++)
-    if (t->error[wide] >= 0) {
-      cJSON_AddNumberToObject(item, names[wide][0], t->error[wide]);
-      if (t->plain[wide] >= 0) cJSON_AddNumberToObject(item, names[wide][1], t->plain[wide]);
-    }
-  cJSON_AddNumberToObject(item, "share_of_allowed", t->share);
-  cJSON *reasons = cJSON_AddArrayToObject(item, "reasons");
-  for (int r = 0; r < REASONS && t->reasons[r].count; r++) {
-    cJSON *reason = cJSON_CreateObject();
-    cJSON_AddStringToObject(reason, "reason", t->reasons[r].text);
-    cJSON_AddNumberToObject(reason, "skipped", (double)t->reasons[r].count);
-    cJSON_AddItemToArray(reasons, reason);
-  }
-  return item;
-}
-
-static void add_totals(cJSON *root, const tally *tallies, size_t count, const tally *all) {
-  cJSON *kernels = cJSON_AddArrayToObject(root, "kernels");
-  for (size_t i = 0; i < count; i++) cJSON_AddItemToArray(kernels, tally_json(&tallies[i]));
-  cJSON_AddNumberToObject(root, "passed", (double)all->passed);
-  cJSON_AddNumberToObject(root, "failed", (double)all->failed);
-  cJSON_AddNumberToObject(root, "skipped", (double)all->skipped);
-}
-
-static void report_failure(const tally *t, const attend_verify_result *result, cJSON *failures, bool progress) {
-  if (t->failed > PRINTED_FAILURES) return;
-  if (failures) {
-    cJSON_AddItemToArray(failures, cJSON_CreateString(result->message));
-    return;
-  }
-  if (progress) fputs("\r\033[K", stderr);
-  printf("FAILED %s\n", result->message);
-  if (t->failed == PRINTED_FAILURES) printf("  further failures of %s are counted, not printed\n", t->name);
-  fflush(stdout);
-}
+static const verify_output text_output = {begin, print_failure, print_tallies};
 
 /* ------------------------------------------------------------------------------------------------------------- run */
 
 /* Every case with every kernel. False if there is no memory. */
-static bool verify_all(const arguments *a, const attend_env *env, tally *tallies, size_t count, cJSON *failures) {
+static bool verify_all(const arguments *a, const attend_env *env, tally *tallies, size_t count) {
   attend_verify *v = attend_verify_open(env->isa);
   attend_verify_result *result = malloc(sizeof *result);
-  const bool progress = isatty(STDERR_FILENO) && !a->json;
+  const bool progress = isatty(STDERR_FILENO) && a->output == &text_output;
   const int64_t cases = progress ? count_cases(a) : 0;
   bool ok = v && result;
   cursor at = {0};
@@ -298,7 +279,9 @@ static bool verify_all(const arguments *a, const attend_env *env, tally *tallies
       else
         continue;
       count_result(&tallies[i], &c, result);
-      if (result->status == ATTEND_VERIFY_FAILED) report_failure(&tallies[i], result, failures, progress);
+      if (result->status != ATTEND_VERIFY_FAILED || tallies[i].failed > PRINTED_FAILURES) continue;
+      if (progress) fputs("\r\033[K", stderr);
+      a->output->failure(&tallies[i], result->message);
     }
   }
   if (progress) fputs("\r\033[K", stderr);
@@ -320,16 +303,8 @@ int cmd_verify(int argc, char **argv) {
   if (!tallies) return attend_cli_error("no memory for the results");
   choose_kernels(a.kernel, tallies);
 
-  cJSON *root = a.json ? attend_cli_json_object() : NULL, *failures = NULL;
-  if (root) {
-    cJSON_AddNumberToObject(root, "seed", (double)a.seed);
-    failures = cJSON_AddArrayToObject(root, "failures");
-  } else {
-    printf("seed %" PRId64 "\n", a.seed);
-    fflush(stdout);
-  }
-  if (!verify_all(&a, &env, tallies, count, failures)) {
-    cJSON_Delete(root);
+  a.output->begin(a.seed);
+  if (!verify_all(&a, &env, tallies, count)) {
     free(tallies);
     return attend_cli_error("no memory for the tensors of a case");
   }
@@ -338,13 +313,7 @@ int cmd_verify(int argc, char **argv) {
     all.failed += tallies[i].failed;
     all.skipped += tallies[i].skipped;
   }
-  if (root) {
-    add_totals(root, tallies, count, &all);
-    attend_cli_json_print(root);
-  } else {
-    print_tallies(tallies, count);
-    printf("%" PRId64 " passed, %" PRId64 " failed, %" PRId64 " skipped\n", all.passed, all.failed, all.skipped);
-  }
+  a.output->end(tallies, count, &all);
   free(tallies);
   if (all.failed) return ATTEND_EXIT_CHECK_FAILED;
   return all.passed ? ATTEND_EXIT_DONE : attend_cli_error("verify: no case could be run, so that nothing is verified");

@@ -7,6 +7,8 @@ install(TARGETS attend_shared EXPORT attend-shared)
 install(TARGETS attend_static EXPORT attend-static)
 if(ATTEND_CLI)
   install(TARGETS attend_cli)
+endif()
+if(ATTEND_CLI AND NOT ATTEND_CLI STREQUAL "VERIFY")
   install(DIRECTORY report DESTINATION ${CMAKE_INSTALL_DATADIR}/attend PATTERN __pycache__ EXCLUDE)
 endif()
 

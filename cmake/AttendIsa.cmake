@@ -7,7 +7,7 @@ set(ATTEND_ISA_OBJECTS "") # for the libraries
 # attend_isa(<name> [FLAGS <flag>...] [PROCESSOR <regex>])
 #
 # Makes an object library of the bodies that kernels/<name>/rows.def has rows of, compiled with FLAGS and nothing else,
-# when the target processor matches the regex and the compiler knows the flags. A body is instantiated on the folder's
+# when the target processor matches the regex, which is for 64 bits, and the compiler knows the flags. A body is instantiated on the folder's
 # vec.h; where the folder has a file <body>.c of its own, that is the body. The flags are left in ATTEND_ISA_FLAGS_<name>.
 macro(attend_isa name)
   _attend_isa(${name} ${ARGN})
@@ -21,7 +21,7 @@ endmacro()
 function(_attend_isa name)
   cmake_parse_arguments(PARSE_ARGV 1 isa "" "PROCESSOR" "FLAGS")
   string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" processor)
-  if(isa_PROCESSOR AND NOT processor MATCHES "^(${isa_PROCESSOR})$")
+  if(isa_PROCESSOR AND NOT (processor MATCHES "^(${isa_PROCESSOR})$" AND CMAKE_SIZEOF_VOID_P EQUAL 8))
     return()
   endif()
   if(isa_FLAGS)

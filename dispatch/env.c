@@ -146,7 +146,7 @@ static bool parse_size(const char *value, size_t *size) {
   const char *unit = *end ? strchr(units, toupper((unsigned char)*end++)) : &units[1];
   if (!unit) return false;
   const int shift = 10 * (int)(unit - units);
-  *size = number << shift;
+  *size = (size_t)number << shift;
   return *size >> shift == number && !end[strspn(end, SPACES)];
 }
 

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** All of the library's allocations, in one place where tests can make any of them fail; and those of its callers. */
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "dispatch/dispatch.h"
+#include "dispatch/machine/os.h"
 
 static atomic_long made, failing;
 
@@ -12,13 +11,10 @@ void *attend_alloc(size_t size) {
   long nth = atomic_fetch_add_explicit(&made, 1, memory_order_relaxed) + 1;
   if (nth == atomic_load_explicit(&failing, memory_order_relaxed)) return NULL;
   if (size > PTRDIFF_MAX - 64) return NULL;
-  /* Not a byte more than asked for: aligned_alloc() takes multiples of 64, and a sanitizer would miss short overruns.
-   */
-  void *memory;
-  return posix_memalign(&memory, 64, size ? size : 1) == 0 ? memory : NULL;
+  return attend_os_allocate(64, size ? size : 1); /* not a byte more: a sanitizer is to see short overruns */
 }
 
-void attend_free(void *memory) { free(memory); }
+void attend_free(void *memory) { attend_os_release(memory); }
 
 attend_status attend_host_allocate(const attend_host *host, size_t size, const char *what, void **memory) {
   void *got = host->allocate ? host->allocate(host->memory_context, size) : attend_alloc(size);

@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "attend/layers.h"
+#include "kernels/exact_floats.h"
 #include "kernels/key_range.h"
 
 /** Processor features, as bit numbers of a 64-bit set, and instruction sets. kernels/cpu.def is the table of both. */

@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "kernels/exact_floats.h"
+
 void attend_rope_frequencies(const float *table, double theta, int64_t pairs, double *frequencies) {
   /* Powers by products: an error of 1e-16 a step does not matter, and pow() for each pair and run would take long. */
   const double step = pow(theta, -1.0 / (double)pairs);

@@ -86,8 +86,8 @@ def read_f32(path):
     end = 10 + int.from_bytes(data[8:10], "little")
     assert end % 64 == 0
     header = eval(data[10:end].decode(), {"__builtins__": {}})
-    assert header["descr"] == "<f4" and header["fortran_order"] is False
-    return Tensor(header["shape"], [n for (n,) in struct.iter_unpack("<f", data[end:])])
+    assert header["descr"] in ("<f4", ">f4") and header["fortran_order"] is False  # the machine's own order
+    return Tensor(header["shape"], [n for (n,) in struct.iter_unpack(header["descr"][0] + "f", data[end:])])
 
 
 def randoms(*shape, seed=0):

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "verify/internal.h"
 
@@ -15,24 +13,23 @@
 #define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
 #endif
 
-/* How much around a buffer is filled and checked: a page on each side. */
-static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+/* A page on each side of a buffer is filled and checked. */
 
 void attend_guarded_free(attend_guarded *g) {
-  if (g->start) munmap(g->start - page_size(), g->usable + 2 * page_size());
+  if (g->start) attend_pages_release(g->start - attend_page_size(), g->usable + 2 * attend_page_size());
   *g = (attend_guarded){0};
 }
 
 static bool reserve(attend_guarded *g, size_t size) {
-  const size_t page = page_size();
-  if (g->usable >= size) return mprotect(g->start, g->usable, PROT_READ | PROT_WRITE) == 0;
+  const size_t page = attend_page_size();
+  if (g->usable >= size) return attend_pages_allow(g->start, g->usable, true);
   attend_guarded_free(g);
   if (size > SIZE_MAX / 2 - 4 * page) return false;
   const size_t usable = (size + page - 1) / page * page;
-  unsigned char *map = mmap(NULL, usable + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (map == MAP_FAILED) return false;
-  if (mprotect(map + page, usable, PROT_READ | PROT_WRITE) != 0) {
-    munmap(map, usable + 2 * page);
+  unsigned char *map = attend_pages_reserve(usable + 2 * page);
+  if (!map) return false;
+  if (!attend_pages_allow(map + page, usable, true)) {
+    attend_pages_release(map, usable + 2 * page);
     return false;
   }
   g->start = map + page;
@@ -42,7 +39,7 @@ static bool reserve(attend_guarded *g, size_t size) {
 
 /* The part around the buffer that is watched, by its first and last byte. */
 static void neighbourhood(const attend_guarded *g, unsigned char **first, unsigned char **end) {
-  const size_t page = page_size(), before = (size_t)(g->data - g->start), behind = g->usable - before - g->size;
+  const size_t page = attend_page_size(), before = (size_t)(g->data - g->start), behind = g->usable - before - g->size;
   *first = g->data - (before < page ? before : page);
   *end = g->data + g->size + (behind < page ? behind : page);
 }
@@ -57,7 +54,7 @@ bool attend_guarded_place(attend_guarded *g, size_t size, size_t gap, bool at_st
   return true;
 }
 
-bool attend_guarded_freeze(attend_guarded *g) { return !g->start || mprotect(g->start, g->usable, PROT_READ) == 0; }
+bool attend_guarded_freeze(attend_guarded *g) { return !g->start || attend_pages_allow(g->start, g->usable, false); }
 
 void attend_guarded_watch(const attend_guarded *g, bool watched) {
   if (!g->start) return;
@@ -80,7 +77,7 @@ bool attend_guarded_intact(const attend_guarded *g, unsigned char fill) {
 
 bool attend_guarded_near(const attend_guarded *g, const void *address, ptrdiff_t *at) {
   const unsigned char *a = address;
-  if (!g->start || a < g->start - page_size() || a >= g->start + g->usable + page_size()) return false;
+  if (!g->start || a < g->start - attend_page_size() || a >= g->start + g->usable + attend_page_size()) return false;
   *at = a - g->data;
   return true;
 }

@@ -51,7 +51,15 @@ bool attend_guarded_intact(const attend_guarded *g, unsigned char fill);
 bool attend_guarded_near(const attend_guarded *g, const void *address, ptrdiff_t *at);
 void attend_guarded_free(attend_guarded *g);
 
-/* ------------------------------------------------------------------------------------------------------- astray.c */
+/* ---------------------------------------------------------------------------------------- os_posix.c, os_windows.c */
+
+size_t attend_page_size(void);
+/** Whole pages that cannot be touched, or NULL. */
+void *attend_pages_reserve(size_t size);
+/** Lets pages be read and, with `writing`, be written. false: the system refuses. */
+bool attend_pages_allow(void *pages, size_t size, bool writing);
+/** Gives back all that were reserved at once. */
+void attend_pages_release(void *pages, size_t size);
 
 /** The signal that stopped a call, and the address it is about; 0 for none. */
 typedef struct attend_verify_signal {
@@ -61,6 +69,7 @@ typedef struct attend_verify_signal {
 
 /** Calls a function that may touch memory that it must not. One thread at a time in the whole process. */
 attend_verify_signal attend_verify_call(void (*call)(void *context), void *context);
+const char *attend_verify_signal_name(attend_verify_signal s);
 /** Whether a call was stopped for touching a buffer or what is around it; and at which byte counted from the buffer. */
 bool attend_verify_touched(attend_verify_signal s, const attend_guarded *buffer, ptrdiff_t *at);
 

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <tgmath.h>
 
+#include "kernels/exact_floats.h"
+
 /* Element types: binary32 = 1 sign, 8 exponent, 23 fraction bits; binary16 = 1, 5, 10; bfloat16 = 1, 8, 7. */
 
 static float float_of_bits(uint32_t bits) {

@@ -78,7 +78,7 @@ bool row_case_call(row_case *c, unsigned outputs, void (*call)(void *context), v
   if (signal.number) {
     ptrdiff_t at;
     snprintf(result->message, sizeof result->message, "stopped by signal %d (%s)", signal.number,
-             strsignal(signal.number));
+             attend_verify_signal_name(signal));
     for (int i = 0; i < ROW_CASE_BUFFERS; i++)
       if (c->buffer[i].memory.data && attend_verify_touched(signal, &c->buffer[i].memory, &at))
         snprintf(result->message, sizeof result->message, "%s: byte %td of a buffer of %zu bytes was touched",

@@ -71,7 +71,7 @@ static void describe_signal(const attend_verify *v, attend_verify_signal signal,
       return;
     }
   }
-  say(result, "stopped by signal %d (%s)", signal.number, strsignal(signal.number));
+  say(result, "stopped by signal %d (%s)", signal.number, attend_verify_signal_name(signal));
 }
 
 /* ----------------------------------------------------------------------------------------------------------- runs */

@@ -26,7 +26,7 @@ int attend_profile_places(const attend_env *env, char place[ATTEND_PROFILE_PLACE
   else if (*env->home == '/')
     length = snprintf(place[count], ATTEND_PROFILE_PATH, "%s/.cache/attend/%s", env->home, name);
   if (length > 0 && length < ATTEND_PROFILE_PATH) count++;
-  snprintf(place[count++], ATTEND_PROFILE_PATH, "/etc/attend/%s", name);
+  if (attend_os_profiles) snprintf(place[count++], ATTEND_PROFILE_PATH, "%s/%s", attend_os_profiles, name);
   return count;
 }
 

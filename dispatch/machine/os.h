@@ -10,6 +10,10 @@
 
 #include "dispatch/dispatch.h"
 
+/** Memory at a multiple of `alignment`, a power of two; NULL when there is none. */
+void *attend_os_allocate(size_t alignment, size_t size);
+void attend_os_release(void *memory);
+
 /** Lets another thread run. */
 void attend_os_yield(void);
 
@@ -48,6 +52,9 @@ int attend_os_current_processor(void);
 
 /** Processors' worth of time that the system grants this process, rounded down but at least 1; 0 for no limit. */
 int attend_os_cpu_quota(void);
+
+/** Where an administrator keeps profiles for all users: a directory, or NULL where there is no such place. */
+extern const char *const attend_os_profiles;
 
 /**
  * Reads a whole regular file of at most `most` bytes into memory that is freed by attend_free(). 0, or an errno: EFBIG

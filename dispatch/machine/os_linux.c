@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/stat.h>
@@ -14,6 +15,15 @@
 
 #include "dispatch/machine/os.h"
 #include "dispatch/machine/os_linux.h"
+
+const char *const attend_os_profiles = "/etc/attend";
+
+void *attend_os_allocate(size_t alignment, size_t size) {
+  void *memory;
+  return posix_memalign(&memory, alignment, size) == 0 ? memory : NULL;
+}
+
+void attend_os_release(void *memory) { free(memory); }
 
 bool attend_linux_read_file(const char *path, char *text, size_t size) {
   size_t length = 0;

@@ -170,5 +170,7 @@ void attend_os_fill_in_caches(attend_topology *topology) {
   if (!topology->l1d && l1d > 0) topology->l1d = (size_t)l1d;
   if (!topology->l2 && l2 > 0) topology->l2 = (size_t)l2;
   if (!topology->l3 && l3 > 0) topology->l3 = (size_t)l3;
+#else
+  (void)topology; /* musl does not say */
 #endif
 }

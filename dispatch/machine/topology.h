@@ -3,7 +3,7 @@
  * The machine: its processors, the caches that cores share, its memory nodes; and what follows from them for a run.
  *
  * Where it comes from: hwloc (topology_hwloc.c), if the library is built with it and it knows this machine, else the
- * system's own files (os_linux_topology.c). Both fill in the same facts, and everything that is decided is decided from
+ * system itself (os_*.c). Both fill in the same facts, and everything that is decided is decided from
  * those, here and in placement.c, so that tests can have any machine.
  */
 #ifndef ATTEND_DISPATCH_TOPOLOGY_H
@@ -64,7 +64,7 @@ typedef struct attend_topology {
   size_t l1d, l2, l3; /**< bytes; of one instance of each level. Never 0: a common size where unknown */
   bool l1d_known, l2_known, l3_known;
   int quota;          /**< processors' worth of time that the control group grants this process; 0 = no limit */
-  const char *source; /**< "hwloc" or "Linux" */
+  const char *source; /**< "hwloc" or the system's name */
   attend_group group[ATTEND_MOST_GROUPS]; /**< those of a node are neighbours */
   int end;                                /**< one more than the greatest number of a processor */
   attend_processor processor[ATTEND_MOST_PROCESSORS];

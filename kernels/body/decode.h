@@ -113,7 +113,7 @@ typedef struct kv_rows {
 ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim,
                                int64_t ahead, float *s, int64_t ld, const int ROWS, const attend_dtype DTYPE,
                                const bool FEW) {
-  const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4;
+  const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4, LINES = FEW ? 0 : QUAD;
   const int64_t whole = dim / WIDE * WIDE, size = element_size(DTYPE);
   const bool flat = stride == dim * size;
   const int64_t line = flat ? 64 : stride, step = flat ? QUAD * WIDE * size : WIDE * size;
@@ -132,7 +132,7 @@ ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, 
       const char *const keys[4] = {at, at + second, at + third, at + fourth};
       vo key[4];
       ATTEND_UNROLL
-      for (int j = 0; !FEW && j < QUAD; j++) prefetch_line(next + (uintptr_t)(j * line));
+      for (int j = 0; j < LINES; j++) prefetch_line(next + (uintptr_t)(j * line));
       ATTEND_UNROLL
       for (int j = 0; j < QUAD; j++) key[j] = vo_pin(vo_read(keys[j], DTYPE));
       ATTEND_UNROLL

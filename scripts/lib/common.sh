@@ -32,9 +32,16 @@ present() {
     clang-19 | clang-format-19) have "$1" ;;
     libomp-19-dev) [ -e /usr/lib/llvm-19/lib/libomp.so ] ;;
     libclang-rt-19-dev) echo 'int main(void) { return 0; }' | clang-19 -fsanitize=thread -x c - -o /dev/null ;;
-    qemu-user) have qemu-x86_64 && have qemu-aarch64 ;;
-    gcc-aarch64-linux-gnu) have aarch64-linux-gnu-gcc ;;
+    qemu-user) have qemu-x86_64 && have qemu-aarch64 && have qemu-i386 && have qemu-arm && have qemu-riscv64 && have qemu-s390x ;;
+    gcc-*-linux-gnu*) have "${1#gcc-}-gcc" ;;
     libc6-dev-arm64-cross) [ -e /usr/aarch64-linux-gnu/include/stdlib.h ] ;;
+    libc6-dev-i386-cross) [ -e /usr/i686-linux-gnu/include/stdlib.h ] ;;
+    libc6-dev-armhf-cross) [ -e /usr/arm-linux-gnueabihf/include/stdlib.h ] ;;
+    libc6-dev-riscv64-cross) [ -e /usr/riscv64-linux-gnu/include/stdlib.h ] ;;
+    libc6-dev-s390x-cross) [ -e /usr/s390x-linux-gnu/include/stdlib.h ] ;;
+    gcc-mingw-w64-x86-64) have x86_64-w64-mingw32-gcc ;;
+    musl-tools) have musl-gcc ;;
+    wine64) [ -x /usr/lib/wine/wine64 ] ;;
     llvm-19) have llvm-mca-19 ;;
     valgrind) have valgrind ;;
     python3-venv) python3 -c 'import ensurepip, venv' ;;

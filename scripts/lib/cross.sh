@@ -11,25 +11,26 @@ arm64_root=$ROOT/build-aarch64-root
 # need_cross: installs compilers, emulators and libraries.
 need_cross() {
   need "${for_build[@]}" "${for_cross[@]}"
-  [ -e "$arm64_root/usr/lib/aarch64-linux-gnu/libcjson.so" ] || unpack_arm64 libcjson-dev libcjson1
+  [ -e "$arm64_root/usr/lib/aarch64-linux-gnu/libcjson.so" ] || unpack arm64 "$arm64_root" libcjson-dev libcjson1
 }
 
-# unpack_arm64 <package>...: unpacks packages for AArch64 under arm64_root. apt-get gets lists of its own, so that
-# neither root nor a second architecture on this system is needed.
-unpack_arm64() {
-  local apt package
-  have apt-get && have dpkg-deb || die "please unpack the arm64 packages of Debian's $* in $arm64_root"
-  say "fetching $* for arm64"
+# unpack <architecture> <folder> <package>...: unpacks packages of another architecture. apt-get gets lists of its own, so
+# that neither root nor a second architecture on this system is needed.
+unpack() {
+  local architecture=$1 folder=$2 apt package
+  shift 2
+  have apt-get && have dpkg-deb || die "please unpack the $architecture packages of Debian's $* in $folder"
+  say "fetching $* for $architecture"
   apt=$(mktemp -d)
-  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$arm64_root"
+  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$folder"
   (
     cd "$apt"
-    options=(-q -o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o Dir::State::lists="$apt/lists"
+    options=(-q -o APT::Architecture="$architecture" -o APT::Architectures::="$architecture" -o Dir::State::lists="$apt/lists"
       -o Dir::Cache="$apt/cache" -o APT::Sandbox::User=root)
     apt-get "${options[@]}" update && apt-get "${options[@]}" download "$@"
-  ) </dev/null | progress || die "apt-get could not fetch $* for arm64: is the network there, and does this system's mirror hold arm64?"
+  ) </dev/null | progress || die "apt-get could not fetch $* for $architecture: is the network there, and does this system's mirror hold it?"
   for package in "$apt"/*.deb; do
-    dpkg-deb -x "$package" "$arm64_root" || die "cannot unpack ${package##*/}"
+    dpkg-deb -x "$package" "$folder" || die "cannot unpack ${package##*/}"
   done
   rm -rf "$apt"
 }
