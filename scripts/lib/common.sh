@@ -177,7 +177,7 @@ run_tests() {
   log=$(mktemp)
   say "tests of $name"
   rm -f "$details"
-  "$(dirname "$CMAKE")/ctest" --test-dir "$folder" --output-on-failure --no-tests=error "$@" | tee "$log" || result=$?
+  "$(dirname "$CMAKE")/ctest" --test-dir "$folder" -j "$JOBS" --output-on-failure --no-tests=error "$@" | tee "$log" || result=$?
   if [ -e "$details" ]; then skips "$details"; fi
   passed=$((passed + $(grep -c '^ *[0-9]*/[0-9]* Test .*[ .]Passed ' "$log" || true)))
   skipped=$((skipped + $(grep -c '^ *[0-9]*/[0-9]* Test .*\*\*\*Skipped ' "$log" || true)))
