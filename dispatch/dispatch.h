@@ -36,7 +36,7 @@ uint64_t attend_isa_features(attend_isa isa);
 /** Orders the ISAs of one processor family: a higher one is wider. */
 int attend_isa_rank(attend_isa isa);
 /** Floating-point operations a microsecond on one thread, roughly. */
-double attend_isa_flops_per_us(attend_isa isa);
+double attend_isa_flops_per_us(attend_isa isa, attend_body body);
 /** Query rows of a key head up to which decode is chosen where the ISA could pack keys; 0: the cost decides. */
 int attend_isa_decode_rows(attend_isa isa);
 const char *attend_operation_name(attend_operation operation); /**< "forward", "softmax", "append", "merge" */

@@ -19,7 +19,7 @@ static bool is_built(attend_isa isa) {
 }
 
 static const char isa_names[] =
-#define ATTEND_ISA(id, name, rank, flops_per_us, decode_rows, needs) " " name
+#define ATTEND_ISA(id, name, rank, flops_per_us, decode_flops_per_us, decode_rows, needs) " " name
 #include "kernels/cpu.def"
     ;
 

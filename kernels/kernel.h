@@ -35,7 +35,7 @@ typedef enum attend_cpu_feature {
 } attend_cpu_feature;
 
 typedef enum attend_isa {
-#define ATTEND_ISA(id, name, rank, flops_per_us, decode_rows, needs) ATTEND_ISA_##id,
+#define ATTEND_ISA(id, name, rank, flops_per_us, decode_flops_per_us, decode_rows, needs) ATTEND_ISA_##id,
 #include "kernels/cpu.def"
   ATTEND_ISA_COUNT
 } attend_isa;

@@ -2,7 +2,9 @@
 /**
  * What a kernel takes for a problem, roughly, where nothing was measured: enough to tell decode from packing, and how
  * many threads are worth waking. Nanoseconds of a Zen 5 core, fitted to 850 random shapes on AVX2 and AVX-512: nine
- * tenths of the predictions are between 0.6 and 1.4 times what was measured, with the data in the caches.
+ * tenths of the predictions are between 0.6 and 1.4 times what was measured, with the data in the caches. Zen 4
+ * takes 1.3 times as long with AVX2 and twice as long with AVX-512, which hardly moves where decode and packing meet:
+ * what tells them apart is fitted to 600 random shapes of its, too.
  */
 #include <math.h>
 
@@ -15,15 +17,22 @@
 #define PACKED_ELEMENT_NS 0.05 /* of a row of queries or results, laid out for tiles */
 #define PLAIN_ELEMENT_NS 0.11  /* of such a row where it lies */
 #define KEY_ELEMENT_NS 0.02    /* of keys and values, read once for each slice */
-#define FAR_BYTE_NS 0.0125     /* more, to pack those of a slice that are too many for the L2 cache */
+#define FAR_BYTE_NS 0.02       /* more, to pack those of a slice that are too many for the L2 cache */
 #define TILE_SCORE_NS 0.07     /* exp and the like, in whole vectors of neighbours */
 #define DECODE_SCORE_NS 0.65   /* the same, and the sum across lanes */
-#define WORK 1.0               /* more, with a mask, a bias or a softcap */
-#define TANH_PRODUCTS 10.0     /* of an element of an additive score */
+#define TILE_WORK 1.0          /* more, with a mask, a bias or a softcap */
+#define DECODE_WORK 0.5
+#define TANH_PRODUCTS 10.0 /* of an element of an additive score */
 
-enum { TILE_KEYS = 16, DECODE_KEYS = 4, TILE_ELEMENTS = 16 }; /* that are computed together, used or not */
+enum { TILE_KEYS = 16, DECODE_KEYS = 4, ELEMENTS = 16 }; /* that are computed together, used or not */
+#define DECODE_TAIL 0.5 /* of ELEMENTS more for a head dim that is no multiple: the loads of the rest take longer */
 
 static double units(int64_t count, int64_t unit) { return (double)(count / unit + (count % unit != 0)); }
+
+/** Elements of a head dim that are multiplied, and what the last of them cost more. */
+static double multiplied(int64_t dim, bool decode) {
+  return ELEMENTS * (units(dim, ELEMENTS) + (decode && dim % ELEMENTS ? DECODE_TAIL : 0));
+}
 
 /* ---------------------------------------------------------------------------------------------------- attended keys */
 
@@ -68,11 +77,11 @@ double attend_cost_us(const attend_resolved *r, const attend_kernel *kernel, con
   const double rows = heads * (double)r->rows; /* and those that fill up the last tile are multiplied, too */
   const double tile_rows = decode ? rows : slices * (double)kernel->q_rows * units((int64_t)slice, kernel->q_rows);
 
-  double products =
-      decode ? elements : TILE_ELEMENTS * (units(p->head_dim, TILE_ELEMENTS) + units(p->v_head_dim, TILE_ELEMENTS));
+  double products = multiplied(p->head_dim, decode) + multiplied(p->v_head_dim, decode);
   if (p->score == ATTEND_SCORE_ADDITIVE) products += TANH_PRODUCTS * (double)p->head_dim;
-  const double score = (decode ? DECODE_SCORE_NS : TILE_SCORE_NS) * (attend_scores_need_work(p) ? 1 + WORK : 1);
-  const double pair_ns = 2e3 * products / attend_isa_flops_per_us(kernel->isa) + score;
+  const double work = !attend_scores_need_work(p) ? 0 : decode ? DECODE_WORK : TILE_WORK;
+  const double score = (decode ? DECODE_SCORE_NS : TILE_SCORE_NS) * (1 + work);
+  const double pair_ns = 2e3 * products / attend_isa_flops_per_us(kernel->isa, kernel->body) + score;
 
   /* Decode asks for keys ahead. Packing waits: 32 rows of D = 128 took 8.1 ms on 8192 keys, and decode 7.0. */
   const double bytes = read * elements * (double)attend_dtype_size(p->k_dtype);

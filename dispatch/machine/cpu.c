@@ -11,12 +11,12 @@ static const char *const feature_names[ATTEND_CPU_FEATURE_COUNT] = {
 static const struct {
   const char *name;
   int rank;
-  double flops_per_us;
+  double flops_per_us, decode_flops_per_us;
   int decode_rows;
   uint64_t needs;
 } isas[ATTEND_ISA_COUNT] = {
-#define ATTEND_ISA(id, name, rank, flops_per_us, decode_rows, needs)                                                   \
-  [ATTEND_ISA_##id] = {name, rank, flops_per_us, decode_rows, needs},
+#define ATTEND_ISA(id, name, rank, flops_per_us, decode_flops_per_us, decode_rows, needs)                              \
+  [ATTEND_ISA_##id] = {name, rank, flops_per_us, decode_flops_per_us, decode_rows, needs},
 #include "kernels/cpu.def"
 };
 
@@ -78,7 +78,9 @@ uint64_t attend_isa_features(attend_isa isa) { return isas[isa].needs; }
 
 int attend_isa_rank(attend_isa isa) { return isas[isa].rank; }
 
-double attend_isa_flops_per_us(attend_isa isa) { return isas[isa].flops_per_us; }
+double attend_isa_flops_per_us(attend_isa isa, attend_body body) {
+  return body == ATTEND_BODY_DECODE ? isas[isa].decode_flops_per_us : isas[isa].flops_per_us;
+}
 
 int attend_isa_decode_rows(attend_isa isa) { return isas[isa].decode_rows; }
 
