@@ -38,6 +38,8 @@ static const char help[] =
     "the\n"
     "                  best of all kernels and tilings\n"
     "  --count N       shapes to check on (default 60)\n"
+    "  --odd           check on shapes that no model has: head dims of 1 to 300, groups of 1 to 16 heads, heads within "
+    "rows\n"
     "  --seed S        of the shapes to check on (default 1)\n"
     "  --help          this text\n"
     "\n"
@@ -46,12 +48,13 @@ static const char help[] =
     "examples\n"
     "  attend tune --quick\n"
     "  attend tune --shapes my-model.shapes --profile my-model.profile\n"
-    "  attend tune --check\n";
+    "  attend tune --check\n"
+    "  attend tune --check --odd --count 1000 --budget 900\n";
 
 typedef struct arguments {
   double budget;
   const char *shapes, *profile;
-  bool check;
+  bool check, odd;
   int64_t count, seed;
 } arguments;
 
@@ -59,7 +62,7 @@ typedef struct arguments {
 
 /* False when there is no more to do, with the exit status set. */
 static bool read_arguments(int argc, char **argv, arguments *a, int *status) {
-  enum { QUICK = 1, THOROUGH, BUDGET, SHAPES, PROFILE, CHECK, COUNT, SEED, HELP };
+  enum { QUICK = 1, THOROUGH, BUDGET, SHAPES, PROFILE, CHECK, COUNT, ODD, SEED, HELP };
   static const struct option table[] = {{"quick", no_argument, NULL, QUICK},
                                         {"thorough", no_argument, NULL, THOROUGH},
                                         {"budget", required_argument, NULL, BUDGET},
@@ -67,6 +70,7 @@ static bool read_arguments(int argc, char **argv, arguments *a, int *status) {
                                         {"profile", required_argument, NULL, PROFILE},
                                         {"check", no_argument, NULL, CHECK},
                                         {"count", required_argument, NULL, COUNT},
+                                        {"odd", no_argument, NULL, ODD},
                                         {"seed", required_argument, NULL, SEED},
                                         {"help", no_argument, NULL, HELP},
                                         {0}};
@@ -86,6 +90,7 @@ static bool read_arguments(int argc, char **argv, arguments *a, int *status) {
     if (option == PROFILE) a->profile = optarg;
     if (option == CHECK) a->check = true;
     if (option == COUNT) ok = attend_cli_integer("count", optarg, 1, 100000, &a->count), only_check++;
+    if (option == ODD) a->odd = true, only_check++;
     if (option == SEED) ok = attend_cli_integer("seed", optarg, 0, INT_MAX, &a->seed), only_check++;
     if (option == HELP) {
       fputs(help, stdout);
@@ -97,7 +102,7 @@ static bool read_arguments(int argc, char **argv, arguments *a, int *status) {
   if (option != -1) return false;
   if (times > 1) return attend_cli_error("tune: expected one of --quick, --thorough and --budget") == 0;
   if (a->check && a->shapes) return attend_cli_error("tune: --check takes no --shapes, its shapes are random") == 0;
-  if (!a->check && only_check) return attend_cli_error("tune: --count and --seed go with --check") == 0;
+  if (!a->check && only_check) return attend_cli_error("tune: --count, --odd and --seed go with --check") == 0;
   return true;
 }
 
@@ -254,6 +259,7 @@ static void print_distribution(const char *name, double *regret, int64_t count) 
 static void print_regret(const attend_tune_regret *r) {
   char text[128];
   attend_tune_describe(&r->problem, text, sizeof text);
+  if (r->problem.k_strides.row) strcat(text, ", heads within rows");
   printf("%-44s %10.4g us  %6.1f %%  %6.1f %%\n", text, r->best * 1e6, 100 * r->regret, 100 * r->rules_regret);
   if (r->regret > 0.05)
     printf("    chosen %.4g us: %s\n    best   %.4g us: %s\n", r->chosen * 1e6, r->chosen_name, r->best * 1e6,
@@ -282,7 +288,7 @@ static int check(const arguments *a, const attend_env *env) {
   printf("%-44s %13s  %8s  %8s\n", "shape", "best of all", "profile", "rules");
   int64_t done = 0;
   for (; done < a->count && !stop; done++) {
-    const attend_problem problem = attend_tune_random((uint64_t)a->seed, (size_t)done);
+    const attend_problem problem = attend_tune_random((uint64_t)a->seed, (size_t)done, a->odd);
     attend_tune_regret regret;
     char doing[128];
     attend_tune_describe(&problem, doing, sizeof doing);

@@ -290,9 +290,10 @@ static void expect_chosen(const char *vendor, uint32_t family, bool fast) {
     if (attend_kernel_at(i)->isa == ATTEND_ISA_AVX512BF16) cr_expect(attend_test_runnable(attend_kernel_at(i)));
 }
 
-Test(unproven, bf16_products_are_chosen_where_they_were_measured) { expect_chosen("AuthenticAMD", 26, true); }
+Test(unproven, bf16_products_are_chosen_on_zen_4) { expect_chosen("AuthenticAMD", 25, true); }
+Test(unproven, bf16_products_are_chosen_on_zen_5) { expect_chosen("AuthenticAMD", 26, true); }
 Test(unproven, bf16_products_of_another_vendor_are_not) { expect_chosen("GenuineIntel", 26, false); }
-Test(unproven, bf16_products_of_another_family_are_not) { expect_chosen("AuthenticAMD", 25, false); }
+Test(unproven, bf16_products_of_another_family_are_not) { expect_chosen("AuthenticAMD", 27, false); }
 #endif
 
 /* -------------------------------------------------------------------------------------------------------- explain */

@@ -11,7 +11,7 @@
 #include "tests/support.h"
 
 /* Problems whose work is cut up in different ways. */
-enum { FULL, PREFILL, DECODE, PADDED, PROBLEMS };
+enum { FULL, PREFILL, DECODE, SIDE_BY_SIDE, PADDED, PROBLEMS };
 
 static attend_problem problem_at(int which) {
   attend_problem problem;
@@ -25,6 +25,11 @@ static attend_problem problem_at(int which) {
     problem = attend_test_problem(1, 4, 1, 1, 5003, 16);
     problem.lse = 1;
     return problem;
+  case SIDE_BY_SIDE: /* heads take turns */
+    problem = attend_test_problem(2, 6, 3, 1, 1700, 16);
+    problem.k_strides = problem.v_strides = (attend_strides){1700 * 3 * 16, 16, 3 * 16};
+    problem.lse = 1;
+    return problem;
   default:
     problem = attend_test_problem(3, 2, 2, 9, 600, 12);
     problem.kv_lengths = ATTEND_LENGTHS_PER_QUERY, problem.q_dtype = ATTEND_BF16;
@@ -32,7 +37,7 @@ static attend_problem problem_at(int which) {
   }
 }
 
-static const char *names[PROBLEMS] = {"full", "prefill", "decode", "padded"};
+static const char *names[PROBLEMS] = {"full", "prefill", "decode", "side by side", "padded"};
 
 static void join(pthread_t *threads, int count) {
   for (int i = 0; i < count; i++) cr_assert_eq(pthread_join(threads[i], NULL), 0);
@@ -92,6 +97,7 @@ static void expect_same_bits(int which) {
 Test(bits, do_not_depend_on_threads_full) { expect_same_bits(FULL); }
 Test(bits, do_not_depend_on_threads_prefill) { expect_same_bits(PREFILL); }
 Test(bits, do_not_depend_on_threads_decode) { expect_same_bits(DECODE); }
+Test(bits, do_not_depend_on_threads_side_by_side) { expect_same_bits(SIDE_BY_SIDE); }
 Test(bits, do_not_depend_on_threads_padded) { expect_same_bits(PADDED); }
 
 /* Where rows are cut changes no bit, and where keys are split is up to who says so. */

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import resource
 import signal
 import stat
@@ -105,9 +106,16 @@ class Tune(unittest.TestCase):
         self.assertRegex(run.stdout, rf"2 shapes, \d+ threads.*\n.*median.*\nwith profile {number}\nrules alone {number}\n"
                          .replace(".*\\n.*median", "[^\\n]*\\n[^\\n]*median"))
 
+    def test_checks_odd_shapes(self):
+        run = attend("tune", "--check", "--odd", "--count", "4", "--budget", "1", "--seed", "4")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn(", heads within rows ", run.stdout)
+        dims = [int(dim) for pair in re.findall(r"x\d+ (\d+)/(\d+)", run.stdout) for dim in pair]
+        self.assertTrue(any(dim % 8 for dim in dims), dims)
+
     def test_bad_usage(self):
         self.refuse("expected one of --quick, --thorough and --budget", "--quick")
-        self.refuse("--count and --seed go with --check", "--count", "3")
+        self.refuse("--count, --odd and --seed go with --check", "--count", "3")
         self.refuse("--check takes no --shapes", "--check")
         for name, value in ("ATTEND_KERNEL", "stream_f32__scalar_q4k32"), ("ATTEND_ISA", "scalar"):
             self.refuse(f"{name} is set to {value}; expected it unset", environment={name: value})

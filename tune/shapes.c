@@ -55,6 +55,8 @@ static void bound(attend_problem *p, double most) {
 
 /* ---------------------------------------------------------------------------------------------------- random shapes */
 
+enum { ODD = 7 }; /* numbers more that an odd shape takes */
+
 /** Where a random shape takes its numbers from: each from 0 to 1. */
 typedef struct source {
   double u[9];
@@ -80,16 +82,42 @@ static attend_problem shape_from(const source *s, double most) {
   return p;
 }
 
-attend_problem attend_tune_random(uint64_t seed, size_t index) {
+/** The strides of rows of all heads side by side. */
+static attend_strides side_by_side(int64_t rows, int64_t heads, int64_t dim) {
+  return (attend_strides){.batch = rows * heads * dim, .head = dim, .row = heads * dim};
+}
+
+/** Makes a shape one that no model has: head dims of every residue, every size of a group, heads within rows or not. */
+static void make_odd(attend_problem *p, const double u[ODD]) {
+  enum { MOST_DIM = 300, MOST_GROUP = 16, MOST_QUERIES = 600, MOST_KEYS = 8192 };
+  p->head_dim = 1 + (int64_t)(u[0] * MOST_DIM);
+  p->v_head_dim = u[1] < 0.5 ? p->head_dim : 1 + (int64_t)(u[2] * MOST_DIM);
+  p->q_heads = p->kv_heads * (1 + (int64_t)(u[3] * MOST_GROUP));
+  p->q_len = between(u[4], 1, MOST_QUERIES), p->kv_len = between(u[5], 1, MOST_KEYS);
+  bound(p, random_most / 3);
+  if (p->causal) p->causal = p->q_len > p->kv_len ? ATTEND_CAUSAL_TOP_LEFT : ATTEND_CAUSAL_BOTTOM_RIGHT;
+  lay_out(p);
+  if (u[6] < 0.5) return;
+  p->q_strides = side_by_side(p->q_len, p->q_heads, p->head_dim);
+  p->k_strides = side_by_side(p->kv_len, p->kv_heads, p->head_dim);
+  p->v_strides = side_by_side(p->kv_len, p->kv_heads, p->v_head_dim);
+  p->out_strides = side_by_side(p->q_len, p->q_heads, p->v_head_dim);
+}
+
+attend_problem attend_tune_random(uint64_t seed, size_t index, bool odd) {
+  double u[9 + ODD];
   source s;
   uint64_t x = (seed + 1) * UINT64_C(0x9e3779b97f4a7c15) + index * UINT64_C(0xd1342543de82ef95);
-  for (int i = 0; i < 9; i++) { /* splitmix64 */
+  for (int i = 0; i < 9 + ODD; i++) { /* splitmix64 */
     uint64_t z = x += UINT64_C(0x9e3779b97f4a7c15);
     z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
     z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    s.u[i] = (double)((z ^ z >> 31) >> 11) * 0x1p-53;
+    u[i] = (double)((z ^ z >> 31) >> 11) * 0x1p-53;
   }
-  return shape_from(&s, random_most);
+  memcpy(s.u, u, sizeof s.u);
+  attend_problem p = shape_from(&s, random_most);
+  if (odd) make_odd(&p, u + 9);
+  return p;
 }
 
 /* --------------------------------------------------------------------------------------------------------- the grid */

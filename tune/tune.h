@@ -18,8 +18,8 @@
  */
 attend_problem attend_tune_grid(size_t index);
 
-/** A random shape to check a profile on; the same for the same seed. */
-attend_problem attend_tune_random(uint64_t seed, size_t index);
+/** A random shape to check a profile on, as models have them or odd; the same for the same seed. */
+attend_problem attend_tune_random(uint64_t seed, size_t index, bool odd);
 
 /** Shapes from a file. */
 typedef struct attend_tune_shapes {

@@ -48,6 +48,7 @@ const attend_verify_case attend_verify_sequence_cases[] = {
     {"ragged-kv-decode", SHAPE(6, 8, 2, 1, 300, 32, 32), RAGGED_KV(900), BOTTOM_RIGHT, LSE},
     {"ragged-kv-reversed", SHAPE(4, 4, 2, 5, 33, 15, 17), RAGGED_KV(80), LAYOUTS(BSHD, REVERSED, REVERSED, BHSD), LSE},
     {"ragged-kv-weights", SHAPE(4, 4, 2, 5, 33, 16, 16), RAGGED_KV(80), WEIGHTS, LSE},
+    {"ragged-kv-bshd", SHAPE(4, 4, 2, 1, 1500, 8, 8), RAGGED_KV(4000), LAYOUTS(BSHD, BSHD, BSHD, BSHD), BEGINS, LSE},
     {"ragged-kv-long", SHAPE(4, 2, 1, 3, 1500, 8, 8), RAGGED_KV(4000), BOTTOM_RIGHT, LSE},
 
     /* Both. */

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "dispatch/choose/profile.h"
@@ -38,12 +39,15 @@ static int64_t least_rows(const attend_resolved *r, const attend_kernel *kernel)
   return min_i64(rows, r->rows);
 }
 
+/** Whether rows of several heads lie side by side. */
+static bool heads_within_rows(const attend_strides *s) { return llabs(s->head) < llabs(s->row); }
+
 bool attend_interleaves(const attend_resolved *r, const attend_kernel *kernel) {
   const attend_problem *p = &r->p;
   const int64_t slices = divide_up(max_i64(p->kv_len, 1), INTERLEAVED_KEYS), rows = p->kv_heads * r->rows;
   const bool room = attend_is_ragged(p) || rows <= ATTEND_MOST_PARTIAL_ROWS / slices / max_i64(p->batch, 1);
   return kernel->body == ATTEND_BODY_DECODE && !p->batch_invariant && p->kv_heads > 1 && slices > 1 &&
-         p->k_strides.head < p->k_strides.row && p->v_strides.head < p->v_strides.row && room;
+         heads_within_rows(&p->k_strides) && heads_within_rows(&p->v_strides) && room;
 }
 
 /** Keys of a slice at most, so that slices of all heads in turn read what lies together while it is at hand. */

@@ -32,7 +32,7 @@ static void choose(const attend_profile *profile) {
   attend_env env;
   attend_fuzz_check(attend_env_read(&env) == ATTEND_OK, "the environment", attend_error_detail());
   for (size_t i = 0; i < 8; i++) {
-    const attend_problem problem = attend_tune_random(1, i);
+    const attend_problem problem = attend_tune_random(1, i, i % 2);
     attend_resolved resolved;
     attend_choice choice = {.by = ATTEND_BY_RULES};
     char text[512];
