@@ -41,6 +41,9 @@ ATTEND_INLINE void transpose_rows(const void *const rows[LANES], int count, int6
     if (n == LANES && count == LANES) {
       ATTEND_UNROLL
       for (int i = 0; i < LANES; i++) r[i] = vf_mul(f, load_as_f32(element(rows[i], dtype, d), dtype));
+    } else if (n == LANES) { /* a tile of queries: fewer rows, but whole vectors of them */
+      for (int i = 0; i < LANES; i++)
+        r[i] = i < count ? vf_mul(f, load_as_f32(element(rows[i], dtype, d), dtype)) : vf_zero();
     } else {
       for (int i = 0; i < LANES; i++)
         r[i] = i < count ? vf_mul(f, load_as_f32_n(element(rows[i], dtype, d), dtype, n)) : vf_zero();
