@@ -86,7 +86,9 @@ static void split_and_merge(attend_dtype dtype, double allowed) {
   m.part_dtype = dtype;
   attend_merge_tensors mt = tensors_of(outs, lses, merged, merged_lse);
   cr_assert_eq(attend_merge(&m, &mt), ATTEND_OK, "%s", attend_error_detail());
-  for (int i = 0; i < ROWS; i++) cr_expect_float_eq(merged_lse[i], whole_lse[i], 2e-6f, "LSE of row %d", i);
+  /* Kernels that multiply in bf16 round the weights that they add up, each by up to 2^-9 of it. */
+  const float lse_allowed = dtype == ATTEND_BF16 ? 0x1p-8f : 2e-6f;
+  for (int i = 0; i < ROWS; i++) cr_expect_float_eq(merged_lse[i], whole_lse[i], lse_allowed, "LSE of row %d", i);
   for (int i = 0; i < ROWS * DIM; i++) {
     const float got = element(merged, dtype, i), expected = element(whole, dtype, i);
     cr_expect(fabs((double)got - (double)expected) <= allowed, "%s: element %d is %.9g, expected %.9g",
@@ -101,7 +103,8 @@ static void split_and_merge(attend_dtype dtype, double allowed) {
     mt = tensors_of(two, two_lses, part[0], part_lse[0]);
     cr_assert_eq(attend_merge(&m, &mt), ATTEND_OK, "%s", attend_error_detail());
   }
-  for (int i = 0; i < ROWS; i++) cr_expect_float_eq(part_lse[0][i], whole_lse[i], 4e-6f, "in place: LSE of row %d", i);
+  for (int i = 0; i < ROWS; i++)
+    cr_expect_float_eq(part_lse[0][i], whole_lse[i], 2 * lse_allowed, "in place: LSE of row %d", i);
   for (int i = 0; i < ROWS * DIM; i++)
     cr_expect(fabs((double)element(part[0], dtype, i) - (double)element(whole, dtype, i)) <= 3 * allowed,
               "in place: %s: element %d", attend_dtype_name(dtype), i);
