@@ -396,21 +396,37 @@ ATTEND_INLINE void next_chunk(const kv_block *block, int64_t first, kv_rows *chu
     paged_chunk(block, first, chunk);
 }
 
+/** Rows of values that are looked through at once: most hold nothing but finite numbers where others do not. */
+enum { LOOK_ROWS = 8 };
+_Static_assert(LOOK_ROWS % PER_OPERAND == 0, "operands are copied as a whole");
+
 /**
- * Copies a chunk of values, the first of them of key `first` of a block, with 0 for what is not finite, and notes the
- * keys of it. The lines ahead are prefetched, and the chunk is then its copy.
+ * Puts copies, with 0 for what is not finite, in the place of such rows of a chunk of values, and notes their keys.
+ * `first` is the chunk's first key, counted from the block's.
  */
-ATTEND_OUTLINE void copy_finite_chunk(kv_rows *chunk, attend_dtype dtype, int64_t first, char *to, noted_keys *noted) {
-  const kv_run copy = {.at = to, .stride = chunk->bytes, .count = chunk->count};
-  for (const kv_run *run = chunk->run; run < chunk->run + chunk->runs; run++) {
-    const char *at = run->at;
-    for (int64_t j = 0; j < run->count; j++, first++, at += run->stride, to += chunk->bytes) {
-      if (run->ahead) prefetch_row(address_ahead(at, run->ahead), chunk->bytes);
-      if (!copy_finite(at, dtype, chunk->dim, to)) noted->key[noted->count++] = (int32_t)first;
+ATTEND_OUTLINE void clean_chunk(kv_rows *chunk, attend_dtype dtype, int64_t first, char *copies, noted_keys *noted) {
+  const kv_rows all = *chunk;
+  chunk->runs = 0;
+  for (const kv_run *run = all.run; run < all.run + all.runs; first += run->count, run++) {
+    kv_run *to = NULL; /* which the next rows go on with, if they may stay where they are */
+    for (int64_t j = 0, n; j < run->count; j += n) {
+      const char *at = run->at + j * run->stride;
+      n = min_i64(LOOK_ROWS, run->count - j);
+      const bool finite = rows_finite(at, run->stride, n, all.dim, dtype);
+      if (finite && to) {
+        to->count += n;
+        continue;
+      }
+      to = &chunk->run[chunk->runs++];
+      *to = (kv_run){at, run->stride, n, run->ahead};
+      if (finite) continue;
+      if (run->ahead) to->ahead += (int64_t)((uintptr_t)at - (uintptr_t)copies);
+      to->at = copies, to->stride = all.bytes, to = NULL;
+      for (int64_t i = 0; i < n; i++, copies += all.bytes)
+        if (!copy_finite(at + i * run->stride, dtype, all.dim, copies))
+          noted->key[noted->count++] = (int32_t)(first + j + i);
     }
   }
-  chunk->run[0] = copy;
-  chunk->runs = 1;
 }
 
 /** Scores of all rows with a chunk of keys. The first rows prefetch the lines ahead. */
@@ -494,7 +510,7 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
       next_chunk(&v, j, &chunk);
       const operand *weights = (const operand *)s + j / PER_OPERAND;
       noted->count = 0;
-      if (selected) copy_finite_chunk(&chunk, p->v_dtype, j, scratch + at.copies, noted);
+      if (selected) clean_chunk(&chunk, p->v_dtype, j, scratch + at.copies, noted);
       value_chunk(weights, operands_in(BLOCK), &chunk, rows, alpha, o, width, ROWS, of_values);
       add_nonfinite(noted, &view->v, p->v_head_dim, key, j, j + chunk.count, s, BLOCK, rows, o, width);
       for (int64_t r = 0; j == 0 && r < rows; r++) alpha[r] = 1.0f;
