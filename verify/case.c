@@ -87,8 +87,8 @@ static const char *const patterns[ATTEND_VERIFY_PATTERN_COUNT] = {"some", "nothi
 static const char *const values[ATTEND_VERIFY_VALUES_COUNT] = {"normal",  "large",  "dominant",   "rising",
                                                                "falling", "equal",  "denormal",   "denormal-v",
                                                                "zero-q",  "huge-v", "huge-scores"};
-static const char *const nonfinite[ATTEND_VERIFY_NONFINITE_COUNT] = {"none", "nan-in-k", "inf-in-k", "nan-in-v",
-                                                                     "inf-in-v"};
+static const char *const nonfinite[ATTEND_VERIFY_NONFINITE_COUNT] = {
+    "none", "nan-in-k", "inf-in-k", "nan-in-v", "inf-in-v", "nan-in-k-and-v", "scattered-in-v"};
 static const char *const causal[] = {"none", "top-left", "bottom-right", "offset"};
 static const char *const lengths[] = {"none", "per-batch", "per-query"};
 static const char *const scores[] = {"none", "raw", "softcap", "attended"};

@@ -276,6 +276,14 @@ static const attend_verify_case cases[] = {
     {"inf-v-underflow", SHAPE(1, 4, 1, 65, 65, 2, 2), NONFINITE(INF_IN_V), VALUES(LARGE), TOP_LEFT, LSE},
     {"nan-k-decode", SHAPE(1, 8, 1, 1, 300, 16, 16), NONFINITE(NAN_IN_K), MASK(SOME, 0), LSE},
     {"nan-v-decode", SHAPE(1, 8, 1, 1, 300, 16, 16), NONFINITE(NAN_IN_V), MASK(SOME, 0), LSE},
+    {"nan-kv-causal", SHAPE(1, 2, 1, 33, 33, 16, 16), NONFINITE(NAN_IN_BOTH), TOP_LEFT, LSE},
+    {"nan-kv-mask", SHAPE(1, 4, 1, 33, 300, 16, 16), NONFINITE(NAN_IN_BOTH), MASK(SOME, 0), LSE},
+    {"nan-kv-decode", SHAPE(1, 8, 1, 1, 300, 16, 16), NONFINITE(NAN_IN_BOTH), MASK(SOME, 0), LSE},
+    {"scattered-v-mask", SHAPE(1, 4, 1, 33, 300, 16, 40), NONFINITE(SCATTERED_IN_V), MASK(SOME, H_ | Q_), LSE},
+    {"scattered-v-mask-rows", SHAPE(1, 4, 1, 33, 300, 16, 40), NONFINITE(SCATTERED_IN_V), MASK(ROWS, 0), LSE},
+    {"scattered-v-causal", SHAPE(1, 4, 2, 65, 65, 16, 33), NONFINITE(SCATTERED_IN_V), BOTTOM_RIGHT, LSE},
+    {"scattered-v-weights", SHAPE(1, 4, 1, 33, 300, 16, 40), NONFINITE(SCATTERED_IN_V), MASK(SOME, H_ | Q_), WEIGHTS},
+    {"scattered-v-decode", SHAPE(1, 8, 2, 1, 1111, 16, 40), NONFINITE(SCATTERED_IN_V), MASK(SOME, H_), LSE},
     {"nan-v-sinks", SHAPE(1, 4, 2, 17, 65, 16, 16), NONFINITE(NAN_IN_V), SINKS, TOP_LEFT, LSE},
 
     /* Layouts. */

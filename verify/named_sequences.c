@@ -96,6 +96,8 @@ const attend_verify_case attend_verify_sequence_cases[] = {
     {"paged-one-row", SHAPE(3, 4, 2, 5, 33, 16, 16), PAGED(16, 10), LAYOUTS(BHSD, ONE_ROW, ONE_HEAD, BHSD), LSE},
     {"paged-odd-dims", SHAPE(2, 2, 1, 17, 65, 33, 31), PAGED(5, 30), PER_BATCH, BOTTOM_RIGHT, LSE},
     {"paged-nan-v", SHAPE(3, 4, 2, 9, 65, 16, 16), PAGED(7, 31), NONFINITE(NAN_IN_V), BOTTOM_RIGHT, LSE},
+    {"paged-scattered-v", SHAPE(3, 8, 2, 2, 165, 16, 40), PAGED(7, 90), NONFINITE(SCATTERED_IN_V), MASK(SOME, H_ | Q_),
+     LSE},
     {"paged-nan-k", SHAPE(3, 4, 2, 9, 65, 16, 16), PAGED(7, 31), NONFINITE(NAN_IN_K), BOTTOM_RIGHT, LSE},
     {"paged-everything", SHAPE(3, 4, 2, 9, 65, 16, 16), PAGED(7, 31), EVERYTHING, BOTTOM_RIGHT},
     {"paged-ragged", SHAPE(5, 4, 2, 17, 65, 16, 16), PAGED(16, 26), RAGGED_Q(50), PER_BATCH, BOTTOM_RIGHT, LSE},

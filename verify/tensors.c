@@ -274,6 +274,39 @@ static void fill_row(const attend_verify_case *c, const attend_problem *p, int w
     attend_verify_store(tensor, dtype, first + d, number(c, p, which, key, row, d, first + d));
 }
 
+/* Makes an element of the key or the value of key j NaN or infinite. */
+static void spoil_element(attend_verify_data *data, void *tensor, bool in_k, int64_t b, int64_t h, int64_t j, bool nan,
+                          uint64_t key) {
+  const attend_problem *p = &data->problem;
+  const int64_t dim = in_k ? p->head_dim : p->v_head_dim;
+  if (dim == 0) return;
+  /* A payload of all ones is the NaN that is the easiest to lose when it is rounded to bf16. */
+  attend_verify_store(tensor, in_k ? p->k_dtype : p->v_dtype,
+                      attend_reference_key_at(p, &data->tensors, in_k ? &p->k_strides : &p->v_strides, b, h, j) +
+                          below(key, 4000, dim),
+                      nan                   ? nanf("0x3fffff")
+                      : below(key, 4001, 2) ? INFINITY
+                                            : -INFINITY);
+}
+
+/* Fills in what fill_qkv() leaves out of V and spoils an element of every third key that nobody attends, of every 16th
+ * that some queries attend, and of every 64th that all do. */
+static void scatter(attend_verify_data *data, const attend_verify_case *c, void *v, uint64_t key) {
+  const attend_problem *p = &data->problem;
+  const attend_tensors *t = &data->tensors;
+  for (int64_t b = 0; b < p->batch; b++)
+    for (int64_t h = 0; h < p->kv_heads; h++)
+      for (int64_t j = 0; j < attend_reference_keys(p, t, b); j++) {
+        const uint64_t own = hash(key + 6000, (b * p->kv_heads + h) * p->kv_len + j);
+        const int64_t all = p->q_heads / p->kv_heads * attend_reference_queries(p, t, b);
+        const int64_t count = attending(data, b, h, j);
+        if (below(own, 1, count == 0 ? 3 : count < all ? 16 : 64) > 0) continue;
+        if (count == 0)
+          fill_row(c, p, ATTEND_VERIFY_V, v, attend_reference_key_at(p, t, &p->v_strides, b, h, j), j, key);
+        spoil_element(data, v, false, b, h, j, below(own, 2, 2), own);
+      }
+}
+
 /* Makes one element of an attended key NaN or infinite: of a key that only some queries attend, if there is one. */
 static void spoil(attend_verify_data *data, const attend_verify_case *c, void *k, void *v, uint64_t key) {
   const attend_problem *p = &data->problem;
@@ -291,17 +324,10 @@ static void spoil(attend_verify_data *data, const attend_verify_case *c, void *k
       }
   if (seen == 0) return;
   const bool in_k = c->nonfinite == ATTEND_VERIFY_NAN_IN_K || c->nonfinite == ATTEND_VERIFY_INF_IN_K;
-  const bool nan = c->nonfinite == ATTEND_VERIFY_NAN_IN_K || c->nonfinite == ATTEND_VERIFY_NAN_IN_V;
-  const int64_t dim = in_k ? p->head_dim : p->v_head_dim, d = below(key, 4000, dim);
-  if (dim == 0) return;
-  /* A payload of all ones is the NaN that is the easiest to lose when it is rounded to bf16. */
-  attend_verify_store(in_k ? k : v, in_k ? p->k_dtype : p->v_dtype,
-                      attend_reference_key_at(p, &data->tensors, in_k ? &p->k_strides : &p->v_strides, chosen[0],
-                                              chosen[1], chosen[2]) +
-                          d,
-                      nan                   ? nanf("0x3fffff")
-                      : below(key, 4001, 2) ? INFINITY
-                                            : -INFINITY);
+  const bool both = c->nonfinite == ATTEND_VERIFY_NAN_IN_BOTH;
+  const bool nan = c->nonfinite == ATTEND_VERIFY_NAN_IN_K || c->nonfinite == ATTEND_VERIFY_NAN_IN_V || both;
+  if (in_k || both) spoil_element(data, k, true, chosen[0], chosen[1], chosen[2], nan, key);
+  if (!in_k) spoil_element(data, v, false, chosen[0], chosen[1], chosen[2], nan, key);
 }
 
 /* The largest norm of the rows of q, k or v, of the numbers in them that are finite, and the largest of these. */
@@ -356,7 +382,10 @@ static bool fill_qkv(attend_verify_data *data, const attend_verify_case *c, uint
           fill_row(c, p, ATTEND_VERIFY_K, k, attend_reference_key_at(p, t, &p->k_strides, b, h, j), j, key);
         if (some) fill_row(c, p, ATTEND_VERIFY_V, v, attend_reference_key_at(p, t, &p->v_strides, b, h, j), j, key);
       }
-  if (c->nonfinite != ATTEND_VERIFY_FINITE) spoil(data, c, k, v, key);
+  if (c->nonfinite == ATTEND_VERIFY_SCATTERED_IN_V)
+    scatter(data, c, v, key);
+  else if (c->nonfinite != ATTEND_VERIFY_FINITE)
+    spoil(data, c, k, v, key);
 
   double unused;
   data->score_size = p->head_dim ? fabs((double)p->scale) / sqrt((double)p->head_dim) : 0;

@@ -89,13 +89,19 @@ typedef enum attend_verify_values {
   ATTEND_VERIFY_VALUES_COUNT
 } attend_verify_values;
 
-/** One element of an attended key is not finite: of a key that only some queries attend, if there is one. */
+/**
+ * What is not finite, beside all of the keys and values that nobody attends. One element of an attended key: of a key
+ * that only some queries attend, if there is one. Or elements here and there.
+ */
 typedef enum attend_verify_nonfinite {
   ATTEND_VERIFY_FINITE,
   ATTEND_VERIFY_NAN_IN_K,
   ATTEND_VERIFY_INF_IN_K,
   ATTEND_VERIFY_NAN_IN_V,
   ATTEND_VERIFY_INF_IN_V,
+  ATTEND_VERIFY_NAN_IN_BOTH,    /**< of the key and of its value */
+  ATTEND_VERIFY_SCATTERED_IN_V, /**< one element in the values of some keys, most often of those that nobody attends,
+                                   whose other elements are numbers then */
   ATTEND_VERIFY_NONFINITE_COUNT
 } attend_verify_nonfinite;
 

@@ -12,15 +12,22 @@
 
 #include "kernels/body/dropout.h"
 #include "kernels/body/finish.h"
+#include "kernels/body/nonfinite.h"
 #include "kernels/body/softmax.h"
 #include "kernels/size.h"
 
 /** Elements of a vector of operands. */
 enum { WIDE = PER_OPERAND * LANES };
 
+/**
+ * Keys that all rows work on before the next ones are read: 64 stay in the L1 cache. A block holds several chunks, so
+ * that keys, and then values, are read in long streams: 64 keys at a time reached 42 GB/s where 512 reach 49.
+ */
+enum { DECODE_CHUNK = 64 };
+
 /** Where things lie in the scratch, in bytes. */
 typedef struct decode_layout {
-  size_t q, s, o, max, alpha, sum, range, total;
+  size_t q, s, o, max, alpha, sum, range, copies, noted, total;
 } decode_layout;
 
 ATTEND_INLINE decode_layout decode_plan(const attend_problem *p, const attend_tiling *tiling, const int ROWS,
@@ -36,6 +43,8 @@ ATTEND_INLINE decode_layout decode_plan(const attend_problem *p, const attend_ti
   at.alpha = size_take(&at.total, size_add(rows, 16), sizeof(float)); /* whole vectors are stored */
   at.sum = size_take(&at.total, size_mul(rows, LANES), sizeof(float));
   at.range = size_take(&at.total, rows, sizeof(key_range));
+  at.copies = size_take(&at.total, size_mul((size_t)p->v_head_dim, attend_dtype_size(p->v_dtype)), DECODE_CHUNK);
+  at.noted = size_take(&at.total, noted_size(DECODE_CHUNK), 1);
   return at;
 }
 
@@ -58,12 +67,6 @@ ATTEND_OUTLINE void copy_queries(const attend_slice *slice, int64_t width, opera
                           p->scale < 0.0f, to);
   }
 }
-
-/**
- * Keys that all rows work on before the next ones are read: 64 stay in the L1 cache. A block holds several chunks, so
- * that keys, and then values, are read in long streams: 64 keys at a time reached 42 GB/s where 512 reach 49.
- */
-enum { DECODE_CHUNK = 64 };
 
 /** An address that may be in another tensor or after the last one: a number, since no pointer may leave its tensor. */
 ATTEND_INLINE uintptr_t address_ahead(const char *p, int64_t bytes) { return (uintptr_t)p + (uintptr_t)bytes; }
@@ -276,46 +279,17 @@ typedef struct decode_products {
 
 /** Whether the `count` values from row `row` on are all finite. */
 ATTEND_OUTLINE bool values_finite(const attend_rows *v, int64_t dim, int64_t row, int64_t count) {
-  vf bad = vf_zero();
-  for (int64_t i = 0, end; i < count; i = end) {
-    const char *at = attend_row(v, row + i);
-    end = i + min_i64(attend_rows_together(v, row + i), count - i);
-    for (int64_t j = i; j < end; j++, at += v->stride)
-      for (int64_t d = 0; d < dim; d += LANES)
-        bad = vf_fma(vf_zero(), load_as_f32_n(element(at, v->dtype, d), v->dtype, (int)min_i64(LANES, dim - d)), bad);
+  bool finite = true;
+  for (int64_t i = 0, n; i < count && finite; i += n) {
+    n = min_i64(attend_rows_together(v, row + i), count - i);
+    finite = rows_finite(attend_row(v, row + i), v->stride, n, dim, v->dtype);
   }
-  return vf_hsum(bad) == 0.0f;
-}
-
-/**
- * As value_selected() of the packed bodies: a weight of -0 means "not attended", and its value is stepped over. It uses
- * the same products as decode_values(), because slices that differ in their other rows may use either for the same row.
- */
-ATTEND_OUTLINE void decode_values_selected(const operand *s, const kv_rows *v, attend_dtype dtype, float alpha,
-                                           float *o) {
-  for (int64_t d = 0; d < v->dim; d += WIDE) {
-    const int n = (int)min_i64(WIDE, v->dim - d);
-    const operand *weight = s;
-    vf acc[PER_OPERAND];
-    for (int c = 0; c < PER_OPERAND; c++) acc[c] = vf_mul(vf_set1(alpha), vf_load(o + d + c * LANES));
-    for (const kv_run *run = v->run; run < v->run + v->runs; run++)
-      for (int64_t j = 0; j < run->count; j += PER_OPERAND, weight++) {
-        vo column[PER_OPERAND];
-        operand values[LANES];
-        read_value_operands_n(element(run->at + j * run->stride, dtype, d),
-                              j + PER_OPERAND <= run->count ? run->stride : 0, dtype, n, column);
-        for (int c = 0; c < PER_OPERAND; c++) {
-          vo_store(values, column[c]);
-          acc[c] = vo_dot_selected(*weight, values, acc[c]);
-        }
-      }
-    for (int c = 0; c < PER_OPERAND; c++) vf_store(o + d + c * LANES, acc[c]);
-  }
+  return finite;
 }
 
 /**
  * Whether a score of the `count` keys of any row is -inf, so that its key is excluded, by whatever. Only then values
- * that are not finite have to be stepped over, and looking for them reads a block of values twice.
+ * that are not finite have to be kept from some row, and looking for them reads a block of values twice.
  */
 ATTEND_OUTLINE bool any_excluded(const float *s, int64_t rows, int64_t ld, int64_t count) {
   if (count % PER_OPERAND) return true; /* the last key's operand has another, of weight 0 */
@@ -422,6 +396,39 @@ ATTEND_INLINE void next_chunk(const kv_block *block, int64_t first, kv_rows *chu
     paged_chunk(block, first, chunk);
 }
 
+/** Rows of values that are looked through at once: most hold nothing but finite numbers where others do not. */
+enum { LOOK_ROWS = 8 };
+_Static_assert(LOOK_ROWS % PER_OPERAND == 0, "operands are copied as a whole");
+
+/**
+ * Puts copies, with 0 for what is not finite, in the place of such rows of a chunk of values, and notes their keys.
+ * `first` is the chunk's first key, counted from the block's.
+ */
+ATTEND_OUTLINE void clean_chunk(kv_rows *chunk, attend_dtype dtype, int64_t first, char *copies, noted_keys *noted) {
+  const kv_rows all = *chunk;
+  chunk->runs = 0;
+  for (const kv_run *run = all.run; run < all.run + all.runs; first += run->count, run++) {
+    kv_run *to = NULL; /* which the next rows go on with, if they may stay where they are */
+    for (int64_t j = 0, n; j < run->count; j += n) {
+      const char *at = run->at + j * run->stride;
+      n = min_i64(LOOK_ROWS, run->count - j);
+      const bool finite = rows_finite(at, run->stride, n, all.dim, dtype);
+      if (finite && to) {
+        to->count += n;
+        continue;
+      }
+      to = &chunk->run[chunk->runs++];
+      *to = (kv_run){at, run->stride, n, run->ahead};
+      if (finite) continue;
+      if (run->ahead) to->ahead += (int64_t)((uintptr_t)at - (uintptr_t)copies);
+      to->at = copies, to->stride = all.bytes, to = NULL;
+      for (int64_t i = 0; i < n; i++, copies += all.bytes)
+        if (!copy_finite(at + i * run->stride, dtype, all.dim, copies))
+          noted->key[noted->count++] = (int32_t)(first + j + i);
+    }
+  }
+}
+
 /** Scores of all rows with a chunk of keys. The first rows prefetch the lines ahead. */
 ATTEND_INLINE void score_chunk(const operand *q, int64_t q_stride, const kv_rows *keys, int64_t rows, float *s,
                                int64_t ld, const decode_products *products) {
@@ -458,6 +465,7 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
   float *s = (float *)(scratch + at.s), *o = (float *)(scratch + at.o);
   float *max = (float *)(scratch + at.max), *alpha = (float *)(scratch + at.alpha), *sum = (float *)(scratch + at.sum);
   key_range *ranges = (key_range *)(scratch + at.range);
+  noted_keys *noted = (noted_keys *)(scratch + at.noted);
   const int64_t rows = slice->row_end - slice->row_begin;
   const int64_t q_stride = round_up(operands(p->head_dim), LANES), width = round_up(p->v_head_dim, WIDE);
 
@@ -501,11 +509,10 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
     for (int64_t j = 0; j < count; j += chunk.count) {
       next_chunk(&v, j, &chunk);
       const operand *weights = (const operand *)s + j / PER_OPERAND;
-      if (selected)
-        for (int64_t r = 0; r < rows; r++)
-          decode_values_selected(weights + r * operands_in(BLOCK), &chunk, p->v_dtype, alpha[r], o + r * width);
-      else
-        value_chunk(weights, operands_in(BLOCK), &chunk, rows, alpha, o, width, ROWS, of_values);
+      noted->count = 0;
+      if (selected) clean_chunk(&chunk, p->v_dtype, j, scratch + at.copies, noted);
+      value_chunk(weights, operands_in(BLOCK), &chunk, rows, alpha, o, width, ROWS, of_values);
+      add_nonfinite(noted, &view->v, p->v_head_dim, key, j, j + chunk.count, s, BLOCK, rows, o, width);
       for (int64_t r = 0; j == 0 && r < rows; r++) alpha[r] = 1.0f;
     }
   }

@@ -7,9 +7,8 @@
 #ifndef ATTEND_KERNELS_BODY_OPERAND_H
 #define ATTEND_KERNELS_BODY_OPERAND_H
 
-#include <math.h>
-
 #include "kernels/body/pack.h"
+#include "kernels/convert.h"
 
 #if defined(ATTEND_OPERAND)
 
@@ -37,11 +36,6 @@ ATTEND_INLINE vo vo_load(const operand *p) { return vp_load((const uint16_t *)p)
 ATTEND_INLINE vo vo_set1(operand x) { return vp_set1(x); }
 /** c + the products of a's and b's elements, lane by lane. */
 ATTEND_INLINE vf vo_dot(vo a, vo b, vf c) { return vp_dot(a, b, c); }
-/** The same without the elements that a weight of -0 marks as not attended: they leave no trace, NaN included. */
-ATTEND_INLINE vf vo_dot_selected(operand weights, const operand *values, vf c) {
-  const operand keep = (weights & 0x8000 ? 0 : 0xffff) | (weights & 0x80000000 ? 0 : 0xffff0000);
-  return vp_dot(vp_set1(weights), vp_and(vp_set1(keep), vo_load(values)), c);
-}
 
 /**
  * Keeps the weights of 2 LANES scores from s[j] on, for the products, in the place of scores that have been used; adds
@@ -53,8 +47,9 @@ ATTEND_INLINE vf keep_weights(float *s, int64_t j, const vf p[SCORE_VECTORS], vf
   vp_store((operand *)s + j / 2, rounded);
   return vp_dot(rounded, vp_set1(0x3f803f80), sum); /* pairs of 1 */
 }
-/** LANES of the weights that keep_weights() has kept. */
+/** LANES of the weights that keep_weights() has kept, and one of them. */
 ATTEND_INLINE vf kept_weights(const float *s, int64_t j) { return vf_load_bf16((const uint16_t *)s + j); }
+ATTEND_INLINE float kept_weight(const float *s, int64_t j) { return bf16_to_f32(((const uint16_t *)s)[j]); }
 
 ATTEND_INLINE void pack_key_operands(const void *const *rows, attend_dtype dtype, int64_t begin, int64_t count,
                                      int64_t dim, int panel, operand *out) {
@@ -78,7 +73,6 @@ ATTEND_INLINE void pack_query_operands(const void *const rows[LANES], int count,
 /* Operands from where elements lie, for bodies that do not pack. */
 
 ATTEND_INLINE vo vo_pin(vo a) { return vp_pin(a); }
-ATTEND_INLINE void vo_store(operand *p, vo a) { vp_store(p, a); }
 /** LANES operands of consecutive elements; of the first n elements, and 0s. */
 ATTEND_INLINE vo vo_read(const void *p, attend_dtype dtype) {
   (void)dtype;
@@ -123,15 +117,13 @@ ATTEND_INLINE vf vo_dot(vo a, vo b, vf c) { return vf_fma(a, b, c); }
 #ifdef ATTEND_BY_ELEMENT
 ATTEND_INLINE vf vo_dot_element(vo a, const int i, vo b, vf c) { return vf_fma_element(a, i, b, c); }
 #endif
-ATTEND_INLINE vf vo_dot_selected(operand weight, const operand *values, vf c) {
-  return signbit(weight) ? c : vf_fma(vf_set1(weight), vf_load(values), c);
-}
 
 ATTEND_INLINE vf keep_weights(float *s, int64_t j, const vf p[SCORE_VECTORS], vf sum) {
   vf_store(s + j, p[0]);
   return vf_add(sum, p[0]);
 }
 ATTEND_INLINE vf kept_weights(const float *s, int64_t j) { return vf_load(s + j); }
+ATTEND_INLINE float kept_weight(const float *s, int64_t j) { return s[j]; }
 
 ATTEND_INLINE void pack_key_operands(const void *const *rows, attend_dtype dtype, int64_t begin, int64_t count,
                                      int64_t dim, int panel, operand *out) {
@@ -153,7 +145,6 @@ ATTEND_INLINE void pack_query_operands(const void *const rows[LANES], int count,
 }
 
 ATTEND_INLINE vo vo_pin(vo a) { return vf_pin(a); }
-ATTEND_INLINE void vo_store(operand *p, vo a) { vf_store(p, a); }
 ATTEND_INLINE vo vo_read(const void *p, attend_dtype dtype) { return load_as_f32(p, dtype); }
 ATTEND_INLINE vo vo_read_n(const void *p, attend_dtype dtype, int n) { return load_as_f32_n(p, dtype, n); }
 ATTEND_INLINE void copy_query_operands(const void *p, attend_dtype dtype, int n, bool negative, operand *out) {

@@ -45,8 +45,8 @@ ATTEND_INLINE void row_exp(float *s, int64_t begin, int64_t end, float base, flo
 }
 
 /**
- * The same for value_selected(): the weight of an excluded key is -0, which no attended key has. Weights are multiplied
- * by `one`, a power of 2.
+ * The same with the weight of an excluded key marked: it is -0, which no attended key has. Weights are multiplied by
+ * `one`, a power of 2.
  */
 ATTEND_INLINE void row_exp_selected(float *s, int64_t begin, int64_t end, float base, float unit, float one, vf *sum) {
   for (int64_t j = begin; j < end; j += SCORE_STEP) {
@@ -66,7 +66,8 @@ ATTEND_INLINE float exp_base(float max) { return max == -INFINITY ? 0.0f : max; 
 /**
  * One step of the online softmax: rows s[r * ld + begin..end) of a block become weights relative to the new maxima;
  * max[r] and the lanes of sum[r * LANES] are updated, and alpha[r] is the factor by which earlier sums have to be
- * multiplied. `one` is the weight of the greatest score (weighing).
+ * multiplied. `one` is the weight of the greatest score (weighing), and `selected` says that excluded keys
+ * are to be marked.
  */
 ATTEND_OUTLINE void softmax_step(float *s, int ld, int rows, int64_t begin, int64_t end, float unit, bool selected,
                                  float one, float *max, float *sum, float alpha[16]) {

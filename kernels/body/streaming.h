@@ -12,6 +12,7 @@
 #include "kernels/body/additive.h"
 #include "kernels/body/dropout.h"
 #include "kernels/body/finish.h"
+#include "kernels/body/nonfinite.h"
 #include "kernels/body/slice.h"
 #include "kernels/body/softmax.h"
 #include "kernels/body/tile.h"
@@ -19,7 +20,7 @@
 
 /** Where things lie in the scratch, in bytes. */
 typedef struct streaming_layout {
-  size_t q, k, v, s, o, max, sum, range, rows, total;
+  size_t q, k, v, s, o, max, sum, range, rows, copies, noted, total;
 } streaming_layout;
 
 ATTEND_INLINE streaming_layout streaming_plan(const attend_problem *p, const attend_tiling *tiling,
@@ -37,6 +38,8 @@ ATTEND_INLINE streaming_layout streaming_plan(const attend_problem *p, const att
   at.sum = size_take(&at.total, size_mul(rows, LANES), sizeof(float));
   at.range = size_take(&at.total, rows, sizeof(key_range));
   at.rows = size_take(&at.total, (size_t)row->block, sizeof(void *));
+  at.copies = size_take(&at.total, copied_size(p), 1);
+  at.noted = size_take(&at.total, noted_size((size_t)row->block), 1);
   return at;
 }
 
@@ -68,6 +71,7 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
   float *max = (float *)(scratch + at.max), *sum = (float *)(scratch + at.sum);
   key_range *ranges = (key_range *)(scratch + at.range);
   const void **listed = (const void **)(scratch + at.rows);
+  noted_keys *noted = (noted_keys *)(scratch + at.noted);
   const int64_t rows = slice->row_end - slice->row_begin;
   const int64_t q_stride = packed_query(p), width = round_up(p->v_head_dim, LANES);
 
@@ -81,7 +85,7 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
   for (int64_t block = first; block == first || block < all.end; block += BLOCK) {
     const key_range keys = range_in_block(all, block, BLOCK, PANEL);
     const bool last = block + BLOCK >= all.end;
-    bool packed = false, finite = true;
+    bool packed = false;
     for (int64_t row = 0; row < rows;) {
       const int tile = tile_rows(rows - row, products->rows);
       const int count = (int)min_i64(tile, rows - row);
@@ -103,12 +107,13 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
           list_rows(&view->k, block, keys.begin, keys.end, listed);
           pack_key_operands(listed, p->k_dtype, keys.begin, keys.end, p->head_dim, PANEL, k);
           list_rows(&view->v, block, keys.begin, keys.end, listed);
-          finite = pack_value_operands(listed, p->v_dtype, keys.begin, keys.end, p->v_head_dim, PANEL, BLOCK, v);
+          pack_finite_values(listed, p->v_dtype, keys.begin, keys.end, p->v_head_dim, PANEL, BLOCK, v,
+                             scratch + at.copies, noted);
           packed = true;
         }
         const int64_t steps_end = round_up(end, SCORE_STEP);
         const bool edge = work || steps_end > end || !ranges_cover(ranges + row, looked_at, block + begin, block + end);
-        const bool selected = !finite; /* a score may be -inf in any block, and then excludes its key */
+        const bool selected = noted->count > 0; /* a score may be -inf in any block, and then excludes its key */
         float alpha[16];
         fetch_list fetch;
         fetch_ahead(&fetch, slice, row, tile, count, block, all, BLOCK);
@@ -118,10 +123,8 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
           finish_scores(view, slice->row_begin + row, ranges + row, count, block, begin, steps_end, masks, s, BLOCK);
         softmax_step(s, BLOCK, count, begin, steps_end, unit, selected, how->one, max + row, sum + row * LANES, alpha);
         if (p->dropout > 0.0f) drop_tile(slice, row, count, block, begin, steps_end, s, BLOCK);
-        if (selected)
-          value_selected((const operand *)s, BLOCK, v, BLOCK, begin, end, width, PANEL, alpha, o + row * width, count);
-        else
-          products->values(tile, (const operand *)s, v, begin, end, width, alpha, o + row * width, &fetch);
+        products->values(tile, (const operand *)s, v, begin, end, width, alpha, o + row * width, &fetch);
+        add_nonfinite(noted, &view->v, p->v_head_dim, block, begin, end, s, BLOCK, count, o + row * width, width);
       }
       if (last)
         for (int64_t i = row; i < row + count; i++)

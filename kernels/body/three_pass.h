@@ -13,6 +13,7 @@
 #include "kernels/body/additive.h"
 #include "kernels/body/dropout.h"
 #include "kernels/body/finish.h"
+#include "kernels/body/nonfinite.h"
 #include "kernels/body/slice.h"
 #include "kernels/body/softmax.h"
 #include "kernels/body/tile.h"
@@ -20,7 +21,7 @@
 
 /** Where things lie in the scratch, in bytes. */
 typedef struct three_pass_layout {
-  size_t q, k, v, s, o, max, sum, range, finite, rows, total;
+  size_t q, k, v, s, o, max, sum, range, rows, copies, noted, total;
 } three_pass_layout;
 
 ATTEND_INLINE three_pass_layout three_pass_plan(const attend_problem *p, const attend_tiling *tiling,
@@ -40,8 +41,9 @@ ATTEND_INLINE three_pass_layout three_pass_plan(const attend_problem *p, const a
   at.max = size_take(&at.total, strip, sizeof(float));
   at.sum = size_take(&at.total, size_mul(strip, LANES), sizeof(float));
   at.range = size_take(&at.total, rows, sizeof(key_range));
-  at.finite = size_take(&at.total, keys / (size_t)BLOCK, 1);
   at.rows = size_take(&at.total, (size_t)BLOCK, sizeof(void *));
+  at.copies = size_take(&at.total, copied_size(p), 1);
+  at.noted = size_take(&at.total, keys / (size_t)BLOCK, noted_size((size_t)BLOCK));
   return at;
 }
 
@@ -54,8 +56,8 @@ typedef struct three_pass {
   operand *q, *k, *v;
   float *s, *o, *max, *sum;
   key_range *range;
-  uint8_t *finite; /**< by key block: whether all its values are finite */
-  bool every_key;  /**< scores of all keys of the sequence are wanted, attended or not */
+  char *noted;    /**< noted_keys of each block */
+  bool every_key; /**< scores of all keys of the sequence are wanted, attended or not */
   weighing *how;
   int64_t first; /**< key of the first block; what lies before the attended keys' panel is not packed */
   int64_t depth, q_stride, width, blocks;
@@ -64,6 +66,11 @@ typedef struct three_pass {
 /** Scores of key block `b` of a tile's rows: row0 counts from the strip's first row. */
 ATTEND_INLINE float *tile_scores(const three_pass *w, int64_t row0, int64_t b, int tile) {
   return w->s + (row0 * w->blocks + b * tile) * w->products->block;
+}
+
+/** The keys of block `b` whose values are not all finite. */
+ATTEND_INLINE noted_keys *noted_in(const three_pass *w, int64_t b) {
+  return (noted_keys *)(w->noted + (size_t)b * noted_size((size_t)w->products->block));
 }
 
 /** Keys of packed block b that a tile's span touches, counted from the block's first; begin a multiple of the panel. */
@@ -110,13 +117,13 @@ ATTEND_OUTLINE void store_scores(const three_pass *w, int64_t row, int64_t row0,
   }
 }
 
-/** Softmax of `count` rows of a tile over all their key blocks. Returns whether the weights mark excluded keys by 0. */
-ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t row0, int count, int tile,
+/** Softmax of `count` rows of a tile over all their key blocks. */
+ATTEND_OUTLINE void three_pass_softmax(const three_pass *w, int64_t row, int64_t row0, int count, int tile,
                                        key_range span) {
   const int BLOCK = w->products->block;
   const bool work = attend_scores_need_work(w->view->p);
   const float unit = w->how->unit, one = w->how->one;
-  bool selected = false;
+  bool selected = w->view->p->weights || one != 1.0f;
   if (w->every_key) store_scores(w, row, row0, count, tile, fabsf(w->view->p->scale));
   for (int64_t b = 0; b < w->blocks; b++) {
     const key_range keys = tile_keys(w, span, b);
@@ -124,7 +131,7 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
     const int64_t block = w->first + b * BLOCK, steps_end = round_up(keys.end, SCORE_STEP);
     const bool edge =
         work || steps_end > keys.end || !ranges_cover(w->range + row, count, block + keys.begin, block + keys.end);
-    if (!w->finite[b]) selected = true; /* in any block: a score of -inf excludes its key */
+    if (noted_in(w, b)->count > 0) selected = true; /* in any block: a score of -inf excludes its key */
     if (!edge) continue;
     int64_t from = block + keys.begin, to = block + keys.end;
     block_masks masks = masks_of(w->view, w->slice->row_begin + row, count, &from, &to);
@@ -144,7 +151,7 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
     for (int64_t b = 0; b < w->blocks; b++) {
       const key_range keys = tile_keys(w, span, b);
       float *s = tile_scores(w, row0, b, tile) + r * BLOCK;
-      if (selected || w->view->p->weights || one != 1.0f)
+      if (selected)
         row_exp_selected(s, keys.begin, round_up(keys.end, SCORE_STEP), exp_base(max), unit, one, &sum);
       else
         row_exp(s, keys.begin, round_up(keys.end, SCORE_STEP), exp_base(max), unit, &sum);
@@ -152,7 +159,6 @@ ATTEND_OUTLINE bool three_pass_softmax(const three_pass *w, int64_t row, int64_t
     w->max[row0 + r] = max;
     vf_store(w->sum + (row0 + r) * LANES, sum);
   }
-  return selected;
 }
 
 /** Drops weights of `count` rows of a tile in all their key blocks. */
@@ -190,7 +196,7 @@ ATTEND_OUTLINE void store_weights(const three_pass *w, int64_t row, int64_t row0
 }
 
 ATTEND_OUTLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t strip_end) {
-  const int ROWS = w->products->rows, BLOCK = w->products->block, PANEL = w->products->vecs * LANES;
+  const int ROWS = w->products->rows, BLOCK = w->products->block;
   static const float keep[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
   for (int64_t b = 0; b < w->blocks; b++) {
     for (int64_t row = strip; row < strip_end;) {
@@ -207,19 +213,17 @@ ATTEND_OUTLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t
     const int tile = tile_rows(strip_end - row, ROWS);
     const int count = (int)min_i64(tile, strip_end - row);
     const key_range span = range_union(w->range + row, count);
-    const bool selected = three_pass_softmax(w, row, row - strip, count, tile, span);
+    three_pass_softmax(w, row, row - strip, count, tile, span);
     if (w->view->p->dropout > 0.0f) three_pass_drop(w, row, row - strip, count, tile, span);
     float *o = w->o + (row - strip) * w->width;
     for (int64_t b = 0; b < w->blocks; b++) {
       const key_range keys = tile_keys(w, span, b);
-      const operand *s = (const operand *)tile_scores(w, row - strip, b, tile);
+      const float *s = tile_scores(w, row - strip, b, tile);
       const operand *v = w->v + b * operands(BLOCK) * w->width;
       if (keys.end == 0) continue;
-      if (selected) {
-        value_selected(s, BLOCK, v, BLOCK, keys.begin, keys.end, w->width, PANEL, keep, o, count);
-        continue;
-      }
-      w->products->values(tile, s, v, keys.begin, keys.end, w->width, keep, o, NULL);
+      w->products->values(tile, (const operand *)s, v, keys.begin, keys.end, w->width, keep, o, NULL);
+      add_nonfinite(noted_in(w, b), &w->view->v, w->view->p->v_head_dim, w->first + b * BLOCK, keys.begin, keys.end, s,
+                    BLOCK, count, o, w->width);
     }
     for (int r = 0; r < count; r++) {
       const int64_t row0 = row - strip + r;
@@ -248,7 +252,7 @@ ATTEND_OUTLINE void three_pass_once(const attend_slice *slice, const attend_tili
                   .max = (float *)(scratch + at.max),
                   .sum = (float *)(scratch + at.sum),
                   .range = (key_range *)(scratch + at.range),
-                  .finite = (uint8_t *)(scratch + at.finite),
+                  .noted = scratch + at.noted,
                   .every_key = view->scores && p->scores != ATTEND_SCORES_ATTENDED,
                   .how = how,
                   .depth = operands(p->head_dim),
@@ -272,8 +276,8 @@ ATTEND_OUTLINE void three_pass_once(const attend_slice *slice, const attend_tili
     list_rows(&view->k, block, keys.begin, keys.end, listed);
     pack_key_operands(listed, p->k_dtype, keys.begin, keys.end, p->head_dim, PANEL, w.k + b * BLOCK * w.depth);
     list_rows(&view->v, block, values.begin, values.end, listed);
-    w.finite[b] = pack_value_operands(listed, p->v_dtype, values.begin, values.end, p->v_head_dim, PANEL, BLOCK,
-                                      w.v + b * operands(BLOCK) * w.width);
+    pack_finite_values(listed, p->v_dtype, values.begin, values.end, p->v_head_dim, PANEL, BLOCK,
+                       w.v + b * operands(BLOCK) * w.width, scratch + at.copies, noted_in(&w, b));
   }
   strip_rows = round_up(min_i64(strip_rows, rows), ROWS);
   for (int64_t row = 0; row < rows; row += strip_rows) three_pass_strip(&w, row, min_i64(rows, row + strip_rows));

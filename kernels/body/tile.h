@@ -163,25 +163,6 @@ ATTEND_INLINE void value_panels(const operand *p, const operand *v, int64_t bloc
 }
 
 /**
- * The same where a value is not finite and some row must not see it: a weight of -0 then means "not attended"
- * (row_exp_selected()), and is stepped over instead of multiplied.
- */
-ATTEND_OUTLINE void value_selected(const operand *p, int ld, const operand *v, int64_t block, int64_t begin,
-                                   int64_t end, int64_t width, int panel, const float *alpha, float *o, int rows) {
-  for (int r = 0; r < rows; r++) {
-    for (int64_t c = 0; c < width; c += LANES) {
-      const int64_t start = c / panel * panel; /* the panel that holds column c, and its width */
-      const int64_t stride = min_i64(panel, width - start);
-      const operand *column = v + start * operands(block) + (c - start);
-      vf acc = vf_mul(vf_set1(alpha[r]), vf_load(o + r * width + c));
-      for (int64_t j = begin / PER_OPERAND; j < operands(end); j++)
-        acc = vo_dot_selected(p[operands_in(r * ld) + j], column + j * stride, acc);
-      vf_store(o + r * width + c, acc);
-    }
-  }
-}
-
-/**
  * Rows of the tile that starts where `left` rows remain. A short tile has fewer accumulators, so that it wastes less;
  * it is filled up with zero rows.
  */

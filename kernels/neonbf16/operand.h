@@ -40,19 +40,6 @@ ATTEND_INLINE v2q quads_load_n(const uint16_t *p, int64_t n) {
   return vreinterpretq_u16_u32(vp_load_n(p, (int)max_i64(n, 0)));
 }
 
-/**
- * c + the products of four columns with one row of weights, except those that a weight of -0 marks as not attended:
- * they leave no trace, NaN included. As exact as the product of whole tiles, to the bit.
- */
-ATTEND_INLINE vf vo_dot_selected(operand weights, const operand *values, vf c) {
-  const v2q row = quads_one(weights);
-  const v2q keep = vcombine_u16(vcgez_s16(vcreate_s16(weights)), vcgez_s16(vcreate_s16(weights)));
-  const v2q left = vandq_u16(keep, quads_load(values)), right = vandq_u16(keep, quads_load(values + 2));
-  const vf low = quads_product(row, left, vcombine_f32(vget_low_f32(c), vdup_n_f32(0.0f)));
-  const vf high = quads_product(row, right, vcombine_f32(vget_high_f32(c), vdup_n_f32(0.0f)));
-  return vcombine_f32(vget_low_f32(low), vget_low_f32(high));
-}
-
 /** As for pairs in kernels/body/operand.h. */
 ATTEND_INLINE vf keep_weights(float *s, int64_t j, const vf p[SCORE_VECTORS], vf sum) {
   const bfloat16x8_t rounded = vcvtq_high_bf16_f32(vcvtq_low_bf16_f32(p[0]), p[1]);
@@ -62,6 +49,7 @@ ATTEND_INLINE vf keep_weights(float *s, int64_t j, const vf p[SCORE_VECTORS], vf
   return vbfdotq_f32(sum, rounded, vreinterpretq_bf16_u16(ones));
 }
 ATTEND_INLINE vf kept_weights(const float *s, int64_t j) { return vf_load_bf16((const uint16_t *)s + j); }
+ATTEND_INLINE float kept_weight(const float *s, int64_t j) { return bf16_to_f32(((const uint16_t *)s)[j]); }
 
 /** Rows of `dim` elements, two at a time: out[d * out_stride + row] = elements 4d to 4d + 3, 0 where there are none. */
 ATTEND_INLINE void pack_two_rows(const uint16_t *a, const uint16_t *b, int64_t dim, uint16_t sign, operand *out,
