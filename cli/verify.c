@@ -49,7 +49,7 @@ static const char help[] =
     "the same bits. The kernels of other operations (softmax_*, append_*, merge_*) are checked on random cases of\n"
     "their own.\n"
     "\n"
-    "  --kernel GLOB  only kernels whose name matches, '*avx2*' for example\n"
+    "  --kernel GLOB  only kernels whose name matches, '*avx2*' for example; several with commas between them\n"
     "  --dtype T      all tensors of this type: f32, f16 or bf16\n"
     "  --case NAME    only the named case of that name, or only the random ones: 'random'\n"
     "  --cases N      number of random cases (default " LITERAL(
@@ -190,12 +190,26 @@ static void count_result(tally *t, const attend_verify_case *c, const attend_ver
   if (r->share > t->share) t->share = r->share;
 }
 
-static bool matches(const char *glob, const char *name) {
+static bool matches_one(const char *glob, const char *name) {
 #ifdef _WIN32
   return PathMatchSpecA(name, glob);
 #else
   return fnmatch(glob, name, 0) == 0;
 #endif
+}
+
+/* Whether a name matches one of several patterns with commas between them. */
+static bool matches(const char *globs, const char *name) {
+  for (const char *at = globs;; at++) {
+    char glob[128];
+    const size_t length = strcspn(at, ",");
+    if (length < sizeof glob) {
+      memcpy(glob, at, length), glob[length] = '\0';
+      if (matches_one(glob, name)) return true;
+    }
+    at += length;
+    if (!*at) return false;
+  }
 }
 
 static size_t add_tally(const char *glob, const char *name, const attend_kernel *kernel, tally *tallies, size_t count) {

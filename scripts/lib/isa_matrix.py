@@ -58,6 +58,8 @@ def check(path, isas):
 
 
 def cell(kernel):
+    if kernel is None:
+        return "not run"
     if kernel["failed"]:
         return f"**{kernel['failed']} failed**"
     if not kernel["passed"]:
@@ -89,11 +91,13 @@ def print_build(folder, build):
     row(*titles)
     row(*("---" for _ in titles))
     reasons = set()
-    for kernels in zip(*(result["kernels"] for result in found.values())):
-        run = [k for k in kernels if k["passed"] + k["failed"]]
+    by_name = [{kernel["kernel"]: kernel for kernel in result["kernels"]} for result in found.values()]
+    for name in dict.fromkeys(name for there in by_name for name in there):  # each has run those of some instruction sets
+        kernels = [there.get(name) for there in by_name]
+        run = [k for k in kernels if k and k["passed"] + k["failed"]]
         reasons.update(reason["reason"] for k in run for reason in k["reasons"])
         share = max((k["share_of_allowed"] for k in run), default=None)
-        row(f"`{kernels[0]['kernel']}`", *map(cell, kernels), error(run, "error_f32"), error(run, "error_16"),
+        row(f"`{name}`", *map(cell, kernels), error(run, "error_f32"), error(run, "error_16"),
             "" if share is None else f"{100 * share:.0f}%")
     print(f"\nSeed {', '.join(map(str, sorted(seeds)))}. Skipped: {'; '.join(sorted(reasons)) or 'nothing'}.")
 
