@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** Linux, and any system with POSIX threads: what fork() leaves behind, and how many threads may be started. */
+/** Linux: what fork() leaves behind, and how many threads may be started. */
 #define _GNU_SOURCE /* gettid's number, by syscall() */
 
 #include <pthread.h>
