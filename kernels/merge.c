@@ -55,8 +55,8 @@ static float *merge_row(const attend_view *view, int64_t head, int64_t query, co
 }
 
 /**
- * A result from its half: if only rounding made it greater than it can be, the greatest. -0 becomes 0, as in the bodies:
- * the sign of a 0 must not depend on how rows are cut into slices.
+ * A result from its half: if only rounding made it greater than it can be, the greatest. -0 becomes 0, as in the
+ * bodies: the sign of a 0 must not depend on how rows are cut into slices.
  */
 static float whole_of(float half, float greatest) {
   const float whole = half + half;

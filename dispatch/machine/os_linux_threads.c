@@ -12,8 +12,8 @@
 #include "dispatch/machine/os.h"
 
 /**
- * As pthread_create(), but signals go to the program's threads as before: a new thread takes none but those that its own
- * work causes, for which the program may have a handler. Threads that it starts itself do so too.
+ * As pthread_create(), but signals go to the program's threads as before: a new thread takes none but those that its
+ * own work causes, for which the program may have a handler. Threads that it starts itself do so too.
  */
 static bool start(pthread_t *thread, const pthread_attr_t *attributes, void *(*work)(void *), void *argument) {
   static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
