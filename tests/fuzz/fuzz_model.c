@@ -4,6 +4,7 @@
 #define _POSIX_C_SOURCE 200809L /* mkdtemp(), symlink() */
 #include "cli/model.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,7 +12,7 @@
 #include "cli/layer_names.h"
 #include "tests/fuzz/fuzz.h"
 
-static char folder[] = "/tmp/attend-fuzz-XXXXXX", path[sizeof folder + 16];
+static char folder[] = P_tmpdir "/attend-fuzz-XXXXXX", path[sizeof folder + 16];
 
 static void tidy_up(void) {
   unlink(path);
