@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** The index of a sharded model, whose shards are not there: its tensors are found by their names, and layers are too.
  */
-#define _POSIX_C_SOURCE 200809L /* mkdtemp(), symlink() */
+#define _GNU_SOURCE /* mkdtemp(), symlink(), P_tmpdir */
 #include "cli/model.h"
 
 #include <stdio.h>

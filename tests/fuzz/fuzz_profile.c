@@ -69,7 +69,7 @@ static attend_profile *parse(const uint8_t *bytes, size_t size, char why[256]) {
 /** Whether a file is made as the library wants it: else nothing that is fuzzed would come beyond its head. */
 static void check_head(void) {
   static const char smallest[] =
-      "threads 1\nnoise 0\nteams 1\nteam 1 0\ncolumns 2\npoints 1\ntime 0\n"
+      "threads 1\nnoise 0\nteams 1\ncolumns 2\npoints 1\nteam 1 0\ntime 0\n"
       "choice stream_f32__scalar_q4k32 split 1 0\npoint f32/f32 1 1/1 1x1 8/8 1 full plain 0 0\n";
   char why[256];
   attend_profile *profile = parse((const uint8_t *)smallest, sizeof smallest - 1, why);
