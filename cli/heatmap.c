@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,26 +21,18 @@ typedef struct source {
   const char *option, *path;
 } source;
 
-__attribute__((format(printf, 2, 3))) static bool fail(const source *from, const char *format, ...) {
-  char why[256];
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(why, sizeof why, format, arguments);
-  va_end(arguments);
-  attend_cli_error("--%s%s%s: %s", from->option, from->path ? " " : "", from->path ? from->path : "", why);
-  return false;
-}
+#define FAIL(from, ...) attend_cli_file_error((from)->option, (from)->path, __VA_ARGS__)
 
 static bool add_label(attend_labels *labels, const source *from, const char *text, size_t length) {
   const size_t count = (size_t)labels->count;
-  if (count == ATTEND_HEATMAP_MOST_CELLS) return fail(from, "expected at most %zu labels", count);
+  if (count == ATTEND_HEATMAP_MOST_CELLS) return FAIL(from, "expected at most %zu labels", count);
   if (length > MOST_LABEL)
-    return fail(from, "label %zu has %zu bytes, expected at most %d", count + 1, length, MOST_LABEL);
+    return FAIL(from, "label %zu has %zu bytes, expected at most %d", count + 1, length, MOST_LABEL);
   char **grown = labels->text;
   if ((count & (count - 1)) == 0) grown = realloc(grown, (count ? 2 * count : 1) * sizeof *grown);
   if (grown) labels->text = grown;
   char *copy = grown ? strndup(text, length) : NULL;
-  if (!copy) return fail(from, "no memory for %zu labels", count + 1);
+  if (!copy) return FAIL(from, "no memory for %zu labels", count + 1);
   labels->text[labels->count++] = copy;
   return true;
 }
@@ -57,7 +48,7 @@ static bool read_lines(attend_labels *labels, const source *from, FILE *file) {
   }
   const int reason = errno;
   free(line);
-  return ok && (feof(file) || fail(from, "cannot read: %s", strerror(reason)));
+  return ok && (feof(file) || FAIL(from, "cannot read: %s", strerror(reason)));
 }
 
 bool attend_labels_read(attend_labels *labels, const char *option, const char *text) {
@@ -68,7 +59,7 @@ bool attend_labels_read(attend_labels *labels, const char *option, const char *t
   *labels = (attend_labels){0};
   if (is_file) {
     FILE *file = fopen(text, "r");
-    if (!file) return fail(from, "cannot open: %s", strerror(errno));
+    if (!file) return FAIL(from, "cannot open: %s", strerror(errno));
     ok = read_lines(labels, from, file);
     fclose(file);
     return ok;

@@ -61,7 +61,7 @@ static int default_threads(const attend_env *env) {
  * takes to be the same.
  */
 static const char *environment_value(const char *name) {
-  static char text[sizeof(attend_env)]; /* no value that was accepted is longer */
+  static char text[sizeof((attend_env *)0)->profile]; /* the longest value that is accepted */
   const char *value = getenv(name);
   if (!value || !*value) return NULL;
   snprintf(text, sizeof text, "%s", value);

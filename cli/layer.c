@@ -173,30 +173,36 @@ static bool take_window(const char *text, void *to) {
   return attend_cli_window(text, &p->window_left, &p->window_right);
 }
 
+/* THETA, which a comma ends if DIM follows. */
+static bool take_theta(const char *text, size_t length, float *theta) {
+  char *number = strndup(text, length);
+  if (!number) attend_cli_error("no memory for the value of --rope");
+  const bool ok = number && attend_cli_number("rope", number, theta);
+  free(number);
+  if (ok && *theta <= 0.0f) attend_cli_error("--rope '%s': expected a theta greater than 0", text);
+  return ok && *theta > 0.0f;
+}
+
 static bool take_rope(const char *text, void *to) {
   request *r = to;
   attend_mha_problem *p = &r->mha;
-  char word[3][32] = {""}, rest;
+  const char *const kinds[] = {[ATTEND_ROPE_INTERLEAVED] = "interleaved", [ATTEND_ROPE_HALF] = "half"};
   r->rope_given = true;
   if (strcmp(text, "none") == 0) return true;
-  const int words = sscanf(text, "%31[^,],%31[^,],%31[^,]%c", word[0], word[1], word[2], &rest);
-  if (strcmp(word[0], "half") == 0) p->rope = ATTEND_ROPE_HALF;
-  if (strcmp(word[0], "interleaved") == 0) p->rope = ATTEND_ROPE_INTERLEAVED;
-  int commas = 0;
-  for (const char *c = text; *c; c++) commas += *c == ',';
-  if (!p->rope || words > 3 || commas != words - 1) {
+  const char *theta = strchr(text, ','), *dim = theta ? strchr(theta + 1, ',') : NULL;
+  const size_t length = theta ? (size_t)(theta - text) : strlen(text);
+  for (int i = ATTEND_ROPE_NONE; i < (int)(sizeof kinds / sizeof *kinds); i++)
+    if (kinds[i] && strlen(kinds[i]) == length && memcmp(kinds[i], text, length) == 0) p->rope = i;
+  if (!p->rope) {
     attend_cli_error(
         "--rope '%s': expected none, or interleaved or half, perhaps a comma and theta, and perhaps a comma "
         "and how many elements of a head are turned",
         text);
     return false;
   }
-  if (words > 1 && !attend_cli_number("rope", word[1], &p->rope_theta)) return false;
-  if (words > 1 && p->rope_theta <= 0.0f) {
-    attend_cli_error("--rope '%s': expected a theta greater than 0", text);
+  if (theta && !take_theta(theta + 1, dim ? (size_t)(dim - theta - 1) : strlen(theta + 1), &p->rope_theta))
     return false;
-  }
-  return words < 3 || attend_cli_integer("rope", word[2], 2, ATTEND_MAX_EXTENT, &p->rotary_dim);
+  return !dim || attend_cli_integer("rope", dim + 1, 2, ATTEND_MAX_EXTENT, &p->rotary_dim);
 }
 
 static bool take_rope_factor(const char *text, void *to) {

@@ -143,49 +143,61 @@ static const attend_layer_naming *choose(const attend_model *m, const char *tens
   return first;
 }
 
+/* Adds a name to a list; from the fourth on they are only counted. */
+static void add(char *list, size_t size, size_t count, const char *name, size_t length) {
+  const size_t used = strlen(list);
+  if (count < 3)
+    snprintf(list + used, size - used, "%s'%.*s'", count ? ", " : "", length < 150 ? (int)length : 150, name);
+  else if (count == 3)
+    snprintf(list + used, size - used, ", ...");
+}
+
+/* Each model with the names that its layers are recognised by. */
 static void report_none(const attend_model *m, bool additive) {
   char names[2000] = "";
-  size_t used = 0;
-  for (int i = 0; i < NAMINGS; i++) {
-    if (namings[i].additive != additive) continue;
-    used += (size_t)snprintf(names + used, sizeof names - used, "%s%s%s%s (%s)", used ? ", " : "", namings[i].model,
-                             namings[i].within ? ", in " : "", namings[i].within ? namings[i].within : "",
-                             key_of(&namings[i]));
+  const char *last = NULL;
+  for (const attend_layer_naming *n = namings; n < namings + NAMINGS; n++) {
+    if (n->additive != additive) continue;
+    const size_t used = strlen(names);
+    const bool same = last && strcmp(last, n->model) == 0;
+    snprintf(names + used, sizeof names - used, "%s%s%s%s%s%s",
+             same   ? " or "
+             : last ? "), "
+                    : "",
+             same ? "" : n->model, same ? "" : " (", n->within ? n->within : "", n->within ? "." : "", key_of(n));
+    last = n->model;
   }
-  attend_cli_error("--%s %s: expected %s layer named as in %s", m->option, m->path,
+  attend_cli_error("--%s %s: expected %s layer named as in %s)", m->option, m->path,
                    additive ? "an additive" : "an attention", names);
 }
 
 const attend_layer_naming *attend_layer_find(const attend_model *m, const char *layer, bool additive,
                                              char prefix[ATTEND_LAYER_MOST_NAME]) {
   const char *found = NULL;
-  size_t count = 0, fitting = 0, used = 0;
+  size_t count = 0, fitting = 0;
   char list[600] = "";
   for (size_t i = 0; i < attend_model_count(m); i++) {
     size_t length;
     const char *tensor = attend_model_name(m, i);
     const attend_layer_naming *n = first_naming(tensor, &length);
     if (!n || n->additive != additive) continue;
-    const int bare = length ? (int)length - 1 : 0;
-    if (count++ < 3)
-      used += (size_t)snprintf(list + used, sizeof list - used, "%s'%.*s'", count > 1 ? ", " : "",
-                               bare < 150 ? bare : 150, tensor);
-    if (layer && (strlen(layer) != (size_t)bare || strncmp(layer, tensor, (size_t)bare) != 0)) continue;
+    const size_t bare = length ? length - 1 : 0;
+    add(list, sizeof list, count++, tensor, bare);
+    if (layer && (strlen(layer) != bare || strncmp(layer, tensor, bare) != 0)) continue;
     fitting++;
     found = tensor;
     memcpy(prefix, tensor, length);
     prefix[length] = '\0';
   }
-  const char *more = count > 3 ? ", ..." : "";
   if (fitting == 1) return choose(m, found, prefix);
   if (count == 0)
     report_none(m, additive);
   else if (layer)
-    attend_cli_error("--layer '%s': %s has %s of %s layer under that name; its layers are %s%s", layer, m->path,
-                     fitting ? "several" : "no tensors", additive ? "an additive" : "an attention", list, more);
+    attend_cli_error("--layer '%s': %s has %s of %s layer under that name; its layers are %s", layer, m->path,
+                     fitting ? "several" : "no tensors", additive ? "an additive" : "an attention", list);
   else
-    attend_cli_error("--%s %s: has %zu %s layers, %s%s: choose one with --layer", m->option, m->path, count,
-                     additive ? "additive" : "attention", list, more);
+    attend_cli_error("--%s %s: has %zu %s layers, %s: choose one with --layer", m->option, m->path, count,
+                     additive ? "additive" : "attention", list);
   return NULL;
 }
 
@@ -222,15 +234,6 @@ static bool is_of_layer(const attend_layer_naming *n, const char *prefix, const 
   return false;
 }
 
-/* Adds a name to a list; from the fourth on they are only counted. */
-static void add(char *list, size_t size, size_t count, const char *name) {
-  const size_t used = strlen(list);
-  if (count < 3)
-    snprintf(list + used, size - used, "%s'%.150s'", count ? ", " : "", name);
-  else if (count == 3)
-    snprintf(list + used, size - used, ", ...");
-}
-
 bool attend_layer_check_unused(const attend_model *m, const attend_layer_naming *naming, const char *prefix,
                                const char *ignore, char *unused, size_t size) {
   const size_t length = strlen(prefix);
@@ -241,9 +244,9 @@ bool attend_layer_check_unused(const attend_model *m, const attend_layer_naming 
     const char *tensor = attend_model_name(m, i), *name = tensor + length;
     if (strncmp(tensor, prefix, length) != 0 || is_part(naming, name) || !is_of_layer(naming, prefix, name)) continue;
     if (listed(name, naming->unused, ' ') || listed(name, ignore, ','))
-      add(unused, size, left++, name);
+      add(unused, size, left++, name, strlen(name));
     else
-      add(unknown, sizeof unknown, strange++, name);
+      add(unknown, sizeof unknown, strange++, name, strlen(name));
   }
   if (!strange) return true;
   attend_cli_error("--%s %s: layer '%.*s' has the names of %s, and %s too, which attend layer cannot compute: expected "

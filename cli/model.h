@@ -21,7 +21,8 @@ typedef struct attend_model {
   const char *option, *path;     /**< for errors */
   const attend_outputs *outputs; /**< none of which may be one of its shards */
   bool sharded;
-  void *index;               /**< the JSON that entries point into */
+  char *names; /**< those of an index, one after the other: entries point into them */
+  size_t names_size;
   attend_model_entry *entry; /**< of an index, in the order of their names */
   size_t entries;
   attend_safetensors file; /**< the only one, or the one that was read last */

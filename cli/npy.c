@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cli/byte_order.h"
 #include "dispatch/dispatch.h"
 #include "kernels/size.h"
 
@@ -166,14 +167,14 @@ static bool parse_header(parser *p, attend_npy *array) {
     if (field == 3) return FAIL(p, "header: unknown field '%s', expected 'descr', 'fortran_order' and 'shape'", key);
     if (found[field]) return FAIL(p, "header: field '%s' is there twice", key);
     found[field] = true;
-    if (!accept(p, ':')) return FAIL(p, "header: expected ':' behind '%s'", key);
+    if (!accept(p, ':')) return FAIL(p, "header: expected ':' after '%s'", key);
     if (!(field == 0 ? parse_descr(p, array) : field == 1 ? parse_order(p) : parse_shape(p, array))) return false;
     if (accept(p, ',')) continue;
-    if (!accept(p, '}')) return FAIL(p, "header: expected ',' or '}' behind '%s'", key);
+    if (!accept(p, '}')) return FAIL(p, "header: expected ',' or '}' after '%s'", key);
     break;
   }
   skip_space(p);
-  if (p->at != p->end) return FAIL(p, "header: unexpected text behind the dict");
+  if (p->at != p->end) return FAIL(p, "header: unexpected text after the dict");
   for (int field = 0; field < 3; field++)
     if (!found[field]) return FAIL(p, "header: field '%s' is missing", names[field]);
   return true;
@@ -221,18 +222,6 @@ static bool read_header(FILE *file, attend_npy *array, npy_order *order, char *w
   attend_free(text);
   *order = p.order;
   return ok;
-}
-
-/* Turns the bytes of each element around. */
-static void swap(attend_npy *array) {
-  const size_t size = types[array->type].size;
-  unsigned char *bytes = array->data;
-  for (size_t i = 0; i < array->count; i++, bytes += size)
-    for (size_t j = 0; j < size / 2; j++) {
-      const unsigned char byte = bytes[j];
-      bytes[j] = bytes[size - 1 - j];
-      bytes[size - 1 - j] = byte;
-    }
 }
 
 /* Puts an array that was read in Fortran order into C order. */
@@ -285,9 +274,9 @@ static bool read_array(FILE *file, attend_npy *array, char *why, size_t why_size
   array->data = attend_alloc(bytes);
   if (!array->data) return fail(why, why_size, "no memory for %zu bytes of data", bytes);
   if (!read_bytes(file, array->data, bytes, "the data", why, why_size)) return false;
-  if (fgetc(file) != EOF) return fail(why, why_size, "unexpected bytes behind the data (%zu bytes)", bytes);
+  if (fgetc(file) != EOF) return fail(why, why_size, "unexpected bytes after the %zu bytes of data", bytes);
   if (ferror(file)) return fail(why, why_size, "cannot read: %s", strerror(errno));
-  if (order.swapped) swap(array);
+  if (order.swapped) attend_cli_swap_bytes(array->data, array->count, types[array->type].size);
   return !order.fortran || is_vector(array) || transpose(array, why, why_size);
 }
 
@@ -312,10 +301,10 @@ bool attend_npy_write_f32(FILE *file, int rank, const int64_t *shape, const floa
   for (int i = 0; i < rank; i++) count *= (size_t)shape[i];
   int length = snprintf(header, sizeof header, "%.6s%c%c%c%c{'descr': '%cf4', 'fortran_order': False, 'shape': %s, }",
                         magic, 1, 0, 0, 0, own_order, attend_npy_shape_text(rank, shape, text, sizeof text));
-  size_t padded = size_align((size_t)length + 1, 64), behind = padded - sizeof magic - 4;
+  size_t padded = size_align((size_t)length + 1, 64), rest = padded - sizeof magic - 4;
   memset(header + length, ' ', padded - (size_t)length);
   header[padded - 1] = '\n';
-  header[8] = (char)(behind & 255);
-  header[9] = (char)(behind >> 8);
+  header[8] = (char)(rest & 255);
+  header[9] = (char)(rest >> 8);
   return fwrite(header, 1, padded, file) == padded && fwrite(data, sizeof *data, count, file) == count;
 }

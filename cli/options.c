@@ -23,6 +23,16 @@ int attend_cli_error(const char *format, ...) {
   return ATTEND_EXIT_BAD_INPUT;
 }
 
+bool attend_cli_file_error(const char *option, const char *path, const char *format, ...) {
+  char why[2048];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(why, sizeof why, format, arguments);
+  va_end(arguments);
+  attend_cli_error("--%s%s%s: %s", option, path ? " " : "", path ? path : "", why);
+  return false;
+}
+
 int attend_cli_library_error(attend_status status) {
   const char *detail = attend_error_detail(), *kind = attend_status_string(status);
   return *detail ? attend_cli_error("%s: %s", kind, detail) : attend_cli_error("%s", kind);

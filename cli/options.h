@@ -18,6 +18,10 @@ enum { ATTEND_EXIT_DONE = 0, ATTEND_EXIT_CHECK_FAILED = 1, ATTEND_EXIT_BAD_INPUT
  */
 int attend_cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/** Likewise of a file, or NULL, that an option names: "--option path: ...". Returns false. */
+bool attend_cli_file_error(const char *option, const char *path, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /** Flushes stdout. False after reporting that not all of it could be written. */
 bool attend_cli_flush(void);
 

@@ -220,22 +220,7 @@ static bool write_temporary(attend_output *output, int index) {
   return written || fail(output, strerror(reason));
 }
 
-bool attend_outputs_stage(attend_outputs *outputs) {
-  hold_signals();
-  for (int i = 0; i < outputs->count; i++)
-    if ((!outputs->file[i].stream && !write_temporary(&outputs->file[i], i)) || noted) {
-      attend_outputs_discard(outputs);
-      return false;
-    }
-  return true;
-}
-
-void attend_outputs_discard(attend_outputs *outputs) {
-  remove_temporaries(outputs);
-  release_signals();
-}
-
-/* Before anything is renamed: what has gone down a pipe cannot be brought back. */
+/* What has gone down a pipe cannot be brought back: so that is after all files are written, before any is renamed. */
 static bool write_stream(const attend_output *output) {
   const bool own = strcmp(output->target, "-") != 0;
   FILE *file = own ? fopen(output->path, "wb") : stdout;
@@ -244,6 +229,26 @@ static bool write_stream(const attend_output *output) {
   if (file && (own ? fclose(file) : fflush(file)) != 0 && written) written = false, reason = errno;
   if (!own && !written) clearerr(stdout); /* it is reported here */
   return written || (!noted && fail(output, strerror(reason)));
+}
+
+static bool write_all(attend_outputs *outputs) {
+  for (int i = 0; i < outputs->count; i++)
+    if ((!outputs->file[i].stream && !write_temporary(&outputs->file[i], i)) || noted) return false;
+  for (int i = 0; i < outputs->count; i++)
+    if ((outputs->file[i].stream && !write_stream(&outputs->file[i])) || noted) return false;
+  return true;
+}
+
+bool attend_outputs_stage(attend_outputs *outputs) {
+  hold_signals();
+  if (write_all(outputs)) return true;
+  attend_outputs_discard(outputs);
+  return false;
+}
+
+void attend_outputs_discard(attend_outputs *outputs) {
+  remove_temporaries(outputs);
+  release_signals();
 }
 
 /* So that the new name outlasts a power cut, too. Some file systems cannot, and then it is no error. */
@@ -275,11 +280,6 @@ static bool rename_temporary(attend_output *output, int index, bool last) {
 
 bool attend_outputs_commit(attend_outputs *outputs) {
   int done = 0;
-  for (int i = 0; i < outputs->count; i++)
-    if (outputs->file[i].stream && !write_stream(&outputs->file[i])) {
-      attend_outputs_discard(outputs);
-      return false;
-    }
   while (done < outputs->count && rename_temporary(&outputs->file[done], done, done == outputs->count - 1)) done++;
   bool ok = done == outputs->count;
   for (int i = 0; i < outputs->count; i++) {

@@ -45,12 +45,12 @@ bool attend_outputs_spare(const attend_outputs *outputs, const char *option, con
 FILE *attend_outputs_text(const attend_outputs *outputs);
 
 /**
- * Writes all files under temporary names in their directories. Until the commit or the discard, signals that end the
- * process wait, so that no temporary file is left. Nor is one left on failure.
+ * Writes all files under temporary names in their directories, and then to streams. Until the commit or the discard,
+ * signals that end the process wait, so that no temporary file is left. Nor is one left on failure.
  */
 bool attend_outputs_stage(attend_outputs *outputs);
 
-/** Writes to streams, and renames all staged files to what they are called, or, on failure, leaves all as it was. */
+/** Renames all staged files to what they are called, or, on failure, leaves all as it was. */
 bool attend_outputs_commit(attend_outputs *outputs);
 
 /** Commits, after all of standard output could be written: the files appear once everything else is done. */

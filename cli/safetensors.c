@@ -4,32 +4,21 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "cli/byte_order.h"
+#include "cli/json_entries.h"
 #include "cli/options.h"
 #include "dispatch/dispatch.h"
 #include "kernels/convert.h"
 #include "kernels/size.h"
 
-enum { LENGTH_BYTES = 8, MOST_ENTRY = 1 << 16 /* a tensor's entry has some 100 bytes */ };
+enum { LENGTH_BYTES = 8 };
 
-__attribute__((format(printf, 3, 4))) static bool fail(const attend_safetensors *s, const char *name,
-                                                       const char *format, ...) {
-  char why[1024];
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(why, sizeof why, format, arguments);
-  va_end(arguments);
-  if (name)
-    attend_cli_error("--%s %s: tensor '%.400s': %s", s->option, s->path, name, why);
-  else
-    attend_cli_error("--%s %s: %s", s->option, s->path, why);
-  return false;
-}
+#define FAIL(s, ...) attend_cli_file_error((s)->option, (s)->path, __VA_ARGS__)
+#define FAIL_TENSOR(s, name, format, ...) FAIL(s, "tensor '%.400s': " format, name, ##__VA_ARGS__)
 
 static bool read_at(const attend_safetensors *s, int64_t at, void *to, size_t bytes) {
   return fseeko(s->file, at, SEEK_SET) == 0 && fread(to, 1, bytes, s->file) == bytes;
@@ -55,13 +44,14 @@ static bool whole(const cJSON *number, int64_t *value) {
 
 static bool read_shape(const attend_safetensors *s, const char *name, const cJSON *tensor, attend_npy *array) {
   const cJSON *shape = cJSON_GetObjectItemCaseSensitive(tensor, "shape"), *extent;
-  if (!cJSON_IsArray(shape)) return fail(s, name, "field 'shape': expected an array");
+  if (!cJSON_IsArray(shape)) return FAIL_TENSOR(s, name, "field 'shape': expected an array");
   array->rank = 0;
   array->count = 1;
   cJSON_ArrayForEach(extent, shape) {
-    if (array->rank == ATTEND_NPY_MAX_RANK) return fail(s, name, "field 'shape': more than %d dimensions", array->rank);
+    if (array->rank == ATTEND_NPY_MAX_RANK)
+      return FAIL_TENSOR(s, name, "field 'shape': more than %d dimensions", array->rank);
     int64_t *value = &array->shape[array->rank++];
-    if (!whole(extent, value)) return fail(s, name, "field 'shape': expected whole numbers of at least 0");
+    if (!whole(extent, value)) return FAIL_TENSOR(s, name, "field 'shape': expected whole numbers of at least 0");
     array->count = size_mul(array->count, (size_t)*value);
   }
   return true;
@@ -72,10 +62,11 @@ static bool read_offsets(const attend_safetensors *s, const char *name, const cJ
   const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(tensor, "data_offsets");
   if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 || !whole(cJSON_GetArrayItem(offsets, 0), begin) ||
       !whole(cJSON_GetArrayItem(offsets, 1), end) || *begin > *end)
-    return fail(s, name, "field 'data_offsets': expected two whole numbers, the first not greater than the second");
+    return FAIL_TENSOR(s, name,
+                       "field 'data_offsets': expected two whole numbers, the first not greater than the second");
   if (*end > s->data_size)
-    return fail(s, name, "field 'data_offsets' ends at %" PRId64 ", but the file has %" PRId64 " bytes of data", *end,
-                s->data_size);
+    return FAIL_TENSOR(s, name, "field 'data_offsets' ends at %" PRId64 ", but the file has %" PRId64 " bytes of data",
+                       *end, s->data_size);
   return true;
 }
 
@@ -85,89 +76,49 @@ static bool describe(const attend_safetensors *s, const cJSON *tensor, attend_np
                      int *dtype) {
   const char *name = tensor->string;
   const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(tensor, "dtype"));
-  if (!text) return fail(s, name, "field 'dtype': expected text");
+  if (!text) return FAIL_TENSOR(s, name, "field 'dtype': expected text");
   if (!read_shape(s, name, tensor, array) || !read_offsets(s, name, tensor, begin, end)) return false;
   for (*dtype = 0; *dtype < DTYPES && strcmp(text, dtypes[*dtype].name) != 0;) ++*dtype;
   if (*dtype == DTYPES) return true;
   const size_t bytes = size_mul(array->count, dtypes[*dtype].bytes);
   if (bytes == (size_t)(*end - *begin)) return true;
-  return fail(s, name, "field 'data_offsets' spans %" PRId64 " bytes, but its shape needs %zu in %s", *end - *begin,
-              bytes, text);
+  return FAIL_TENSOR(s, name, "field 'data_offsets' spans %" PRId64 " bytes, but its shape needs %zu in %s",
+                     *end - *begin, bytes, text);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- header */
-
-/*
- * The header as it is read. It may be as large as its file says, so that only one entry of it is ever in memory and
- * given to the JSON parser, which takes up to 40 times as much: in braces of its own, and with a zero after it.
- */
-typedef struct header {
-  const attend_safetensors *s;
-  int64_t size, at; /* of the text, and how much of it has been read */
-  int64_t entry_at;
-  size_t entry_size;
-  char entry[MOST_ENTRY + 4]; /* as far as it fits */
-} header;
-
-static int next(header *h) {
-  if (h->at == h->size) return EOF;
-  h->at++;
-  return getc_unlocked(h->s->file);
-}
-
-/* Reads an entry, and what ends it: a comma, or the header's last brace. Returns that, or 0 if neither is there. */
-static int read_entry(header *h) {
-  int depth = 0, c;
-  bool quoted = false, escaped = false;
-  h->entry_at = h->at;
-  h->entry_size = 0;
-  while ((c = next(h)) > 0) {
-    if (c == '"' && !escaped) quoted = !quoted;
-    escaped = quoted && c == '\\' && !escaped;
-    if (!quoted) {
-      if (depth == 0 && (c == ',' || c == '}')) break;
-      depth += (c == '{' || c == '[') - (c == '}' || c == ']');
-      if (depth < 0) return 0;
-    }
-    if (h->entry_size < MOST_ENTRY) h->entry[1 + h->entry_size] = (char)c;
-    h->entry_size++;
-  }
-  const size_t kept = h->entry_size < MOST_ENTRY ? h->entry_size : MOST_ENTRY;
-  h->entry[0] = '{';
-  memcpy(h->entry + 1 + kept, "}", 2);
-  return c > 0 ? c : 0;
-}
 
 static bool grow(attend_safetensors *s) {
   if (s->count & (s->count - 1)) return true; /* there is room up to the next power of two */
   void *grown = realloc(s->tensor, (s->count ? 2 * s->count : 1) * sizeof *s->tensor);
   if (grown) s->tensor = grown;
-  return grown || fail(s, NULL, "no memory for %zu tensors", 2 * s->count);
+  return grown || FAIL(s, "no memory for %zu tensors", 2 * s->count);
 }
 
 /* Adds a tensor by its entry, which is the only child of `object`, or else is none. */
-static bool add_tensor(attend_safetensors *s, const header *h, const cJSON *object) {
+static bool add_tensor(attend_safetensors *s, const attend_json_text *h, const cJSON *object) {
   const cJSON *tensor = object ? object->child : NULL;
   attend_npy array;
   int64_t begin, end;
   int dtype;
   if (!tensor || tensor->next)
-    return fail(s, NULL, "header: expected \"name\": {...} at byte %" PRId64, LENGTH_BYTES + h->entry_at);
+    return FAIL(s, "header: expected \"name\": {...} at byte %" PRId64, LENGTH_BYTES + h->entry_at);
   if (!describe(s, tensor, &array, &begin, &end, &dtype) || !grow(s)) return false;
   char *name = strdup(tensor->string);
-  if (!name) return fail(s, NULL, "no memory for the names of %zu tensors", s->count + 1);
+  if (!name) return FAIL(s, "no memory for the names of %zu tensors", s->count + 1);
   s->tensor[s->count++] = (attend_safetensors_tensor){name, h->entry_at, h->entry_size, begin, end};
   return true;
 }
 
 /* What the metadata say is not used, so that only their end is looked for. */
-static bool take_entry(attend_safetensors *s, const header *h) {
+static bool take_entry(void *file, const attend_json_text *h) {
   static const char metadata[] = "\"__metadata__\"";
+  attend_safetensors *s = file;
   const char *text = h->entry + 1;
-  if (strncmp(text + strspn(text, " \t\r\n"), metadata, sizeof metadata - 1) == 0) return true;
-  if (h->entry_size > MOST_ENTRY)
-    return fail(s, NULL, "header: the entry at byte %" PRId64 " has %zu bytes, expected at most %d",
-                LENGTH_BYTES + h->entry_at, h->entry_size, MOST_ENTRY);
+  if (strncmp(text + strspn(text, ATTEND_JSON_SPACE), metadata, sizeof metadata - 1) == 0) return true;
+  if (h->entry_size > ATTEND_MOST_ENTRY)
+    return FAIL(s, "header: the entry at byte %" PRId64 " has %zu bytes, expected at most %d",
+                LENGTH_BYTES + h->entry_at, h->entry_size, ATTEND_MOST_ENTRY);
   cJSON *object = cJSON_ParseWithOpts(h->entry, NULL, true);
   const bool ok = add_tensor(s, h, object);
   cJSON_Delete(object);
@@ -175,18 +126,12 @@ static bool take_entry(attend_safetensors *s, const header *h) {
 }
 
 static bool read_header(attend_safetensors *s, int64_t size) {
-  header h = {.s = s, .size = size};
-  bool first = true;
-  int c = next(&h) == '{' ? ',' : 0;
-  for (; c == ','; first = false) {
-    c = read_entry(&h);
-    const bool nothing = first && c == '}' && strspn(h.entry + 1, " \t\r\n") == h.entry_size;
-    if (c && !nothing && !take_entry(s, &h)) return false;
-  }
-  if (c == '}') c = ' ';
-  while (c == ' ') c = next(&h); /* padding */
-  return c == EOF || fail(s, NULL, "header: expected a JSON object, which ends at byte %" PRId64 " in something else",
-                          LENGTH_BYTES + h.at);
+  attend_json_text h = {.file = s->file, .size = size};
+  bool whole = attend_json_next(&h) == '{';
+  if (whole && !attend_json_entries(&h, take_entry, s, &whole)) return false;
+  if (whole && attend_json_skip(&h, " ") == EOF) return true; /* padding */
+  return FAIL(s, "header: expected a JSON object, which ends at byte %" PRId64 " in something else",
+              LENGTH_BYTES + h.at);
 }
 
 /* -------------------------------------------------------------------------------------------------------- the file */
@@ -208,30 +153,31 @@ static bool check_tensors(attend_safetensors *s) {
   if (s->count) qsort(t, s->count, sizeof *t, by_place);
   for (size_t i = 0; i < s->count; end = t[i++].end)
     if (t[i].begin != end)
-      return fail(s, t[i].name, "field 'data_offsets' begins at %" PRId64 ", expected %" PRId64 ", where %s%.400s%s",
-                  t[i].begin, end, i ? "'" : "the data begins", i ? t[i - 1].name : "", i ? "' ends" : "");
+      return FAIL_TENSOR(s, t[i].name,
+                         "field 'data_offsets' begins at %" PRId64 ", expected %" PRId64 ", where %s%.400s%s",
+                         t[i].begin, end, i ? "'" : "the data begins", i ? t[i - 1].name : "", i ? "' ends" : "");
   if (end != s->data_size)
-    return fail(s, NULL, "the file has %" PRId64 " bytes of data, expected %" PRId64 ", where its last tensor ends",
+    return FAIL(s, "the file has %" PRId64 " bytes of data, expected %" PRId64 ", where its last tensor ends",
                 s->data_size, end);
   if (s->count) qsort(t, s->count, sizeof *t, by_name);
   for (size_t i = 1; i < s->count; i++)
-    if (strcmp(t[i - 1].name, t[i].name) == 0) return fail(s, t[i].name, "is there twice");
+    if (strcmp(t[i - 1].name, t[i].name) == 0) return FAIL_TENSOR(s, t[i].name, "is there twice");
   return true;
 }
 
 bool attend_safetensors_open(attend_safetensors *s, const char *option, const char *path) {
   *s = (attend_safetensors){.option = option, .path = path, .file = fopen(path, "rb")};
-  if (!s->file) return fail(s, NULL, "cannot open: %s", strerror(errno));
+  if (!s->file) return FAIL(s, "cannot open: %s", strerror(errno));
   struct stat info;
-  if (fstat(fileno(s->file), &info) != 0) return fail(s, NULL, "cannot read: %s", strerror(errno));
-  if (!S_ISREG(info.st_mode)) return fail(s, NULL, "expected a regular file");
+  if (fstat(fileno(s->file), &info) != 0) return FAIL(s, "cannot read: %s", strerror(errno));
+  if (!S_ISREG(info.st_mode)) return FAIL(s, "expected a regular file");
   unsigned char bytes[LENGTH_BYTES];
-  if (!read_at(s, 0, bytes, sizeof bytes)) return fail(s, NULL, "truncated: expected the header's length in 8 bytes");
+  if (!read_at(s, 0, bytes, sizeof bytes)) return FAIL(s, "truncated: expected the header's length in 8 bytes");
   uint64_t length = 0;
   for (int i = LENGTH_BYTES; i-- > 0;) length = length << 8 | bytes[i];
   const int64_t left = (int64_t)info.st_size - LENGTH_BYTES;
   if (length > (uint64_t)left)
-    return fail(s, NULL, "truncated: the header has %" PRIu64 " bytes, %" PRId64 " of them are there", length, left);
+    return FAIL(s, "truncated: the header has %" PRIu64 " bytes, %" PRId64 " of them are there", length, left);
   s->data_at = LENGTH_BYTES + (int64_t)length;
   s->data_size = left - (int64_t)length;
   return read_header(s, (int64_t)length) && check_tensors(s);
@@ -269,15 +215,15 @@ static bool read_tensor(const attend_safetensors *s, const attend_safetensors_te
   int64_t begin, end;
   int dtype;
   if (!tensor || tensor->next || strcmp(tensor->string, t->name) != 0)
-    return fail(s, t->name, "cannot read its entry in the header again");
+    return FAIL_TENSOR(s, t->name, "cannot read its entry in the header again");
   if (!describe(s, tensor, array, &begin, &end, &dtype)) return false;
   if (dtype != F32 && dtype != F16 && dtype != BF16)
-    return fail(s, t->name, "field 'dtype' is %.20s, expected F32, F16 or BF16",
-                cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(tensor, "dtype")));
+    return FAIL_TENSOR(s, t->name, "field 'dtype' is %.20s, expected F32, F16 or BF16",
+                       cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(tensor, "dtype")));
   array->data = attend_cli_allocate("a tensor", array->count, sizeof(float));
   if (!array->data) return false;
   if (!read_at(s, s->data_at + begin, array->data, (size_t)(end - begin)))
-    return fail(s, t->name, "cannot read its data");
+    return FAIL_TENSOR(s, t->name, "cannot read its data");
   attend_cli_from_little_endian(array->data, array->count, dtype == F32 ? sizeof(float) : sizeof(uint16_t));
   if (dtype != F32) widen(array->data, array->count, dtype == F16);
   return true;
@@ -286,8 +232,8 @@ static bool read_tensor(const attend_safetensors *s, const attend_safetensors_te
 bool attend_safetensors_read(const attend_safetensors *s, const char *name, attend_npy *array) {
   const attend_safetensors_tensor *t = find(s, name);
   *array = (attend_npy){.type = ATTEND_NPY_F32};
-  if (!t) return fail(s, name, "is not there");
-  char entry[MOST_ENTRY + 4] = "{";
+  if (!t) return FAIL_TENSOR(s, name, "is not there");
+  char entry[ATTEND_MOST_ENTRY + 4] = "{";
   memcpy(entry + 1 + t->entry_size, "}", 2);
   cJSON *object =
       read_at(s, LENGTH_BYTES + t->entry_at, entry + 1, t->entry_size) ? cJSON_ParseWithOpts(entry, NULL, true) : NULL;

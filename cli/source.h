@@ -17,10 +17,11 @@ typedef struct attend_source {
 bool attend_source_fail_shape(const attend_source *s, const char *expected);
 bool attend_source_fail_type(const attend_source *s, const char *expected);
 
-/** Reads a file of any type; or of f64, which becomes f32, f32, f16 or bf16. False after reporting why not. */
+/** Reads a file of any type. False after reporting why not. */
 bool attend_source_read(const attend_source *s);
+/** Reads a file of numbers: f32, f16, bf16 or f64, which becomes f32. False after reporting why not. */
 bool attend_source_numbers(const attend_source *s);
-/** Likewise of what was read already. */
+/** The second half of that: checks and converts what attend_source_read() has read. */
 bool attend_source_as_numbers(const attend_source *s);
 /** Converts the numbers of a file. False after reporting that there is no memory. */
 bool attend_source_convert(const attend_source *s, attend_dtype dtype);

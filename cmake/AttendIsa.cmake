@@ -7,8 +7,9 @@ set(ATTEND_ISA_OBJECTS "") # for the libraries
 # attend_isa(<name> [FLAGS <flag>...] [PROCESSOR <regex>])
 #
 # Makes an object library of the bodies that kernels/<name>/rows.def has rows of, compiled with FLAGS and nothing else,
-# when the target processor matches the regex, which is for 64 bits, and the compiler knows the flags. A body is instantiated on the folder's
-# vec.h; where the folder has a file <body>.c of its own, that is the body. The flags are left in ATTEND_ISA_FLAGS_<name>.
+# when the target processor matches the regex, which is for 64 bits, and the compiler knows the flags. A body is
+# instantiated on the folder's vec.h; where the folder has a file <body>.c of its own, that is the body. The flags are left
+# in ATTEND_ISA_FLAGS_<name>.
 macro(attend_isa name)
   _attend_isa(${name} ${ARGN})
   if(TARGET attend_${name})

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * Refuses compilers that were told to compute something else than the source says: every file of the library, the
- * reference and the tests includes it. CMakeLists.txt takes such flags away; some come in where it does not see them.
+ * Refuses compilers that were told to compute something else than the source says: what computes with floats, in the
+ * library, the reference and the tests, includes it. CMakeLists.txt takes such flags away; some come in where it does
+ * not see them.
  */
 #ifndef ATTEND_KERNELS_EXACT_FLOATS_H
 #define ATTEND_KERNELS_EXACT_FLOATS_H

@@ -86,7 +86,9 @@ static inline bool attend_scores_need_work(const attend_problem *p) { return att
 /**
  * The unit of the scores that the softmax takes, which multiplies by it: the scale, if nothing else changes scores, and
  * so it costs nothing. (Its sign goes into the queries.) Otherwise a power of 2 so great that no product times the
- * scale overflows, nor its sum with a bias and ALiBi: multiplying all of them by its inverse rounds nothing.
+ * scale overflows, nor its sum with a bias and ALiBi: multiplying all of them by its inverse rounds nothing but
+ * denormals. The inverse itself must not be one: so with scales above 2^124 a product times the scale of 2^254 or more
+ * overflows.
  */
 static inline float attend_score_unit(const attend_problem *p) {
   const float scale = p->scale < 0.0f ? -p->scale : p->scale;

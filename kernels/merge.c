@@ -54,12 +54,14 @@ static float *merge_row(const attend_view *view, int64_t head, int64_t query, co
   return values;
 }
 
-/** A result from its half: if only rounding made it greater than it can be, the greatest. */
+/**
+ * A result from its half: if only rounding made it greater than it can be, the greatest. -0 becomes 0, as in the
+ * bodies: the sign of a 0 must not depend on how rows are cut into slices.
+ */
 static float whole_of(float half, float greatest) {
   const float whole = half + half;
   if (fabsf(half) < INFINITY && fabsf(whole) > greatest) return copysignf(greatest, half);
-  return whole +
-         0.0f; /* makes -0 a 0, as in the bodies: the sign of a 0 must not depend on how rows are cut into slices */
+  return whole + 0.0f;
 }
 
 static void store_row(void *out, attend_dtype dtype, const float *halves, float greatest, int64_t count) {

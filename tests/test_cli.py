@@ -113,8 +113,8 @@ class BadInput(Case):
             "cut": (whole[:-1], "truncated: the data needs 576 bytes, the file has 575"),
             "headless": (whole[:60], "truncated: the header"),
             "length": (whole[:8] + b"\xff\xff" + whole[10:], "truncated: the header needs 65535"),
-            "trailing": (whole + b"\0", "unexpected bytes behind the data"),
-            "twice": (whole + whole, "unexpected bytes behind the data"),
+            "trailing": (whole + b"\0", "unexpected bytes after the "),
+            "twice": (whole + whole, "unexpected bytes after the "),
             "object": (npy(self.q, "|O"), "object arrays"),
             "text_array": (npy(self.q, "<U1"), "'descr' is '<U1'"),
             "negative": (npy(self.q, shape="(2, 4, -3, 6)"), "negative dimension"),
@@ -273,7 +273,8 @@ class BadInput(Case):
         before = self.contents()
         for option, out in ("--lse", "new.npy"), ("--weights", "out.npy"):
             result = self.run_attend(option, "/dev/full", out=out)
-            self.assertEqual((result.returncode, result.stderr), (2, f"attend: {option} /dev/full: No space left on device\n"))
+            self.assertEqual((result.returncode, result.stdout, result.stderr),
+                             (2, "", f"attend: {option} /dev/full: No space left on device\n"))
             self.assertEqual(self.contents(), before)
         os.link(self.directory / "q.npy", self.directory / "hard.npy")
         for name in "q.npy", "./there/../q.npy", "hard.npy":

@@ -158,9 +158,12 @@ class Layer(LayerCase):
             self.compare(self.compute(*files, "--rope", f"{how},{theta}"), (length, 2 * dim), wanted, 2e-6)
         default = self.compute(*files, "--rope", "half")
         self.compare(self.compute(*files, "--rope", "half,10000"), (length, 2 * dim), default.numbers, 0)
+        for same in f"half,1.{'0' * 40}e4", f"half,{'0' * 40}10000,{dim}", f"half,1e4,{'0' * 40}{dim}":
+            self.compare(self.compute(*files, "--rope", same), (length, 2 * dim), default.numbers, 0)
         files += ["--out", "o.npy"]
+        self.refuse(*files[:-1], "/dev/full", says="--out /dev/full: No space left on device")
         for value in ("", "both", "halfway", "half,", "half,x", "half,0", "half,-1", ",1", "none,1", "half,1,", "half,1,x", "half,1,0",
-                      "half,,2", "half,1,2,", "half,1,2,3"):
+                      "half,,2", "half,1,2,", "half,1,2,3", "half" + " " * 40, f"half,{'1' * 40}"):
             self.refuse(*files, "--rope", value, says="--rope")
         at = files.index("--window") + 1
         for value in "2", "2,", ",0", "-2,0", "a,b":

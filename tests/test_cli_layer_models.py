@@ -83,7 +83,8 @@ class Models(LayerCase):
         for module, model in ("h.0.self_attention", "gpt_neox"), ("encoder.layer.0.attention.attn", "t5"):
             options = self.write_model(BY_NAME[model])
             self.model({f"{module}.{name}": t for name, t in BY_NAME[model].tensors().items()})
-            self.refuse(*options, "--out", "o.npy", says="expected an attention layer named as in nn.MultiheadAttention (in_proj_weight), ")
+            self.refuse(*options, "--out", "o.npy", says="expected an attention layer named as in nn.MultiheadAttention (in_proj_weight or "
+                        "q_proj_weight), Llama, Mistral and Qwen (q_proj.weight), Phi (q_proj.weight), GPT-J (attn.q_proj.weight), ")
 
     def test_what_weights_do_not_say(self):
         for model in MODELS:
@@ -206,6 +207,19 @@ class Models(LayerCase):
         for name in "llama", "gpt_neox", "vit":
             self.check(BY_NAME[name], *self.shards(BY_NAME[name]))
 
+    def test_how_an_index_may_be_written(self):
+        llama = BY_NAME["llama"]
+        options = self.shards(llama)
+        path = self.directory / "sharded/model.safetensors.index.json"
+        index = json.loads(path.read_text())
+        weights = json.dumps(index["weight_map"])
+        long = '{"text": "' + "x" * 100_000 + '", "braces": "}{][\\"\\\\"}'
+        for text in (json.dumps(index, indent=3), json.dumps(index, separators=(",", ":")), json.dumps(dict(reversed(index.items()))),
+                     f' \r\n{{"weight_map"\t:\n{weights}\n}}\n', f'{{"metadata": {long}, "weight_map": {weights}, "more": {long}}}',
+                     f'{{"weight_map": {weights.replace("q_proj", "q_pro" + chr(92) + "u006a")}}}'):
+            path.write_text(text, encoding="utf-8")
+            self.check(llama, *options)
+
     def test_indexes_that_are_not_what_they_say(self):
         llama = BY_NAME["llama"]
         tensor = f"{llama.layer}.v_proj.weight"
@@ -221,7 +235,16 @@ class Models(LayerCase):
         for text, says in (("{}", "field 'weight_map'"), ('{"weight_map": []}', "field 'weight_map'"), ("", "expected an index"),
                            ("[1", "expected an index"), ('{"weight_map": {}}\0', "expected an index"), ("[" * 2000, "expected an index"),
                            ('{"weight_map": {}}', "expected an attention layer"), ('{"weight_map": {}} x', "expected an index"),
-                           ('{"weight_map": {"a": "b", "a": "c"}}', "tensor 'a' is there twice")):
+                           ('{"weight_map": {"a": "b", "a": "c"}}', "tensor 'a' is there twice"),
+                           ('{"weight_map": {"a": "b", "a": "b"}}', "tensor 'a' is there twice"),
+                           ('{"weight_map": {}, "weight_map": {}}', "field 'weight_map' is there twice"),
+                           ('{"weight_map" {}}', "field 'weight_map': expected an object"),
+                           ('{"weight_map": {} x}', "field 'weight_map': expected an object"),
+                           ('{"weight_map": {"a": "b"]}', "field 'weight_map': expected an object"),
+                           ('{"weight_map": {"a": "b",}}', 'field \'weight_map\': expected "tensor": "file" at byte 25'),
+                           ('{"weight_map": {"a" "b"}}', 'field \'weight_map\': expected "tensor": "file" at byte 16'),
+                           ('{"weight_map": {"a": "b": "c"}}', 'field \'weight_map\': expected "tensor": "file" at byte 16'),
+                           ('{"weight_map": {"' + "a" * 70000 + '": "b"}}', 'field \'weight_map\': expected "tensor": "file" at byte 16')):
             path.write_text(text, encoding="utf-8")
             self.refuse(*options, "--out", "o.npy", says=says)
         path.unlink()

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import unittest
 
-from cli_support import Case, Tensor, attend, bf16_bits, from_bf16, npy, null_device, product, randoms, reference, rounded, transposed
+from cli_support import Case, Tensor, attend, bf16_bits, from_bf16, give_away, npy, null_device, product, randoms, reference, rounded, transposed
 
 
 
@@ -272,8 +272,7 @@ class Run(Case):
         for mode in 0o600, 0o664, 0o640:
             out.write_bytes(b"old")
             out.chmod(mode)
-            if os.geteuid() == 0:
-                os.chown(out, 12345, 54321)
+            give_away(out)
             before = out.stat()
             self.compute()
             after = out.stat()
@@ -294,16 +293,20 @@ class Run(Case):
         self.compare(self.output(), reference(self.q, self.k, self.v)[0])
         self.assertEqual([path.read_bytes() for path in self.directory.glob(".attend-*")], [b"left"] * 4)
 
+    def test_outputs_that_are_devices(self):
+        device = null_device(self.directory)
+        before = self.contents()
+        result = self.run_attend("--lse", device, "--weights", device, out=device)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertIn(f"wrote out (2, 4, 3, 7) {device}", result.stdout)
+        self.assertTrue(stat.S_ISCHR(os.stat(device).st_mode))
+        self.assertEqual(self.contents(), before)
+
     def test_outputs_that_are_streams(self):
         self.compute()
         wanted = self.directory.joinpath("out.npy").read_bytes()
         self.directory.joinpath("out.npy").unlink()
         before = self.contents()
-        device = null_device(self.directory)
-        result = self.run_attend("--lse", device, "--weights", device, out=device)
-        self.assertEqual((result.returncode, result.stderr), (0, ""))
-        self.assertIn(f"wrote out (2, 4, 3, 7) {device}", result.stdout)
-        self.assertTrue(stat.S_ISCHR(os.stat(device).st_mode))
         result = attend("run", "--q", "q.npy", "--k", "k.npy", "--v", "v.npy", "--out", "-", "--explain", cwd=self.directory,
                         text=False)
         self.assertEqual((result.returncode, result.stdout), (0, wanted))

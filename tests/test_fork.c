@@ -9,9 +9,11 @@
 #include <omp.h>
 #endif
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -272,6 +274,25 @@ Test(fork, layer) {
   if (!attend_linear_blas()) cr_skip_test("this library was built without a BLAS");
   expect_same_in_children(mha);
 }
+
+/* A program's handler of what its own work causes is called, whichever thread works. */
+static void end_well(int number) { _exit(number == SIGSEGV ? 0 : 4); }
+
+static int read_what_is_not_there(void) {
+  attend_problem p = attend_test_problem(1, HEADS, HEADS, LENGTH, LENGTH, DIM);
+  attend_tensors t = ATTEND_TENSORS_INIT;
+  attend_options options = ATTEND_OPTIONS_INIT;
+  options.num_threads = 2;
+  t.q = x, t.v = weight, t.out = got;
+  t.k = mmap(NULL, sizeof x, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  attend_plan *plan = NULL;
+  if (t.k == MAP_FAILED || attend_plan_create(&p, &options, &plan) != ATTEND_OK) return 2;
+  signal(SIGSEGV, end_well);
+  attend_plan_run(plan, &t, NULL, 0);
+  return 3;
+}
+
+Test(fork, signals_of_the_work_itself) { cr_expect_eq(in_child(read_what_is_not_there), 0); }
 
 #ifdef _OPENMP
 /* There the child is in the region too, and alone. */

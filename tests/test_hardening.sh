@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Reads off the built files, as they are shipped, that they are hardened: the shared library, the static one and the program.
 set -euo pipefail
-: "${BUILD_DIR:?}" "${ATTEND:?}"
+: "${BUILD_DIR:?}" "${ATTEND:?}" "${SOURCE_DIR:?}" "${CMAKE:?}" "${CC:?}"
 
 skip() { echo "SKIPPED: $*" && exit 77; }
 [ -z "${SANITIZE:-}" ] || skip "a build for sanitizers is not hardened: they see more themselves"
@@ -54,4 +54,10 @@ while read -r member; do
   esac
 done <members
 [ "$kernels" -ge 3 ] || wrong "only $kernels files of kernels in libattend.a"
+
+# A level of _FORTIFY_SOURCE that the flags name is kept.
+"$CMAKE" -G Ninja -S "$SOURCE_DIR" -B levels -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER="$CC" -DCMAKE_C_FLAGS=-D_FORTIFY_SOURCE=3 \
+  -DATTEND_CLI=VERIFY -DATTEND_TESTS=OFF -DATTEND_BENCH=OFF >log 2>&1 || { cat log && exit 1; }
+levels=$(grep -o '[UD]_FORTIFY_SOURCE[^ "]*' levels/build.ninja | sort -u)
+[ "$levels" = D_FORTIFY_SOURCE=3 ] || wrong "-D_FORTIFY_SOURCE=3 of the flags became $levels"
 [ "$bad" -eq 0 ] && echo "$(wc -l <members) objects, $kernels of them kernels"

@@ -221,8 +221,8 @@ Test(npy, bad_headers) {
       {"{" DESCR ORDER "}", "'shape' is missing"},
       {"{" DESCR ORDER SHAPE "'more': 1}", "unknown field 'more'"},
       {"{" DESCR ORDER SHAPE SHAPE "}", "'shape' is there twice"},
-      {"{" DESCR ORDER SHAPE "} x", "unexpected text behind"},
-      {"{" DESCR ORDER SHAPE "}{", "unexpected text behind"},
+      {"{" DESCR ORDER SHAPE "} x", "unexpected text after"},
+      {"{" DESCR ORDER SHAPE "}{", "unexpected text after"},
       {"{" DESCR ORDER "'shape': (2,)", "expected ',' or '}'"},
       {"{" DESCR ORDER "'shape': (2,) 'x'", "expected ',' or '}'"},
       {"{" DESCR ORDER "'shape' (2,)}", "expected ':'"},
@@ -268,9 +268,9 @@ Test(npy, bad_headers) {
       {WITH_SHAPE("(1152921504606846976, 2)"), "larger than memory"},
       {WITH_SHAPE("(1000000000000,)"), "truncated: the data needs 4000000000000 bytes, the file has 8"},
       {WITH_SHAPE("(1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2)"), "at most 32 dimensions"},
-      {WITH_SHAPE("()"), "unexpected bytes behind the data"},
-      {WITH_SHAPE("(0,)"), "unexpected bytes behind the data"},
-      {WITH_SHAPE("(1,)"), "unexpected bytes behind the data"},
+      {WITH_SHAPE("()"), "unexpected bytes after the "},
+      {WITH_SHAPE("(0,)"), "unexpected bytes after the "},
+      {WITH_SHAPE("(1,)"), "unexpected bytes after the "},
       {WITH_SHAPE("(3,)"), "truncated: the data needs 12 bytes, the file has 8"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models in .safetensors files: what the format allows is read, what it does not allow is refused and named, and memory
-is no more than the file is worth."""
+is no more than a file, or an index of files, is worth."""
 
 import json
 import os
@@ -136,6 +136,14 @@ class Safetensors(unittest.TestCase):
         text = json.dumps(TENSORS).encode()[:-1] + b', "__metadata__": {"long": "' + b"x" * 100_000 + b'"}, ' + more.encode() + b"}"
         self.assertGreater(len(text), 100_000_000)
         self.write(text, DATA + bytes(count))
+        self.assertEqual(self.run_layer(**self.bounded()), self.wanted)
+
+    def test_a_large_index(self):
+        """As values of JSON it would take 1.6 GB."""
+        index = self.directory / "m.json"
+        shortest = ",".join(f'"{i:x}":"m"' for i in range(2_000_000))
+        index.write_text('{"weight_map": {' + shortest + "".join(f', "{name}": "{self.model.name}"' for name in TENSORS) + "}}")
+        self.model = index
         self.assertEqual(self.run_layer(**self.bounded()), self.wanted)
 
 

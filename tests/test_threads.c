@@ -457,4 +457,32 @@ Test(openmp, parts_start_no_threads) {
   attend_test_tensors_destroy(&c.tensors);
   attend_plan_destroy((attend_plan *)c.plan);
 }
+
+#ifndef KMP_VERSION_MAJOR /* LLVM's runtime lets its calls be cancelled itself */
+static void *run_cancelled(void *argument) {
+  caller *c = argument;
+  pthread_cancel(pthread_self());
+  if (attend_plan_run(c->plan, &c->tensors.t, c->workspace, c->size) == ATTEND_OK) c->failures = 0;
+  pthread_testcancel();
+  c->failures = 2;
+  return NULL;
+}
+
+/* A run is no point where a thread that was cancelled ends, its first one neither, which starts threads for a trial. */
+Test(openmp, a_run_cannot_be_cancelled) {
+  const attend_problem problem = attend_test_problem(2, 8, 4, 256, 256, 32);
+  caller c = {
+      .plan = attend_test_plan(&problem, NULL, 4), .tensors = attend_test_tensors_create(&problem), .failures = 1};
+  c.workspace = attend_test_workspace(c.plan, &c.size);
+  pthread_t thread;
+  void *result = NULL;
+  cr_assert_eq(pthread_create(&thread, NULL, run_cancelled, &c), 0);
+  cr_assert_eq(pthread_join(thread, &result), 0);
+  cr_expect_eq(c.failures, 0, "the run did not come to its end, or the thread did not end after it");
+  cr_expect_eq(result, PTHREAD_CANCELED);
+  free(c.workspace);
+  attend_test_tensors_destroy(&c.tensors);
+  attend_plan_destroy((attend_plan *)c.plan);
+}
+#endif
 #endif

@@ -14,7 +14,7 @@ import tempfile
 import time
 import unittest
 
-from cli_support import ATTEND, ENVIRONMENT, attend, end, null_device
+from cli_support import ATTEND, ENVIRONMENT, attend, end, give_away, null_device
 
 # Shapes so small that the tuner is soon done, whatever it was built with.
 SHAPES = "# small ones\n" + "".join(
@@ -157,8 +157,7 @@ class Tune(unittest.TestCase):
         """Mode and owner stay, a link is followed."""
         self.profile.write_text("old")
         self.profile.chmod(0o640)
-        if os.geteuid() == 0:
-            os.chown(self.profile, 12345, 54321)
+        give_away(self.profile)
         before = self.profile.stat()
         link, dangling, new = (self.directory / name for name in ("link.profile", "dangling.profile", "new.profile"))
         link.symlink_to(self.profile.name)
@@ -177,14 +176,16 @@ class Tune(unittest.TestCase):
         self.assertIn(" choices; differences above ", run.stderr)
         self.profile.write_text(run.stdout)
         self.assertTrue(self.usable())
-        device = null_device(self.directory)
-        self.assertEqual(self.tune("--profile", device).returncode, 0)
-        self.assertTrue(stat.S_ISCHR(os.stat(device).st_mode))
         os.mkfifo(self.directory / "pipe")
         reader = subprocess.Popen(["cat", "pipe"], cwd=self.directory, stdout=subprocess.PIPE, text=True)
         self.assertEqual(self.tune("--profile", self.directory / "pipe").returncode, 0)
         self.profile.write_text(reader.communicate()[0])
         self.assertTrue(self.usable())
+
+    def test_goes_to_a_device(self):
+        device = null_device(self.directory)
+        self.assertEqual(self.tune("--profile", device).returncode, 0)
+        self.assertTrue(stat.S_ISCHR(os.stat(device).st_mode))
 
     def test_no_escape_sequence_of_a_name_reaches_the_terminal(self):
         profile = self.directory / "\x1b[31m\x9b31m naïve 日本.profile"

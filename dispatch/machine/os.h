@@ -22,13 +22,15 @@ int attend_os_forks(void);
 /** Whether the calling thread came into this process by fork(): the only one of its parent's that did. */
 bool attend_os_survived_fork(void);
 /**
- * For that thread: has another one do the work, the same each time, and waits for it. False, and nothing is done, if it
- * cannot be started.
+ * For that thread: runs the work on a helper thread, which is the same one in every call, and waits for its end. False,
+ * and nothing is done, if the helper cannot be started.
  */
-bool attend_os_by_deputy(void (*work)(void *argument), void *argument);
+bool attend_os_run_on_helper(void (*work)(void *argument), void *argument);
 
-/** How many of so many more threads, up to ATTEND_MOST_THREADS, can be there at once, with a stack of so many bytes, or
- * with 0 the usual one: tries it. */
+/**
+ * How many of so many more threads, up to ATTEND_MOST_THREADS, can be there at once, with a stack of so many bytes, or
+ * with 0 the usual one. It starts them for a trial, and they end before it returns.
+ */
 int attend_os_startable(int threads, size_t stack);
 
 /**

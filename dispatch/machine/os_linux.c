@@ -60,7 +60,7 @@ static int read_open_file(int file, size_t most, char **text, size_t *length) {
   struct stat info;
   if (fstat(file, &info) != 0) return errno;
   if (!S_ISREG(info.st_mode)) return EINVAL;
-  if (info.st_size < 0 || (size_t)info.st_size > most) return EFBIG;
+  if (info.st_size < 0 || (uintmax_t)info.st_size > most) return EFBIG;
   char *memory = attend_alloc((size_t)info.st_size);
   if (!memory) return ENOMEM;
   *length = 0;

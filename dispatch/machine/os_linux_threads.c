@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** Linux, and any system with POSIX threads: what fork() leaves behind, and how many threads may be started. */
+/** Linux: what fork() leaves behind, and how many threads may be started. */
 #define _GNU_SOURCE /* gettid's number, by syscall() */
 
 #include <pthread.h>
@@ -11,11 +11,16 @@
 
 #include "dispatch/machine/os.h"
 
-/** As pthread_create(), but signals go to the program's threads as before: a new thread takes none. */
+/**
+ * As pthread_create(), but signals go to the program's threads as before: a new thread takes none but those that its
+ * own work causes, for which the program may have a handler. Threads that it starts itself do so too.
+ */
 static bool start(pthread_t *thread, const pthread_attr_t *attributes, void *(*work)(void *), void *argument) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+  sigset_t others, before;
+  sigfillset(&others);
+  for (size_t i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&others, own[i]);
+  pthread_sigmask(SIG_BLOCK, &others, &before);
   const bool started = pthread_create(thread, attributes, work, argument) == 0;
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   return started;
@@ -23,13 +28,13 @@ static bool start(pthread_t *thread, const pthread_attr_t *attributes, void *(*w
 
 /* ------------------------------------------------------------------------------------------------------------ forks */
 
-/** A thread that works in another's place. It lives as long as the process; both semaphores belong to it. */
+/** The helper thread, which lives as long as the process; both semaphores belong to it. */
 static struct {
   bool there;
   sem_t asked, done;
   void (*work)(void *argument);
   void *argument;
-} deputy;
+} helper;
 
 /* Written in a child that has one thread as yet. */
 static int forks;
@@ -38,7 +43,7 @@ static pthread_t survivor;
 static void count_fork(void) {
   forks++;
   survivor = pthread_self();
-  deputy.there = false;
+  helper.there = false;
 }
 
 /* Before main(), or while the library is loaded: a child must not depend on what its parent had run by then. */
@@ -55,27 +60,27 @@ static void wait_for(sem_t *semaphore) {
 
 static void *serve(void *unused) {
   for (;;) {
-    wait_for(&deputy.asked);
-    deputy.work(deputy.argument);
-    sem_post(&deputy.done);
+    wait_for(&helper.asked);
+    helper.work(helper.argument);
+    sem_post(&helper.done);
   }
   return unused;
 }
 
-bool attend_os_by_deputy(void (*work)(void *argument), void *argument) {
+bool attend_os_run_on_helper(void (*work)(void *argument), void *argument) {
   int cancelling;
-  if (!deputy.there) {
+  if (!helper.there) {
     pthread_t thread;
-    sem_init(&deputy.asked, 0, 0);
-    sem_init(&deputy.done, 0, 0);
+    sem_init(&helper.asked, 0, 0);
+    sem_init(&helper.done, 0, 0);
     if (!start(&thread, NULL, serve, NULL)) return false;
     pthread_detach(thread);
-    deputy.there = true;
+    helper.there = true;
   }
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelling); /* the deputy works with what is ours */
-  deputy.work = work, deputy.argument = argument;
-  sem_post(&deputy.asked);
-  wait_for(&deputy.done);
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelling); /* the helper works with what is ours */
+  helper.work = work, helper.argument = argument;
+  sem_post(&helper.asked);
+  wait_for(&helper.done);
   pthread_setcancelstate(cancelling, NULL);
   return true;
 }
@@ -99,9 +104,10 @@ int attend_os_startable(int threads, size_t stack) {
   pthread_t thread[ATTEND_MOST_THREADS];
   pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
   pthread_attr_t attributes;
-  int started = 0;
+  int started = 0, cancelling;
   if (pthread_attr_init(&attributes) != 0) return 0;
   if (stack) pthread_attr_setstacksize(&attributes, stack);
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelling); /* joining could end this thread and leave the others */
   pthread_mutex_lock(&gate);
   while (started < threads && start(&thread[started], &attributes, pass, &gate)) started++;
   pthread_mutex_unlock(&gate);
@@ -111,5 +117,6 @@ int attend_os_startable(int threads, size_t stack) {
     pthread_join(thread[i], &number);
     wait_until_gone((long)number);
   }
+  pthread_setcancelstate(cancelling, NULL);
   return started;
 }

@@ -22,7 +22,7 @@ int attend_os_forks(void) { return 0; }
 
 bool attend_os_survived_fork(void) { return false; }
 
-bool attend_os_by_deputy(void (*work)(void *argument), void *argument) { return (void)work, (void)argument, false; }
+bool attend_os_run_on_helper(void (*work)(void *argument), void *argument) { return (void)work, (void)argument, false; }
 
 int attend_os_startable(int threads, size_t stack) { return (void)stack, threads; }
 

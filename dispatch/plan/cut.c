@@ -160,8 +160,9 @@ int attend_cut_useful(const attend_plan *plan, const attend_tensors *t) {
 }
 
 /**
- * Deals the items of a run out to the groups of cores, heads together, by each group's share of the work. The greatest
- * items come first, so that with the same number of items for each the first group would have most of the work.
+ * Deals the items of a run out to the groups of cores by each group's share of the work: whole heads, or slices of all
+ * where heads take turns. The greatest items come first, so that with the same number of items for each the first group
+ * would have most of the work.
  */
 static void deal(const attend_plan *plan, const attend_tensors *t, attend_cut *cut, const attend_share *shares) {
   const int64_t heads = plan->problem.p.kv_heads;

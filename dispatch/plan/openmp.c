@@ -7,7 +7,9 @@
  *   of them: its next region on the thread that called fork() waits for threads that are not there. So there another
  *   thread, which has opened no region before, opens them in its place. LLVM's (libomp) begins anew by itself.
  * - libomp prepares itself at the first call. A child that was forked just then waits for the thread that was at it.
- * - Both exit or abort where a thread cannot be started. So threads are tried first, once for each number of them.
+ * - Both exit or abort where a thread cannot be started. So each calling thread starts as many for a trial first, once
+ *   for each greater number of them. It is for each calling thread since libgomp keeps other threads for each, and what
+ *   one could start says nothing of as many more.
  */
 #ifdef _OPENMP
 #include <omp.h>
@@ -83,7 +85,7 @@ static void open_region(void *argument) {
 bool attend_on_openmp(int most, void (*task)(void *argument, int i), void *argument) {
   if (!is_usable() || omp_in_parallel()) return false;
   region r = {.threads = most, .task = task, .argument = argument};
-  if (!SURVIVES_FORK && attend_os_survived_fork()) return attend_os_by_deputy(open_region, &r);
+  if (!SURVIVES_FORK && attend_os_survived_fork()) return attend_os_run_on_helper(open_region, &r);
   open_region(&r);
   return true;
 }

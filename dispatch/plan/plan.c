@@ -13,7 +13,7 @@
 
 /* ----------------------------------------------------------------------------------------------------------- layout */
 
-/** Sees which groups of cores there are, and deals the items of every run out to them, heads together. */
+/** Sees which groups of cores there are, and deals the items of every run out to them: whole heads or slices of all. */
 static void place(attend_plan *plan) {
   const attend_topology *machine = attend_topology_get();
   plan->groups = (plan->ragged ? plan->threads : plan->cut.useful) > 1 ? machine->groups : 1;

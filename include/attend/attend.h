@@ -48,8 +48,8 @@
  * - The library never aborts or exits. It prints only if `verbose` or ATTEND_VERBOSE asks for it, and touches no memory
  *   but its own and the buffers it is given. Two exceptions are not its own. Where firmware contradicts itself, hwloc
  *   says so on stderr unless HWLOC_HIDE_ERRORS=2 is set. And OpenMP's runtimes end the program if they cannot start a
- *   thread: so a calling thread's first run on so many threads tries them, and takes fewer if it must. What is lacking
- *   only later it cannot know: a pool of the caller's (parallel_for) and attend_plan_run_part() never fail so.
+ *   thread: so the first run of each calling thread starts as many threads for a trial, and uses fewer if some cannot
+ *   be started. It cannot know what is lacking only later; parallel_for and attend_plan_run_part() never fail so.
  * - Thread safety: every function may be called from several threads at once. A plan never changes after its creation:
  *   any number of threads may run one plan, each run with a workspace of its own. So may a child of fork(), whatever
  *   its parent's threads were doing.
@@ -457,10 +457,10 @@ ATTEND_API attend_status attend_plan_run(const attend_plan *plan, const attend_t
  *
  * `parts` is at most attend_plan_max_parts(). Calls for one run that name different `parts` are not allowed.
  *
- * On a machine with several caches that cores share, or several memory (NUMA) nodes, each has heads of its own to begin
- * with, the same in every run. A part asks the system where its thread is just then, begins with the heads of that
- * cache, goes on with those of the same node, and helps with the others last. So `part` numbers mean nothing, and
- * threads need not be bound; but bound ones find keys and values where they left them, and what they touched first.
+ * On a machine with several caches that cores share, or several memory (NUMA) nodes, each has work of its own to begin
+ * with, mostly whole heads, the same in every run. A part asks the system where its thread is just then, begins with
+ * the work of that cache, goes on with that of the same node, and helps with the rest last. So `part` numbers mean
+ * nothing. Threads need not be bound; bound ones find keys and values where they left them or touched them first.
  */
 ATTEND_API attend_status attend_plan_begin(const attend_plan *plan, const attend_tensors *tensors, void *workspace,
                                            size_t workspace_size);

@@ -150,7 +150,6 @@ static bool is_comparable(const attend_problem *p, const attend_verify_case *c) 
     return false;
   if (p->page_rows && p->pages == 0 && p->kv_len > 0) return false; /* no key could be */
   if (p->v_strides.row == 0 && p->kv_len > 33) return false;
-  if (p->alibi && !within(p->causal_offset, 1 << 12)) return false;
   const bool in_range = fabsf(p->scale) <= 2 && (p->softcap == 0 || (p->softcap >= 1 && p->softcap <= 100)) &&
                         (p->dropout <= 0.9f || p->dropout == 1);
   return in_range && (c->nonfinite == ATTEND_VERIFY_FINITE || c->values < ATTEND_VERIFY_DENORMAL);

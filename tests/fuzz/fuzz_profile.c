@@ -49,20 +49,40 @@ static void choose(const attend_profile *profile) {
   }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
+/** Parses the bytes. NULL only with a reason. */
+static attend_profile *parse(const uint8_t *bytes, size_t size, char why[256]) {
   const bool raw = size > 0 && bytes[0] == '!';
   size_t length = size - raw;
   char *made = raw ? NULL : make_file(bytes, size, &length), *text = malloc(length ? length : 1);
   attend_fuzz_check(text, "a profile", "no memory");
   if (length)
-    memcpy(text, raw ? (const char *)bytes + 1 : made, length); /* of its exact size, without a zero behind it */
+    memcpy(text, raw ? (const char *)bytes + 1 : made, length); /* of its exact size, without a zero after it */
   free(made);
   attend_profile *profile = NULL;
-  char why[256];
-  const attend_status status = attend_profile_parse(text, length, &profile, why, sizeof why);
+  const attend_status status = attend_profile_parse(text, length, &profile, why, 256);
   attend_fuzz_check((status == ATTEND_OK) == (profile != NULL) && (profile || *why), "a profile",
                     "no reason, or no profile");
   free(text);
+  return profile;
+}
+
+/** Whether a file is made as the library wants it: else nothing that is fuzzed would come beyond its head. */
+static void check_head(void) {
+  static const char smallest[] =
+      "threads 1\nnoise 0\nteams 1\ncolumns 2\npoints 1\nteam 1 0\ntime 0\n"
+      "choice stream_f32__scalar_q4k32 split 1 0\npoint f32/f32 1 1/1 1x1 8/8 1 full plain 0 0\n";
+  char why[256];
+  attend_profile *profile = parse((const uint8_t *)smallest, sizeof smallest - 1, why);
+  attend_fuzz_check(profile, "the smallest profile", why);
+  attend_profile_free(profile);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
+  static bool checked;
+  char why[256];
+  if (!checked) check_head();
+  checked = true;
+  attend_profile *profile = parse(bytes, size, why);
   if (profile) choose(profile);
   attend_profile_free(profile);
   return 0;
