@@ -45,7 +45,7 @@ ar t "$BUILD_DIR/libattend.a" >members
 ar x "$BUILD_DIR/libattend.a"
 kernels=0
 while read -r member; do
-  [ -z "$mark" ] || readelf -nW "$member" | grep -q "$mark" || wrong "$member of libattend.a: not marked with $mark"
+  [ -z "$mark" ] || grep -q "$mark" <<<"$(readelf -nW "$member")" || wrong "$member of libattend.a: not marked with $mark"
   case $member in
     streaming.c.o | *_streaming.c.o | *_decode.c.o | *_three_pass.c.o)
       kernels=$((kernels + 1))
