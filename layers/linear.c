@@ -130,5 +130,5 @@ attend_status attend_linear_require(attend_linear_function **function) {
   if (*function) return ATTEND_OK;
   return attend_fail(ATTEND_ERROR_UNSUPPORTED,
                      "this library was built without a BLAS, expected one for projections: install OpenBLAS (Debian's "
-                     "libopenblas-dev), and configure with -DATTEND_BLAS=ON");
+                     "libopenblas-dev), and configure with -D ATTEND_BLAS=ON");
 }

@@ -100,7 +100,7 @@ def built_without_blas():
             return False
         for result in results:
             assert "built without a BLAS" in result.stderr, result.stderr
-            assert "libopenblas-dev), and configure with -DATTEND_BLAS=ON" in result.stderr, result.stderr
+            assert "libopenblas-dev), and configure with -D ATTEND_BLAS=ON" in result.stderr, result.stderr
         assert len(list(pathlib.Path(directory).iterdir())) == 1
         return True
 
