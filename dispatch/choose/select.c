@@ -23,9 +23,9 @@ enum {
   SPLIT_ITEMS = 64,      /* keys are split until there is work for so many threads */
   LEAST_SPLIT_KEYS = 512,
   INVARIANT_SPLIT_KEYS = 1024,
-  INTERLEAVED_KEYS = 512,
-  MOST_FEW_QUERIES = 64, /* of a sequence beside longer ones that decode may take */
-  SCORE_BYTES = 64 << 20 /* of a blocked slice */
+  INTERLEAVED_KEYS = 512, /* of a slice where heads take turns */
+  MOST_FEW_QUERIES = 64,  /* of a sequence beside longer ones that decode may take */
+  SCORE_BYTES = 64 << 20  /* of a blocked slice */
 };
 
 /* ---------------------------------------------------------------------------------------------------------- tiling */
@@ -46,8 +46,10 @@ bool attend_interleaves(const attend_resolved *r, const attend_kernel *kernel) {
   const attend_problem *p = &r->p;
   const int64_t slices = divide_up(max_i64(p->kv_len, 1), INTERLEAVED_KEYS), rows = p->kv_heads * r->rows;
   const bool room = attend_is_ragged(p) || rows <= ATTEND_MOST_PARTIAL_ROWS / slices / max_i64(p->batch, 1);
-  return kernel->body == ATTEND_BODY_DECODE && !p->batch_invariant && p->kv_heads > 1 && slices > 1 &&
-         heads_within_rows(&p->k_strides) && heads_within_rows(&p->v_strides) && room;
+  /* A window that is narrower than a slice leaves most slices empty, and one is all that reads memory. */
+  return kernel->body == ATTEND_BODY_DECODE && !p->batch_invariant && p->kv_heads > 1 &&
+         attend_reach(r) > INTERLEAVED_KEYS && heads_within_rows(&p->k_strides) && heads_within_rows(&p->v_strides) &&
+         room;
 }
 
 /** Keys of a slice at most, so that slices of all heads in turn read what lies together while it is at hand. */
