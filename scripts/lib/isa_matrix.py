@@ -25,9 +25,10 @@ BUILDS = {"aarch64-gcc": "64-bit Arm", "aarch64-clang": "64-bit Arm", "release":
 
 HEAD = """# Every kernel on every processor
 
-Written by `scripts/isa-matrix` from the runs of `scripts/test-cross`: `attend verify` with all named cases (each semantic
-alone and combined, in f32, f16 and bf16) and a few random ones, on processors that qemu imitates, and natively on the one
-at hand.
+Written by `scripts/isa-matrix` from the runs of `scripts/test-cross`: `attend verify` on processors that qemu imitates, and
+natively on the one at hand. Each kernel of a build does all named cases (each semantic alone and combined, in f32, f16 and
+bf16) and a few random ones on one processor at least, where its column has the largest number, and random cases only or
+nothing ("not run") on the others.
 
 A cell says how many cases passed, and after a plus sign how many were skipped: those a kernel is not made for, for the
 reasons below the table. Errors are |out - reference| / max |v|, the largest on any processor, with that of plain f32
