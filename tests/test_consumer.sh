@@ -78,3 +78,6 @@ done
 echo "-- the installed program"
 "$work/installed/bin/attend" kernels >/dev/null
 "$work/installed/bin/attend" report --help >/dev/null
+for page in man/man1/attend-run.1 bash-completion/completions/attend zsh/site-functions/_attend fish/vendor_completions.d/attend.fish; do
+  [ -s "$work/installed/share/$page" ] || { echo "share/$page is not installed" && exit 1; }
+done
