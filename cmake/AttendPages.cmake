@@ -22,7 +22,11 @@ else()
     COMMENT "Making man pages and completions" VERBATIM)
   add_custom_target(attend_pages ALL DEPENDS ${ATTEND_PAGES}/man/attend.1)
 
+  set(zsh_dir site-functions)
+  if(CMAKE_INSTALL_PREFIX STREQUAL "/usr" AND EXISTS /etc/debian_version)
+    set(zsh_dir vendor-completions) # where Debian's zsh looks below /usr
+  endif()
   set(ATTEND_BASH_DIR ${CMAKE_INSTALL_DATADIR}/bash-completion/completions CACHE STRING "Where bash looks for completions")
-  set(ATTEND_ZSH_DIR ${CMAKE_INSTALL_DATADIR}/zsh/site-functions CACHE STRING "Where zsh looks for completions")
+  set(ATTEND_ZSH_DIR ${CMAKE_INSTALL_DATADIR}/zsh/${zsh_dir} CACHE STRING "Where zsh looks for completions")
   set(ATTEND_FISH_DIR ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d CACHE STRING "Where fish looks for completions")
 endif()
