@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "cli/help.h"
+
 namespace bench {
 namespace {
 
@@ -89,6 +91,95 @@ void fill_in_defaults(int cores, const std::string &isa, Options *o) {
   }
 }
 
+/** What an option is taken into: the options, and what is wrong with its value, or "". */
+struct Taken {
+  Options *options;
+  std::string error;
+};
+
+bool give_up(void *to, const std::string &error) {
+  static_cast<Taken *>(to)->error = error;
+  return error.empty();
+}
+
+Options &in(void *to) { return *static_cast<Taken *>(to)->options; }
+
+/** In front of what is given to Google Benchmark, so that a later one counts. */
+void shorten(Options &o) {
+  static char quick_time[] = "--benchmark_min_time=0.05";
+  o.remaining.insert(o.remaining.begin() + 1, quick_time);
+}
+
+const attend_cli_option rows[] = {
+    {"quick", nullptr, "auto, baseline and limits in f32, on one thread and on all: two minutes", 0,
+     [](const char *, void *to) { return shorten(in(to)), in(to).quick = true; }},
+    {"sequence", nullptr,
+     "one causal head at lengths from 1k to 64k instead of the standard shapes: auto, blocked and baseline in f32 on "
+     "one "
+     "thread",
+     0, [](const char *, void *to) { return shorten(in(to)), in(to).sequence = true; }},
+    {"additive", nullptr, "additive scores, w tanh(q + k), at shapes of their own; a tanh counts as a product does", 0,
+     [](const char *, void *to) { return in(to).additive = true; }},
+    {"phases", nullptr,
+     "instead of whole kernels the parts of their work, each alone, in cycles a unit of it: so far of the AMX kernel. "
+     "Cycles are counted by the arithmetic peak beside them; `ideal` is what a part takes if nothing but its own limit "
+     "holds it up",
+     0, [](const char *, void *to) { return in(to).phases = true; }},
+    {"shapes", "GLOBS", "e.g. tiny,'*-prefill'", 0,
+     [](const char *text, void *to) { return in(to).shapes = split(text), true; }},
+    {"kernels", "GLOBS", "e.g. auto,'*avx512*'; peak stands for all limits", 0,
+     [](const char *text, void *to) { return give_up(to, parse_kernels(text, &in(to).kernels)); }},
+    {"dtypes", "LIST", "of f32, f16, bf16, and f32+f16, f32+bf16: q f32, k and v 16 bit", 0,
+     [](const char *text, void *to) { return give_up(to, parse_dtypes(text, &in(to).dtypes)); }},
+    {"threads", "LIST", "default: 1, 2, 4, ... and all cores", 0,
+     [](const char *text, void *to) { return give_up(to, parse_threads(text, &in(to).threads)); }},
+    {"table", nullptr, "at the end, a line for every shape that was measured", 0,
+     [](const char *, void *to) { return in(to).table = true; }},
+    {"list-shapes", nullptr, "prints the standard shapes as JSON and measures nothing", 0,
+     [](const char *, void *to) { return in(to).list_shapes = true; }},
+    {"markdown", "FILE", "writes that table, with machine, compiler and command, as Markdown", 0,
+     [](const char *text, void *to) {
+       in(to).markdown = text;
+       return give_up(to, *text ? "" : "--markdown: a file name is missing");
+     }},
+    {nullptr, nullptr, "counters", 0, nullptr},
+    {nullptr, "flops", "useful FLOP/s: attended pairs x 2 (D + Dv)", 0, nullptr},
+    {nullptr, "bytes", "q, out and the attended keys and values, once each, per second", 0, nullptr},
+    {nullptr, "of_peak", "the larger of flops / peak_flops and bytes / peak_bytes", 0, nullptr},
+    {nullptr, "workspace", nullptr, 0, nullptr},
+    {nullptr, "workspace_used", "bytes asked for beside the tensors, and of these, what a run was seen to write", 0,
+     nullptr},
+    {nullptr, "error", nullptr, 0, nullptr},
+    {nullptr, "plain_error", "largest |out - reference| / max |v| of some rows; the same of plain f32 arithmetic", 0,
+     nullptr},
+    {nullptr, "peak_flops", nullptr, 0, nullptr},
+    {nullptr, "peak_bytes", "the kernel's arithmetic limit, and reading as many bytes, probed beside the benchmark", 0,
+     nullptr},
+};
+
+const attend_cli_command command = {
+    "attend-bench [OPTION]...",
+    "Measures attention kernels at the standard shapes, and the limits of this machine beside them.\n\n"
+    "Benchmarks are named KERNEL/SHAPE/DTYPE/threads:N, KERNEL being a row of `attend kernels`, auto (what the library "
+    "picks) or baseline_openblas (sgemm, softmax, sgemm); and peak/LIMIT[/threads:N]. Every kernel is checked at a "
+    "shape "
+    "before it is timed there; a wrong result is an error and exit status 1.",
+    rows,
+    sizeof rows / sizeof *rows,
+    nullptr,
+    "attend-bench --quick --table\n"
+    "attend-bench --shapes llama-prefill --dtypes f32 --threads 1 --table\n"
+    "attend-bench --kernels auto,'stream*' --benchmark_repetitions=5 --benchmark_out=results.json\n"
+    "attend-bench --phases --benchmark_filter=D128\n"
+    "ATTEND_ISA=avx2 attend-bench --quick --markdown avx2.md\n"};
+
+/** The row of "--name", or null. */
+const attend_cli_option *find(const std::string &name) {
+  for (const attend_cli_option &row : rows)
+    if (row.name && name == std::string("--") + row.name) return &row;
+  return nullptr;
+}
+
 } // namespace
 
 bool matches(const std::vector<std::string> &globs, const std::string &name) {
@@ -101,38 +192,20 @@ const attend_shape *shapes_of(const Options &options) {
 }
 
 std::string parse_options(int argc, char **argv, int cores, const std::string &isa, Options *o) {
-  static char quick_time[] = "--benchmark_min_time=0.05";
+  Taken taken = {o, ""};
   o->remaining = {argv[0]};
   o->shapes = {"*"};
   for (int i = 1; i < argc; i++) {
-    std::string argument = argv[i], error;
-    size_t equals = argument.find('=');
-    const std::string name = argument.substr(0, equals);
-    if (argument == "--quick" || argument == "--sequence") {
-      (argument == "--quick" ? o->quick : o->sequence) = true;
-      o->remaining.insert(o->remaining.begin() + 1, quick_time); // in front, so that a later one counts
-    } else if (argument == "--additive") {
-      o->additive = true;
-    } else if (argument == "--phases") {
-      o->phases = true;
-    } else if (argument == "--table") {
-      o->table = true;
-    } else if (argument == "--list-shapes") {
-      o->list_shapes = true;
-    } else if (name == "--shapes" || name == "--kernels" || name == "--dtypes" || name == "--threads" ||
-               name == "--markdown") {
-      if (equals == std::string::npos && i + 1 == argc) return name + ": a value is missing";
-      std::string value = equals == std::string::npos ? argv[++i] : argument.substr(equals + 1);
-      if (name == "--shapes") o->shapes = split(value);
-      if (name == "--kernels") error = parse_kernels(value, &o->kernels);
-      if (name == "--dtypes") error = parse_dtypes(value, &o->dtypes);
-      if (name == "--threads") error = parse_threads(value, &o->threads);
-      if (name == "--markdown") o->markdown = value;
-      if (name == "--markdown" && value.empty()) error = "--markdown: a file name is missing";
-    } else {
+    const std::string argument = argv[i];
+    const size_t equals = argument.find('=');
+    const attend_cli_option *row = find(argument.substr(0, equals));
+    if (!row || (!row->value && equals != std::string::npos)) {
       o->remaining.push_back(argv[i]);
+      continue;
     }
-    if (!error.empty()) return error;
+    if (row->value && equals == std::string::npos && i + 1 == argc) return argument + ": a value is missing";
+    const char *value = !row->value ? nullptr : equals == std::string::npos ? argv[++i] : argv[i] + equals + 1;
+    if (!row->take(value, &taken)) return taken.error;
   }
   const bool narrowed = o->quick || o->sequence || o->additive || o->table || !o->markdown.empty() ||
                         o->shapes != std::vector<std::string>{"*"} || !o->kernels.empty() || !o->dtypes.empty() ||
@@ -146,46 +219,8 @@ std::string parse_options(int argc, char **argv, int cores, const std::string &i
 }
 
 void print_help() {
-  std::puts(
-      "Usage: attend-bench [OPTION]...\n"
-      "Measures attention kernels at the standard shapes, and the limits of this machine beside them.\n"
-      "\n"
-      "Benchmarks are named KERNEL/SHAPE/DTYPE/threads:N, KERNEL being a row of `attend kernels`, auto (what the\n"
-      "library picks) or baseline_openblas (sgemm, softmax, sgemm); and peak/LIMIT[/threads:N]. Counters:\n"
-      "  flops     useful FLOP/s: attended pairs x 2 (D + Dv)\n"
-      "  bytes     q, out and the attended keys and values, once each, per second\n"
-      "  of_peak   the larger of flops / peak_flops and bytes / peak_bytes\n"
-      "  workspace, workspace_used   bytes asked for beside the tensors, and of these, what a run was seen to write\n"
-      "  error, plain_error   largest |out - reference| / max |v| of some rows; the same of plain f32 arithmetic\n"
-      "  peak_flops, peak_bytes   the kernel's arithmetic limit, and reading as many bytes, probed beside the "
-      "benchmark\n"
-      "Every kernel is checked at a shape before it is timed there; a wrong result is an error and exit status 1.\n"
-      "\n"
-      "  --quick          auto, baseline and limits in f32, on one thread and on all: two minutes\n"
-      "  --sequence       one causal head at lengths from 1k to 64k instead of the standard shapes: auto, blocked and\n"
-      "                   baseline in f32 on one thread\n"
-      "  --additive       additive scores, w tanh(q + k), at shapes of their own; a tanh counts as a product does\n"
-      "  --phases         instead of whole kernels the parts of their work, each alone, in cycles a unit of it: so far "
-      "of\n"
-      "                   the AMX kernel. Cycles are counted by the arithmetic peak beside them; `ideal` is what a "
-      "part\n"
-      "                   takes if nothing but its own limit holds it up\n"
-      "  --shapes GLOBS   e.g. tiny,'*-prefill'\n"
-      "  --kernels GLOBS  e.g. auto,'*avx512*'; peak stands for all limits\n"
-      "  --dtypes LIST    of f32, f16, bf16, and f32+f16, f32+bf16: q f32, k and v 16 bit\n"
-      "  --threads LIST   default: 1, 2, 4, ... and all cores\n"
-      "  --table          at the end, a line for every shape that was measured\n"
-      "  --list-shapes    prints the standard shapes as JSON and measures nothing\n"
-      "  --markdown FILE  writes that table, with machine, compiler and command, as Markdown\n"
-      "\n"
-      "Examples:\n"
-      "  attend-bench --quick --table\n"
-      "  attend-bench --shapes llama-prefill --dtypes f32 --threads 1 --table\n"
-      "  attend-bench --kernels auto,'stream*' --benchmark_repetitions=5 --benchmark_out=results.json\n"
-      "  attend-bench --phases --benchmark_filter=D128\n"
-      "  ATTEND_ISA=avx2 attend-bench --quick --markdown avx2.md\n"
-      "\n"
-      "Google Benchmark's options:");
+  attend_cli_print_help(&command);
+  std::puts("\nGoogle Benchmark's options");
   benchmark::PrintDefaultHelp();
 }
 

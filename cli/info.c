@@ -9,19 +9,19 @@
 #include "cli/topology.h"
 #include "dispatch/choose/profile.h"
 
-static const char help[] =
-    "usage: attend info [--json]\n"
-    "\n"
-    "Says what this machine has and what of it is used: processor features, caches, cores, threads, the limit on\n"
-    "instruction sets, the tuning profile, the ATTEND_* environment, and how the program was built.\n"
-    "\n"
-    "  --json   as JSON\n"
-    "  --help   this text\n"
-    "\n"
-    "examples\n"
-    "  attend info\n"
-    "  attend info --json | jq .features.usable\n"
-    "  ATTEND_ISA=avx2 ATTEND_NUM_THREADS=4 attend info\n";
+static const attend_cli_option options[] = {
+    {"json", NULL, "as JSON", .take = attend_cli_take_json},
+};
+static const attend_cli_command command = {
+    .usage = "attend info [--json]",
+    .about = "Says what this machine has and what of it is used: processor features, caches, cores, threads, the limit "
+             "on instruction sets, the tuning profile, the ATTEND_* environment, and how the program was built.",
+    .options = options,
+    .count = sizeof options / sizeof *options,
+    .examples = "attend info\n"
+                "attend info --json | jq .features.usable\n"
+                "ATTEND_ISA=avx2 ATTEND_NUM_THREADS=4 attend info\n",
+};
 
 #ifdef __clang__
 static const char compiler[] = __VERSION__;
@@ -144,9 +144,9 @@ static void print_text(const attend_env *env) {
 }
 
 int cmd_info(int argc, char **argv) {
-  bool json;
+  bool json = false;
   int status;
-  if (!attend_cli_json_option(argc, argv, help, &json, &status)) return status;
+  if (!attend_cli_parse(argc, argv, &command, &json, &status)) return status;
   attend_env env;
   attend_status read = attend_env_read(&env);
   if (read == ATTEND_OK) read = find_profile(&env);

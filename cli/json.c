@@ -24,19 +24,8 @@ void attend_cli_json_print(cJSON *json) {
   cJSON_Delete(json);
 }
 
-bool attend_cli_json_option(int argc, char **argv, const char *help, bool *json, int *status) {
-  enum { HELP = 1, JSON };
-  static const struct option table[] = {{"help", no_argument, NULL, HELP}, {"json", no_argument, NULL, JSON}, {0}};
-  *json = false;
-  int option;
-  while ((option = attend_cli_next_option(argc, argv, table)) > 0) {
-    if (option == HELP) {
-      fputs(help, stdout);
-      *status = ATTEND_EXIT_DONE;
-      return false;
-    }
-    *json = true;
-  }
-  *status = ATTEND_EXIT_BAD_INPUT;
-  return option == -1;
+bool attend_cli_take_json(const char *text, void *json) {
+  (void)text;
+  *(bool *)json = true;
+  return true;
 }

@@ -12,10 +12,7 @@ cJSON *attend_cli_json_object(void);
 /** Prints and frees it. */
 void attend_cli_json_print(cJSON *json);
 
-/**
- * Reads the command line of a command that has --json and --help and nothing else. False, with the exit status set, if
- * that is all there is to do.
- */
-bool attend_cli_json_option(int argc, char **argv, const char *help, bool *json, int *status);
+/** What takes --json, where the request is a bool and nothing else. */
+bool attend_cli_take_json(const char *text, void *json);
 
 #endif

@@ -7,32 +7,32 @@
 #include "cli/options.h"
 #include "dispatch/dispatch.h"
 
-static const char help[] =
-    "usage: attend kernels [--json]\n"
-    "\n"
-    "Lists every kernel of this build, operation by operation: its name; its body and instruction set; the element "
-    "types\n"
-    "it takes; what it can do that others of its operation cannot; and whether it runs here, under the limit of\n"
-    "ATTEND_ISA, if not why. 'attend run --kernel' and ATTEND_KERNEL take the names of the operation forward.\n"
-    "\n"
-    "  --json   as JSON, with tile sizes\n"
-    "  --help   this text\n"
-    "\n"
-    "operations\n"
-    "  forward  attention: what plans run\n"
-    "  softmax  masked softmax of rows\n"
-    "  append   new rows of keys or values into a cache\n"
-    "  merge    results over several key ranges into one\n"
-    "\n"
-    "what kernels can do\n"
-    "  weights   write attention weights      split    share the keys of a row out among threads\n"
-    "  additive  compute additive scores      dropout  drop weights\n"
-    "  scores    write scores\n"
-    "\n"
-    "examples\n"
-    "  attend kernels\n"
-    "  attend kernels --json | jq -r '.kernels[] | select(.runnable) | .name'\n"
-    "  ATTEND_ISA=avx2 attend kernels\n";
+static const attend_cli_option options[] = {
+    {"json", NULL, "as JSON, with tile sizes", .take = attend_cli_take_json},
+    {.help = "operations"},
+    {.value = "forward", .help = "attention: what plans run"},
+    {.value = "softmax", .help = "masked softmax of rows"},
+    {.value = "append", .help = "new rows of keys or values into a cache"},
+    {.value = "merge", .help = "results over several key ranges into one"},
+    {.help = "what kernels can do"},
+    {.value = "weights", .help = "write attention weights"},
+    {.value = "split", .help = "share the keys of a row out among threads"},
+    {.value = "additive", .help = "compute additive scores"},
+    {.value = "dropout", .help = "drop weights"},
+    {.value = "scores", .help = "write scores"},
+};
+static const attend_cli_command command = {
+    .usage = "attend kernels [--json]",
+    .about =
+        "Lists every kernel of this build, operation by operation: its name; its body and instruction set; the element "
+        "types it takes; what it can do that others of its operation cannot; and whether it runs here, under the limit "
+        "of ATTEND_ISA, if not why. 'attend run --kernel' and ATTEND_KERNEL take the names of the operation forward.",
+    .options = options,
+    .count = sizeof options / sizeof *options,
+    .examples = "attend kernels\n"
+                "attend kernels --json | jq -r '.kernels[] | select(.runnable) | .name'\n"
+                "ATTEND_ISA=avx2 attend kernels\n",
+};
 
 static const struct {
   unsigned bit;
@@ -111,9 +111,9 @@ static void print_table(attend_isa highest) {
 }
 
 int cmd_kernels(int argc, char **argv) {
-  bool json;
+  bool json = false;
   int status;
-  if (!attend_cli_json_option(argc, argv, help, &json, &status)) return status;
+  if (!attend_cli_parse(argc, argv, &command, &json, &status)) return status;
   attend_env env;
   attend_status read = attend_env_read(&env);
   if (read != ATTEND_OK) return attend_cli_library_error(read);

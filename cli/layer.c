@@ -13,103 +13,6 @@
 #include "kernels/size.h"
 #include "layers/linear.h"
 
-static const char help[] =
-    "usage: attend layer --query FILE --out FILE --heads N|--additive WEIGHTS [OPTION]...\n"
-    "\n"
-    "Runs multi-head or additive attention, projections included, with the weights of a model or of .npy files, in\n"
-    "float32.\n"
-    "\n"
-    "inputs and outputs, .npy: float32, float16, bfloat16 (as ml_dtypes and JAX write it) or float64, (B, L, E) or,\n"
-    "without a batch, (L, E)\n"
-    "  --query FILE                 what attends\n"
-    "  --key FILE                   what is attended to; default: the query\n"
-    "  --value FILE                 what is taken from it; default: the key\n"
-    "  --out FILE                   output, float32\n"
-    "  --weights FILE               also write the attention weights: (B, Hq, Lq, Lk), additive (B, Lq, Lk); or "
-    "without B\n"
-    "  --heatmap FILE.svg           also draw the attention weights, those of the first batch entry\n"
-    "  --tokens LIST|FILE           labels of the queries, and of the keys if they are the queries: between commas, "
-    "or\n"
-    "                               a file with one on each line\n"
-    "  --key-tokens LIST|FILE       labels of the keys\n"
-    "  --bits bf16                  uint16 files hold the bits of bfloat16\n"
-    "\n"
-    "weights of a model\n"
-    "  --model FILE                 a .safetensors file, or the index of a sharded model "
-    "(model.safetensors.index.json);\n"
-    "                               F32, F16 or BF16. Named as in nn.MultiheadAttention, Llama, Mistral, Qwen, Phi,\n"
-    "                               Phi-3, gpt-oss, GPT-2, GPT-J, GPT-Neo, GPT-NeoX, OPT, CLIP, Whisper, T5, BERT "
-    "(without\n"
-    "                               its LayerNorm), DistilBERT, ViT, timm or diffusers; additive as in Dive into Deep\n"
-    "                               Learning (W_q, W_k, w_v) or PyTorch's seq2seq tutorial (Wa, Ua, Va). What only a\n"
-    "                               config.json says is for options: --heads, --rope, --causal, --window, --scale\n"
-    "  --layer NAME                 what is before the names of its tensors, such as h.0.attn or\n"
-    "                               model.layers.0.self_attn; needed if there are several layers\n"
-    "  --ignore NAME[,NAME]...      tensors of the layer that are left out, without NAME of --layer; all that begin so "
-    "if\n"
-    "                               * ends it. Others that attend layer cannot compute are an error\n"
-    "weights of .npy files\n"
-    "  --q-weight FILE --k-weight FILE --v-weight FILE\n"
-    "                               projections, or all three in one:\n"
-    "  --qkv-weight FILE            their outputs one after the other\n"
-    "  --q-bias FILE --k-bias FILE --v-bias FILE --qkv-bias FILE\n"
-    "  --out-weight FILE --out-bias FILE\n"
-    "                               output projection; default: none\n"
-    "  --weight-layout out-in|in-out\n"
-    "                               matrices are (outputs, inputs), as in nn.Linear and by default, or (inputs, "
-    "outputs)\n"
-    "\n"
-    "additive attention (Bahdanau)\n"
-    "  --additive                   scores are w . tanh(Wq query + Wk key); values are taken as they are. Weights are\n"
-    "                               --q-weight, --k-weight, perhaps --q-bias and --k-bias, and:\n"
-    "  --score-weight FILE          w: (hidden,), (1, hidden) or (hidden, 1)\n"
-    "  --kv-lengths FILE            only the first so many keys: (B) or (B, Lq), int32 or int64\n"
-    "\n"
-    "multi-head attention\n"
-    "  --heads N                    query heads\n"
-    "  --kv-heads N                 key/value heads; default: what the weights say, or N\n"
-    "  --scale X                    default 1 / sqrt(head dim)\n"
-    "  --causal                     a query attends no key after its own position (top-left)\n"
-    "  --window LEFT,RIGHT          only keys from LEFT before a query's position to RIGHT after it; -1 is open\n"
-    "  --softcap X                  X * tanh(score / X) in place of the score; 0 is none\n"
-    "  --sinks FILE                 attention sinks (Hq): each adds exp(sink) to its head's denominators\n"
-    "  --rope none|interleaved|half[,THETA[,DIM]]\n"
-    "                               rotary position embedding of queries and keys, from position 0: pairs of "
-    "neighbours,\n"
-    "                               or of the halves of a head, as transformers has them, in the first DIM elements\n"
-    "                               of a head; default THETA: 10000, DIM: all. A model named as one that has it needs\n"
-    "                               this option\n"
-    "  --rope-frequencies FILE      (DIM / 2): radians a position, in the place of THETA: inv_freq of transformers, "
-    "whose\n"
-    "                               scaling (Llama 3, YaRN) changes it\n"
-    "  --rope-factor X              multiplies cos and sin: YaRN's attention factor; default 1\n"
-    "  --key-padding-mask FILE      (B, Lk): bool or 0 and 1, true = ignore this key; or float, added to the scores\n"
-    "  --attn-mask FILE             (Lq, Lk), (B Hq, Lq, Lk) or (B, Hq, Lq, Lk), where B, Hq and Lq may be 1: "
-    "likewise\n"
-    "  --attention-mask FILE        as transformers has it: (B, Lk) or (B, 1, Lq, Lk), bool or 0 and 1, true = attend\n"
-    "                               this key; the latter also float, added to the scores\n"
-    "  --add-zero-attn              append a key and a value of zeros\n"
-    "  --sequence-first             inputs and --out are (L, B, E), as nn.MultiheadAttention has them by default\n"
-    "  --average                    the mean of the attention weights over the heads, without Hq, is written and "
-    "drawn\n"
-    "\n"
-    "running\n"
-    "  --kernel NAME|auto           one of 'attend kernels'; auto, the default, picks the fastest\n"
-    "  --threads N                  at most this many threads; the result is the same for every number\n"
-    "  --explain                    say which kernel is run, and why\n"
-    "  --help                       this text\n"
-    "\n"
-    "examples\n"
-    "  attend layer --query x.npy --out y.npy --heads 12 --model gpt2.safetensors --layer h.0.attn --causal\n"
-    "  attend layer --query x.npy --out y.npy --heads 32 --model model.safetensors.index.json --layer \\\n"
-    "    model.layers.0.self_attn --rope half,500000 --causal\n"
-    "  attend layer --query x.npy --out y.npy --heads 1 --q-weight wq.npy --k-weight wk.npy --v-weight wv.npy \\\n"
-    "    --weight-layout in-out --heatmap weights.svg --tokens the,cat,sat\n"
-    "  attend layer --query x.npy --key memory.npy --out y.npy --heads 8 --model mha.safetensors --average \\\n"
-    "    --weights weights.npy --key-padding-mask padding.npy\n"
-    "  attend layer --additive --query decoder.npy --key encoder.npy --out context.npy --model seq2seq.safetensors \\\n"
-    "    --layer decoder.attention --kv-lengths lengths.npy --heatmap alignment.svg --key-tokens the,cat,sat\n";
-
 typedef attend_layer_request request;
 typedef attend_layer_session session;
 
@@ -229,51 +132,115 @@ static bool take_weight_layout(const char *text, void *to) {
 
 #define PART(which) offsetof(request, files.part[which])
 static const attend_cli_option options[] = {
-    {"query", required_argument, offsetof(request, query), NULL},
-    {"key", required_argument, offsetof(request, key), NULL},
-    {"value", required_argument, offsetof(request, value), NULL},
-    {"sequence-first", no_argument, 0, take_sequence_first},
-    {"out", required_argument, offsetof(request, out), NULL},
-    {"weights", required_argument, offsetof(request, weights), NULL},
-    {"average", no_argument, 0, take_average},
-    {"heatmap", required_argument, offsetof(request, heatmap), NULL},
-    {"tokens", required_argument, offsetof(request, tokens), NULL},
-    {"key-tokens", required_argument, offsetof(request, key_tokens), NULL},
-    {"bits", required_argument, 0, take_bits},
-    {"model", required_argument, offsetof(request, files.model), NULL},
-    {"layer", required_argument, offsetof(request, files.layer), NULL},
-    {"ignore", required_argument, offsetof(request, files.ignore), NULL},
-    {"q-weight", required_argument, PART(PART_Q), NULL},
-    {"k-weight", required_argument, PART(PART_K), NULL},
-    {"v-weight", required_argument, PART(PART_V), NULL},
-    {"qkv-weight", required_argument, PART(PART_QKV), NULL},
-    {"out-weight", required_argument, PART(PART_OUT), NULL},
-    {"q-bias", required_argument, PART(PART_Q_BIAS), NULL},
-    {"k-bias", required_argument, PART(PART_K_BIAS), NULL},
-    {"v-bias", required_argument, PART(PART_V_BIAS), NULL},
-    {"qkv-bias", required_argument, PART(PART_QKV_BIAS), NULL},
-    {"out-bias", required_argument, PART(PART_OUT_BIAS), NULL},
-    {"score-weight", required_argument, PART(PART_SCORE), NULL},
-    {"weight-layout", required_argument, 0, take_weight_layout},
-    {"additive", no_argument, 0, take_additive},
-    {"kv-lengths", required_argument, offsetof(request, kv_lengths), NULL},
-    {"heads", required_argument, 0, take_heads},
-    {"kv-heads", required_argument, 0, take_kv_heads},
-    {"scale", required_argument, 0, take_scale},
-    {"causal", no_argument, 0, take_causal},
-    {"window", required_argument, 0, take_window},
-    {"softcap", required_argument, 0, take_softcap},
-    {"sinks", required_argument, offsetof(request, sinks), NULL},
-    {"rope", required_argument, 0, take_rope},
-    {"rope-frequencies", required_argument, offsetof(request, rope_frequencies), NULL},
-    {"rope-factor", required_argument, 0, take_rope_factor},
-    {"key-padding-mask", required_argument, offsetof(request, key_padding_mask), NULL},
-    {"attn-mask", required_argument, offsetof(request, attn_mask), NULL},
-    {"attention-mask", required_argument, offsetof(request, attention_mask), NULL},
-    {"add-zero-attn", no_argument, 0, take_add_zero_attn},
-    {"kernel", required_argument, offsetof(request, options.kernel), NULL},
-    {"threads", required_argument, 0, take_threads},
-    {"explain", no_argument, 0, take_explain},
+    {.help = "inputs and outputs, .npy: float32, float16, bfloat16 (as ml_dtypes and JAX write it) or float64, (B, L, "
+             "E) or, without a batch, (L, E)"},
+    {"query", "FILE", "what attends", .text = offsetof(request, query)},
+    {"key", "FILE", "what is attended to; default: the query", .text = offsetof(request, key)},
+    {"value", "FILE", "what is taken from it; default: the key", .text = offsetof(request, value)},
+    {"out", "FILE", "output, float32", .text = offsetof(request, out)},
+    {"weights", "FILE", "also write the attention weights: (B, Hq, Lq, Lk), additive (B, Lq, Lk); or without B",
+     .text = offsetof(request, weights)},
+    {"heatmap", "FILE.svg", "also draw the attention weights, those of the first batch entry",
+     .text = offsetof(request, heatmap)},
+    {"tokens", "LIST|FILE",
+     "labels of the queries, and of the keys if they are the queries: between commas, or a file with one on each line",
+     .text = offsetof(request, tokens)},
+    {"key-tokens", "LIST|FILE", "labels of the keys", .text = offsetof(request, key_tokens)},
+    {"bits", "bf16", "uint16 files hold the bits of bfloat16", .take = take_bits},
+    {.help = "weights of a model"},
+    {"model", "FILE",
+     "a .safetensors file, or the index of a sharded model (model.safetensors.index.json); F32, F16 or BF16. Named as "
+     "in nn.MultiheadAttention, Llama, Mistral, Qwen, Phi, Phi-3, gpt-oss, GPT-2, GPT-J, GPT-Neo, GPT-NeoX, OPT, CLIP, "
+     "Whisper, T5, BERT (without its LayerNorm), DistilBERT, ViT, timm or diffusers; additive as in Dive into Deep "
+     "Learning (W_q, W_k, w_v) or PyTorch's seq2seq tutorial (Wa, Ua, Va). What only a config.json says is for "
+     "options: --heads, --rope, --causal, --window, --scale",
+     .text = offsetof(request, files.model)},
+    {"layer", "NAME",
+     "what is before the names of its tensors, such as h.0.attn or model.layers.0.self_attn; needed if there are "
+     "several layers",
+     .text = offsetof(request, files.layer)},
+    {"ignore", "NAME[,NAME]...",
+     "tensors of the layer that are left out, without NAME of --layer; all that begin so if * ends it. Others that "
+     "attend layer cannot compute are an error",
+     .text = offsetof(request, files.ignore)},
+    {.help = "weights of .npy files"},
+    {"q-weight", "FILE", NULL, .text = PART(PART_Q)},
+    {"k-weight", "FILE", NULL, .text = PART(PART_K)},
+    {"v-weight", "FILE", "projections, or all three in one:", .text = PART(PART_V)},
+    {"qkv-weight", "FILE", "their outputs one after the other", .text = PART(PART_QKV)},
+    {"q-bias", "FILE", NULL, .text = PART(PART_Q_BIAS)},
+    {"k-bias", "FILE", NULL, .text = PART(PART_K_BIAS)},
+    {"v-bias", "FILE", NULL, .text = PART(PART_V_BIAS)},
+    {"qkv-bias", "FILE", "their biases; default: none", .text = PART(PART_QKV_BIAS)},
+    {"out-weight", "FILE", NULL, .text = PART(PART_OUT)},
+    {"out-bias", "FILE", "output projection; default: none", .text = PART(PART_OUT_BIAS)},
+    {"weight-layout", "out-in|in-out",
+     "matrices are (outputs, inputs), as in nn.Linear and by default, or (inputs, outputs)",
+     .take = take_weight_layout},
+    {.help = "additive attention (Bahdanau)"},
+    {"additive", NULL,
+     "scores are w . tanh(Wq query + Wk key); values are taken as they are. Weights are --q-weight, --k-weight, "
+     "perhaps --q-bias and --k-bias, and:",
+     .take = take_additive},
+    {"score-weight", "FILE", "w: (hidden,), (1, hidden) or (hidden, 1)", .text = PART(PART_SCORE)},
+    {"kv-lengths", "FILE", "only the first so many keys: (B) or (B, Lq), int32 or int64",
+     .text = offsetof(request, kv_lengths)},
+    {.help = "multi-head attention"},
+    {"heads", "N", "query heads", .take = take_heads},
+    {"kv-heads", "N", "key/value heads; default: what the weights say, or N", .take = take_kv_heads},
+    {"scale", "X", "default 1 / sqrt(head dim)", .take = take_scale},
+    {"causal", NULL, "a query attends no key after its own position (top-left)", .take = take_causal},
+    {"window", "LEFT,RIGHT", "only keys from LEFT before a query's position to RIGHT after it; -1 is open",
+     .take = take_window},
+    {"softcap", "X", "X * tanh(score / X) in place of the score; 0 is none", .take = take_softcap},
+    {"sinks", "FILE", "attention sinks (Hq): each adds exp(sink) to its head's denominators",
+     .text = offsetof(request, sinks)},
+    {"rope", "none|interleaved|half[,THETA[,DIM]]",
+     "rotary position embedding of queries and keys, from position 0: pairs of neighbours, or of the halves of a head, "
+     "as transformers has them, in the first DIM elements of a head; default THETA: 10000, DIM: all. A model named as "
+     "one that has it needs this option",
+     .take = take_rope},
+    {"rope-frequencies", "FILE",
+     "(DIM / 2): radians a position, in the place of THETA: inv_freq of transformers, whose scaling (Llama 3, YaRN) "
+     "changes it",
+     .text = offsetof(request, rope_frequencies)},
+    {"rope-factor", "X", "multiplies cos and sin: YaRN's attention factor; default 1", .take = take_rope_factor},
+    {"key-padding-mask", "FILE", "(B, Lk): bool or 0 and 1, true = ignore this key; or float, added to the scores",
+     .text = offsetof(request, key_padding_mask)},
+    {"attn-mask", "FILE", "(Lq, Lk), (B Hq, Lq, Lk) or (B, Hq, Lq, Lk), where B, Hq and Lq may be 1: likewise",
+     .text = offsetof(request, attn_mask)},
+    {"attention-mask", "FILE",
+     "as transformers has it: (B, Lk) or (B, 1, Lq, Lk), bool or 0 and 1, true = attend this key; the latter also "
+     "float, added to the scores",
+     .text = offsetof(request, attention_mask)},
+    {"add-zero-attn", NULL, "append a key and a value of zeros", .take = take_add_zero_attn},
+    {"sequence-first", NULL, "inputs and --out are (L, B, E), as nn.MultiheadAttention has them by default",
+     .take = take_sequence_first},
+    {"average", NULL, "the mean of the attention weights over the heads, without Hq, is written and drawn",
+     .take = take_average},
+    {.help = "running"},
+    {"kernel", "NAME|auto", "one of 'attend kernels'; auto, the default, picks the fastest",
+     .text = offsetof(request, options.kernel)},
+    {"threads", "N", "at most this many threads; the result is the same for every number", .take = take_threads},
+    {"explain", NULL, "say which kernel is run, and why", .take = take_explain},
+};
+static const attend_cli_command command = {
+    .usage = "attend layer --query FILE --out FILE --heads N|--additive WEIGHTS [OPTION]...",
+    .about = "Runs multi-head or additive attention, projections included, with the weights of a model or of .npy "
+             "files, in float32.",
+    .options = options,
+    .count = sizeof options / sizeof *options,
+    .examples =
+        "attend layer --query x.npy --out y.npy --heads 12 --model gpt2.safetensors --layer h.0.attn --causal\n"
+        "attend layer --query x.npy --out y.npy --heads 32 --model model.safetensors.index.json --layer \\\n"
+        "  model.layers.0.self_attn --rope half,500000 --causal\n"
+        "attend layer --query x.npy --out y.npy --heads 1 --q-weight wq.npy --k-weight wk.npy --v-weight wv.npy \\\n"
+        "  --weight-layout in-out --heatmap weights.svg --tokens the,cat,sat\n"
+        "attend layer --query x.npy --key memory.npy --out y.npy --heads 8 --model mha.safetensors --average \\\n"
+        "  --weights weights.npy --key-padding-mask padding.npy\n"
+        "attend layer --additive --query decoder.npy --key encoder.npy --out context.npy --model seq2seq.safetensors "
+        "\\\n"
+        "  --layer decoder.attention --kv-lengths lengths.npy --heatmap alignment.svg --key-tokens the,cat,sat\n",
 };
 
 /* Options that only one kind of layer has. */
@@ -335,7 +302,7 @@ static bool check_weights(const request *r) {
 }
 
 static bool parse(int argc, char **argv, request *r, int *status) {
-  if (!attend_cli_parse(argc, argv, options, sizeof options / sizeof *options, help, r, status)) return false;
+  if (!attend_cli_parse(argc, argv, &command, r, status)) return false;
   const bool heads = r->additive || r->mha.q_heads;
   const char *missing = !r->query ? "--query FILE' is"
                         : !r->out ? "--out FILE' is"

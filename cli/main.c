@@ -31,7 +31,7 @@ static void print_help(void) {
        "\n"
        "commands ('attend COMMAND --help' says more)");
   for (int i = 0; i < COMMAND_COUNT; i++) printf("  %-10s %s\n", commands[i].name, commands[i].purpose);
-  puts("\nenvironment");
+  puts("\noptions\n  --help     this text\n  --version  the version\n\nenvironment");
   for (const attend_env_variable *v = attend_env_variables; v->name; v++)
     printf("  %-20s %s (%s)\n", v->name, v->meaning, v->values);
   puts("\n"

@@ -2,6 +2,7 @@
 #include "cli/options.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -56,7 +57,11 @@ bool attend_cli_flush(void) {
   return false;
 }
 
-int attend_cli_next_option(int argc, char **argv, const struct option *options) {
+/*
+ * getopt_long() without short options, and without its own messages: -1 at the end, the `val` of an option (>= 1), or 0
+ * after an error was reported. An option given twice and an argument that is no option are errors.
+ */
+static int next_option(int argc, char **argv, const struct option *options) {
   static uint64_t seen;
   opterr = 0;
   int before = optind, index = -1;
@@ -86,21 +91,29 @@ int attend_cli_next_option(int argc, char **argv, const struct option *options) 
   return option;
 }
 
-bool attend_cli_parse(int argc, char **argv, const attend_cli_option *options, size_t count, const char *help,
-                      void *request, int *status) {
+/* Of getopt_long(). */
+static int has_value(const attend_cli_option *option) {
+  return !option->value ? no_argument : *option->value == '[' ? optional_argument : required_argument;
+}
+
+bool attend_cli_parse(int argc, char **argv, const attend_cli_command *command, void *request, int *status) {
   enum { HELP = ATTEND_CLI_MOST_OPTIONS + 1 };
   struct option table[ATTEND_CLI_MOST_OPTIONS + 2] = {{"help", no_argument, NULL, HELP}};
-  for (size_t i = 0; i < count; i++)
-    table[i + 1] = (struct option){options[i].name, options[i].has_value, NULL, (int)i + 1};
+  const attend_cli_option *rows[ATTEND_CLI_MOST_OPTIONS];
+  int count = 0, option;
+  for (const attend_cli_option *row = command->options; row < command->options + command->count; row++) {
+    if (!row->name) continue;
+    rows[count++] = row;
+    table[count] = (struct option){row->name, has_value(row), NULL, count};
+  }
   *status = ATTEND_EXIT_BAD_INPUT;
-  int option;
-  while ((option = attend_cli_next_option(argc, argv, table)) > 0) {
+  while ((option = next_option(argc, argv, table)) > 0) {
     if (option == HELP) {
-      fputs(help, stdout);
+      attend_cli_print_help(command);
       *status = ATTEND_EXIT_DONE;
       return false;
     }
-    const attend_cli_option *found = &options[option - 1];
+    const attend_cli_option *found = rows[option - 1];
     if (!found->take)
       *(const char **)((char *)request + found->text) = optarg;
     else if (!found->take(optarg, request))

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** What the commands share in reading their command line, on top of getopt_long(). */
+/** What the commands share in reading their command line, by getopt_long(): options may be shortened. */
 #ifndef ATTEND_CLI_OPTIONS_H
 #define ATTEND_CLI_OPTIONS_H
 
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "attend/attend.h"
+#include "cli/help.h"
 
 /** Exit statuses. */
 enum { ATTEND_EXIT_DONE = 0, ATTEND_EXIT_CHECK_FAILED = 1, ATTEND_EXIT_BAD_INPUT = 2 };
@@ -26,26 +26,11 @@ bool attend_cli_file_error(const char *option, const char *path, const char *for
 bool attend_cli_flush(void);
 
 /**
- * getopt_long() without short options, and without its own messages: -1 at the end, the `val` of an option (>= 1), or 0
- * after an error was reported. An option given twice and an argument that is no option are errors.
- */
-int attend_cli_next_option(int argc, char **argv, const struct option *options);
-
-/** An option of a command: where in its request the text goes, or the function that takes the value. */
-typedef struct attend_cli_option {
-  const char *name;
-  int has_value; /**< of getopt_long() */
-  size_t text;
-  bool (*take)(const char *text, void *request);
-} attend_cli_option;
-
-/**
- * Reads a command line of these options (at most ATTEND_CLI_MOST_OPTIONS) and --help, which prints `help`. False, with
- * the exit status set, if that is all there is to do.
+ * Reads a command line of a command's options, of which there may be ATTEND_CLI_MOST_OPTIONS, and --help, which prints
+ * its help. False, with the exit status set, if that is all there is to do.
  */
 enum { ATTEND_CLI_MOST_OPTIONS = 60 };
-bool attend_cli_parse(int argc, char **argv, const attend_cli_option *options, size_t count, const char *help,
-                      void *request, int *status);
+bool attend_cli_parse(int argc, char **argv, const attend_cli_command *command, void *request, int *status);
 
 /** Prints what attend_error_detail() says of the library call that just failed with `status`, like attend_cli_error. */
 int attend_cli_library_error(attend_status status);

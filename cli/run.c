@@ -13,83 +13,6 @@
 #include "kernels/convert.h"
 #include "kernels/size.h"
 
-static const char help[] =
-    "usage: attend run --q FILE --k FILE --v FILE --out FILE [OPTION]...\n"
-    "\n"
-    "Computes softmax(scale * Q K^T + bias, masked) V on .npy files.\n"
-    "\n"
-    "q is (B, Hq, Lq, D), k (B, Hkv, Lk, D), v (B, Hkv, Lk, Dv), and Hkv divides Hq. All three may leave out the\n"
-    "batch, (H, L, D), or batch and heads, (L, D); outputs have as many dimensions as q. Files are .npy versions 1.0\n"
-    "to 3.0: float32, float16, bfloat16 (as ml_dtypes and JAX write it), float64 (rounded to float32), or\n"
-    "uint16 with --bits bf16; numbers of sequences, lengths for instance, are int32 or int64. A key is attended when\n"
-    "it passes every mask that is given; query i stands at key i + offset.\n"
-    "\n"
-    "tensors\n"
-    "  --q FILE --k FILE --v FILE   inputs\n"
-    "  --out FILE                   output (B, Hq, Lq, Dv), float32; - is standard output\n"
-    "  --lse FILE                   also write the logarithm of the softmax denominator (B, Hq, Lq), float32\n"
-    "  --weights FILE               also write the attention weights (B, Hq, Lq, Lk), float32\n"
-    "  --dtype f32|f16|bf16         convert q, k and v to this type, and compute an output of it; default: their type\n"
-    "                               if all three have the same, else f32\n"
-    "  --bits bf16                  uint16 files hold the bits of bfloat16\n"
-    "\n"
-    "sequences: each of the B has lengths and positions of its own\n"
-    "  --kv-lengths FILE            only the first so many keys: (B), or by query (B, Lq), which moves no offset\n"
-    "  --q-starts FILE              q is (1, Hq, rows of all, D), and rows starts[b] to starts[b + 1] - 1 of it are\n"
-    "                               sequence b: (B + 1), from 0 to the number of rows. Outputs are as q, and so is "
-    "what\n"
-    "                               has a number by query, with 1 in the place of B\n"
-    "  --kv-starts FILE             likewise k and v: (1, Hkv, rows of all, D)\n"
-    "  --block-table FILE           k and v lie in pages: (pages, Hkv, rows of a page, D). Row b of the table, (B,\n"
-    "                               pages of a sequence), says which pages hold the keys of sequence b, in order; -1\n"
-    "                               where there is none, and then --kv-lengths says how many keys it has\n"
-    "  --positions FILE             (B): the offset of each sequence, in the place of what --causal says\n"
-    "  --kv-begins FILE             only keys from this one on: (B), as in batches padded on the left\n"
-    "  --key-ranges FILE            only keys from begin to end - 1, by query: (B, Lq, 2) or (rows of all, 2)\n"
-    "\n"
-    "masks\n"
-    "  --causal[=top-left|bottom-right|OFFSET]\n"
-    "                               query i attends keys j <= i + offset. The offset is 0, or the sequence's keys "
-    "less\n"
-    "                               its queries (the default), or OFFSET\n"
-    "  --window LEFT,RIGHT          only keys from i + offset - LEFT to i + offset + RIGHT; -1 is open. The offset is\n"
-    "                               that of --causal; without it, that of bottom-right\n"
-    "  --mask FILE                  only keys where this is true: bool or whole numbers 0 and 1, broadcast to\n"
-    "                               (B, Hq, Lq, Lk) as in NumPy; with --q-starts to (B, Hq, rows of all, Lk). Lk: the\n"
-    "                               longest sequence; with --block-table, what a row of it has room for\n"
-    "\n"
-    "scores\n"
-    "  --scale X                    default 1 / sqrt(D)\n"
-    "  --softcap X                  X * tanh(score / X) in place of the score; 0 is none\n"
-    "  --bias FILE                  added to the scores: broadcast like a mask, finite or -inf\n"
-    "  --bias-head-scale FILE       (Hq): the bias is multiplied by this\n"
-    "  --alibi FILE                 ALiBi slopes (Hq)\n"
-    "  --sinks FILE                 attention sinks (Hq): each adds exp(sink) to its head's denominators\n"
-    "  --dropout P                  set each weight to 0 with this probability, and divide the others by 1 - P\n"
-    "  --seed N                     which weights --dropout drops; default 0\n"
-    "\n"
-    "running\n"
-    "  --kernel NAME|auto           one of 'attend kernels'; auto, the default, picks the fastest\n"
-    "  --threads N                  at most this many threads; the result is the same for every number\n"
-    "  --bind                       keep threads on cores that share a cache, or a memory node, while they work\n"
-    "  --explain                    say which kernel is run, and why, and what the sequences hold\n"
-    "  --time N                     run N times after a warm-up; print the time and the rate of useful arithmetic:\n"
-    "                               attended pairs * 2 * (D + Dv) operations\n"
-    "  --help                       this text\n"
-    "\n"
-    "examples\n"
-    "  attend run --q q.npy --k k.npy --v v.npy --out out.npy\n"
-    "  attend run --q q.npy --k k.npy --v v.npy --out out.npy --causal --window 256,0 --lse lse.npy\n"
-    "  attend run --q q.npy --k k.npy --v v.npy --out out.npy --kv-lengths lengths.npy --weights weights.npy\n"
-    "  attend run --q q.npy --k k.npy --v v.npy --out out.npy --dtype bf16 --explain --time 20\n"
-    "\n"
-    "  three sequences of 2, 1 and 4 tokens in a row: q is (1, Hq, 7, D), k (1, Hkv, 7, D), starts.npy [0, 2, 3, 7]\n"
-    "  attend run --q q.npy --k k.npy --v v.npy --out out.npy --causal --q-starts starts.npy --kv-starts starts.npy\n"
-    "\n"
-    "  a token each of two sequences over a cache of pages: q is (2, Hq, 1, D), k (pages, Hkv, 16, D), lengths.npy\n"
-    "  [40, 9], table.npy [[4, 0, 2], [1, -1, -1]]\n"
-    "  attend run --q q.npy --k k.npy --v v.npy --out out.npy --block-table table.npy --kv-lengths lengths.npy\n";
-
 /* What the command line asks for. Masks and numbers go straight into the problem. */
 typedef struct request {
   attend_input_files files;
@@ -184,40 +107,100 @@ static bool take_time(const char *text, void *to) {
 
 #define INPUT(id) offsetof(request, files.path[id])
 static const attend_cli_option options[] = {
-    {"q", required_argument, INPUT(INPUT_Q), NULL},
-    {"k", required_argument, INPUT(INPUT_K), NULL},
-    {"v", required_argument, INPUT(INPUT_V), NULL},
-    {"kv-lengths", required_argument, INPUT(INPUT_KV_LENGTHS), NULL},
-    {"positions", required_argument, INPUT(INPUT_POSITIONS), NULL},
-    {"q-starts", required_argument, INPUT(INPUT_Q_STARTS), NULL},
-    {"kv-starts", required_argument, INPUT(INPUT_KV_STARTS), NULL},
-    {"kv-begins", required_argument, INPUT(INPUT_KV_BEGINS), NULL},
-    {"key-ranges", required_argument, INPUT(INPUT_KEY_RANGES), NULL},
-    {"block-table", required_argument, INPUT(INPUT_BLOCK_TABLE), NULL},
-    {"mask", required_argument, INPUT(INPUT_MASK), NULL},
-    {"bias", required_argument, INPUT(INPUT_BIAS), NULL},
-    {"bias-head-scale", required_argument, INPUT(INPUT_BIAS_HEAD_SCALE), NULL},
-    {"alibi", required_argument, INPUT(INPUT_ALIBI), NULL},
-    {"sinks", required_argument, INPUT(INPUT_SINKS), NULL},
-    {"out", required_argument, offsetof(request, out), NULL},
-    {"lse", required_argument, offsetof(request, lse), NULL},
-    {"weights", required_argument, offsetof(request, weights), NULL},
-    {"dtype", required_argument, 0, take_dtype},
-    {"bits", required_argument, 0, take_bits},
-    {"causal", optional_argument, 0, take_causal},
-    {"window", required_argument, 0, take_window},
-    {"scale", required_argument, 0, take_scale},
-    {"softcap", required_argument, 0, take_softcap},
-    {"dropout", required_argument, 0, take_dropout},
-    {"seed", required_argument, 0, take_seed},
-    {"kernel", required_argument, offsetof(request, options.kernel), NULL},
-    {"threads", required_argument, 0, take_threads},
-    {"bind", no_argument, 0, take_bind},
-    {"explain", no_argument, 0, take_explain},
-    {"time", required_argument, 0, take_time},
+    {.help = "tensors"},
+    {"q", "FILE", NULL, .text = INPUT(INPUT_Q)},
+    {"k", "FILE", NULL, .text = INPUT(INPUT_K)},
+    {"v", "FILE", "inputs", .text = INPUT(INPUT_V)},
+    {"out", "FILE", "output (B, Hq, Lq, Dv), float32; - is standard output", .text = offsetof(request, out)},
+    {"lse", "FILE", "also write the logarithm of the softmax denominator (B, Hq, Lq), float32",
+     .text = offsetof(request, lse)},
+    {"weights", "FILE", "also write the attention weights (B, Hq, Lq, Lk), float32",
+     .text = offsetof(request, weights)},
+    {"dtype", "f32|f16|bf16",
+     "convert q, k and v to this type, and compute an output of it; default: their type if all three have the same, "
+     "else f32",
+     .take = take_dtype},
+    {"bits", "bf16", "uint16 files hold the bits of bfloat16", .take = take_bits},
+    {.help = "sequences: each of the B has lengths and positions of its own"},
+    {"kv-lengths", "FILE", "only the first so many keys: (B), or by query (B, Lq), which moves no offset",
+     .text = INPUT(INPUT_KV_LENGTHS)},
+    {"q-starts", "FILE",
+     "q is (1, Hq, rows of all, D), and rows starts[b] to starts[b + 1] - 1 of it are sequence b: (B + 1), from 0 to "
+     "the number of rows. Outputs are as q, and so is what has a number by query, with 1 in the place of B",
+     .text = INPUT(INPUT_Q_STARTS)},
+    {"kv-starts", "FILE", "likewise k and v: (1, Hkv, rows of all, D)", .text = INPUT(INPUT_KV_STARTS)},
+    {"block-table", "FILE",
+     "k and v lie in pages: (pages, Hkv, rows of a page, D). Row b of the table, (B, pages of a sequence), says which "
+     "pages hold the keys of sequence b, in order; -1 where there is none, and then --kv-lengths says how many keys it "
+     "has",
+     .text = INPUT(INPUT_BLOCK_TABLE)},
+    {"positions", "FILE", "(B): the offset of each sequence, in the place of what --causal says",
+     .text = INPUT(INPUT_POSITIONS)},
+    {"kv-begins", "FILE", "only keys from this one on: (B), as in batches padded on the left",
+     .text = INPUT(INPUT_KV_BEGINS)},
+    {"key-ranges", "FILE", "only keys from begin to end - 1, by query: (B, Lq, 2) or (rows of all, 2)",
+     .text = INPUT(INPUT_KEY_RANGES)},
+    {.help = "masks"},
+    {"causal", "[=top-left|bottom-right|OFFSET]",
+     "query i attends keys j <= i + offset. The offset is 0, or the sequence's keys less its queries (the default), or "
+     "OFFSET",
+     .take = take_causal},
+    {"window", "LEFT,RIGHT",
+     "only keys from i + offset - LEFT to i + offset + RIGHT; -1 is open. The offset is that of --causal; without it, "
+     "that of bottom-right",
+     .take = take_window},
+    {"mask", "FILE",
+     "only keys where this is true: bool or whole numbers 0 and 1, broadcast to (B, Hq, Lq, Lk) as in NumPy; with "
+     "--q-starts to (B, Hq, rows of all, Lk). Lk: the longest sequence; with --block-table, what a row of it has room "
+     "for",
+     .text = INPUT(INPUT_MASK)},
+    {.help = "scores"},
+    {"scale", "X", "default 1 / sqrt(D)", .take = take_scale},
+    {"softcap", "X", "X * tanh(score / X) in place of the score; 0 is none", .take = take_softcap},
+    {"bias", "FILE", "added to the scores: broadcast like a mask, finite or -inf", .text = INPUT(INPUT_BIAS)},
+    {"bias-head-scale", "FILE", "(Hq): the bias is multiplied by this", .text = INPUT(INPUT_BIAS_HEAD_SCALE)},
+    {"alibi", "FILE", "ALiBi slopes (Hq)", .text = INPUT(INPUT_ALIBI)},
+    {"sinks", "FILE", "attention sinks (Hq): each adds exp(sink) to its head's denominators",
+     .text = INPUT(INPUT_SINKS)},
+    {"dropout", "P", "set each weight to 0 with this probability, and divide the others by 1 - P",
+     .take = take_dropout},
+    {"seed", "N", "which weights --dropout drops; default 0", .take = take_seed},
+    {.help = "running"},
+    {"kernel", "NAME|auto", "one of 'attend kernels'; auto, the default, picks the fastest",
+     .text = offsetof(request, options.kernel)},
+    {"threads", "N", "at most this many threads; the result is the same for every number", .take = take_threads},
+    {"bind", NULL, "keep threads on cores that share a cache, or a memory node, while they work", .take = take_bind},
+    {"explain", NULL, "say which kernel is run, and why, and what the sequences hold", .take = take_explain},
+    {"time", "N",
+     "run N times after a warm-up; print the time and the rate of useful arithmetic: attended pairs * 2 * (D + Dv) "
+     "operations",
+     .take = take_time},
 };
 #undef INPUT
 
+static const attend_cli_command command = {
+    .usage = "attend run --q FILE --k FILE --v FILE --out FILE [OPTION]...",
+    .about = "Computes softmax(scale * Q K^T + bias, masked) V on .npy files.\n\nq is (B, Hq, Lq, D), k (B, Hkv, Lk, "
+             "D), v (B, Hkv, Lk, Dv), and Hkv divides Hq. All three may leave out the batch, (H, L, D), or batch and "
+             "heads, (L, D); outputs have as many dimensions as q. Files are .npy versions 1.0 to 3.0: float32, "
+             "float16, bfloat16 (as ml_dtypes and JAX write it), float64 (rounded to float32), or uint16 with --bits "
+             "bf16; numbers of sequences, lengths for instance, are int32 or int64. A key is attended when it passes "
+             "every mask that is given; query i stands at key i + offset.",
+    .options = options,
+    .count = sizeof options / sizeof *options,
+    .examples =
+        "attend run --q q.npy --k k.npy --v v.npy --out out.npy\n"
+        "attend run --q q.npy --k k.npy --v v.npy --out out.npy --causal --window 256,0 --lse lse.npy\n"
+        "attend run --q q.npy --k k.npy --v v.npy --out out.npy --kv-lengths lengths.npy --weights weights.npy\n"
+        "attend run --q q.npy --k k.npy --v v.npy --out out.npy --dtype bf16 --explain --time 20\n"
+        "\n"
+        "three sequences of 2, 1 and 4 tokens in a row: q is (1, Hq, 7, D), k (1, Hkv, 7, D), starts.npy [0, 2, 3, 7]\n"
+        "attend run --q q.npy --k k.npy --v v.npy --out out.npy --causal --q-starts starts.npy --kv-starts starts.npy\n"
+        "\n"
+        "a token each of two sequences over a cache of pages: q is (2, Hq, 1, D), k (pages, Hkv, 16, D), lengths.npy\n"
+        "[40, 9], table.npy [[4, 0, 2], [1, -1, -1]]\n"
+        "attend run --q q.npy --k k.npy --v v.npy --out out.npy --block-table table.npy --kv-lengths lengths.npy\n",
+};
 /* Options that mean nothing without another, or beside it. */
 static bool check_together(const request *r) {
   const char *const *path = r->files.path;
@@ -234,7 +217,7 @@ static bool check_together(const request *r) {
 
 /* False when there is nothing to run: after --help, or an error. */
 static bool parse(int argc, char **argv, request *r, int *status) {
-  if (!attend_cli_parse(argc, argv, options, sizeof options / sizeof *options, help, r, status)) return false;
+  if (!attend_cli_parse(argc, argv, &command, r, status)) return false;
   const char *missing = r->out ? NULL : "out";
   for (int i = INPUT_V; i >= INPUT_Q; i--)
     if (!r->files.path[i]) missing = attend_input_options[i];

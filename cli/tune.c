@@ -17,92 +17,104 @@
 #include "cli/text.h"
 #include "dispatch/choose/profile.h"
 
-static const char help[] =
-    "usage: attend tune [OPTION]...\n"
-    "\n"
-    "Measures the kernels that run here, with several tilings and numbers of threads, on shapes of many sizes, and\n"
-    "writes this machine's profile, by which the library then chooses for every shape. Let nothing else run "
-    "meanwhile.\n"
-    "Ctrl-C ends it early, with a profile of what was measured.\n"
-    "\n"
-    "  --quick         about 1 minute\n"
-    "  --thorough      about 20 minutes (default: 5)\n"
-    "  --budget S      about S seconds, 1 to 86400\n"
-    "  --shapes FILE   measure these shapes too, before all others: a line each, 'f32 1 32/8 2048x2048 128/128 "
-    "causal'\n"
-    "                  (type, batch, query/key heads, queries x keys, dims of keys/values, and full, causal, "
-    "window=N,\n"
-    "                  lengths, mask or bias)\n"
-    "  --profile FILE  write there (default: ATTEND_PROFILE, else the cache directory, as 'attend info' shows)\n"
-    "  --check         write nothing: on random shapes, compare what is chosen with a profile and without one with "
-    "the\n"
-    "                  best of all kernels and tilings\n"
-    "  --count N       shapes to check on (default 60)\n"
-    "  --odd           check on shapes that no model has: head dims of 1 to 300, groups of 1 to 16 heads, heads within "
-    "rows\n"
-    "  --seed S        of the shapes to check on (default 1)\n"
-    "  --help          this text\n"
-    "\n"
-    "exit status: 0 done, 1 a kernel computed something wrong and was left out, 2 bad usage or nothing written\n"
-    "\n"
-    "examples\n"
-    "  attend tune --quick\n"
-    "  attend tune --shapes my-model.shapes --profile my-model.profile\n"
-    "  attend tune --check\n"
-    "  attend tune --check --odd --count 1000 --budget 900\n";
-
 typedef struct arguments {
   double budget;
   const char *shapes, *profile;
-  bool check, odd;
+  bool check, odd, only_check; /* the last: an option was given that goes with --check only */
+  int times;                   /* options that say how long */
   int64_t count, seed;
 } arguments;
 
 /* ------------------------------------------------------------------------------------------------------- arguments */
 
+static bool take_budget_of(void *to, double seconds) {
+  arguments *a = to;
+  a->budget = seconds;
+  a->times++;
+  return true;
+}
+
+static bool take_quick(const char *text, void *to) {
+  (void)text;
+  return take_budget_of(to, 60);
+}
+
+static bool take_thorough(const char *text, void *to) {
+  (void)text;
+  return take_budget_of(to, 1200);
+}
+
+static bool take_budget(const char *text, void *to) {
+  int64_t seconds = 0;
+  return attend_cli_integer("budget", text, 1, 86400, &seconds) && take_budget_of(to, (double)seconds);
+}
+
+static bool take_check(const char *text, void *to) {
+  (void)text;
+  ((arguments *)to)->check = true;
+  return true;
+}
+
+static bool take_count(const char *text, void *to) {
+  arguments *a = to;
+  a->only_check = true;
+  return attend_cli_integer("count", text, 1, 100000, &a->count);
+}
+
+static bool take_odd(const char *text, void *to) {
+  (void)text;
+  arguments *a = to;
+  return a->only_check = a->odd = true;
+}
+
+static bool take_seed(const char *text, void *to) {
+  arguments *a = to;
+  a->only_check = true;
+  return attend_cli_integer("seed", text, 0, INT_MAX, &a->seed);
+}
+
+static const attend_cli_option options[] = {
+    {"quick", NULL, "about 1 minute", .take = take_quick},
+    {"thorough", NULL, "about 20 minutes (default: 5)", .take = take_thorough},
+    {"budget", "S", "about S seconds, 1 to 86400", .take = take_budget},
+    {"shapes", "FILE",
+     "measure these shapes too, before all others: a line each, 'f32 1 32/8 2048x2048 128/128 causal' (type, batch, "
+     "query/key heads, queries x keys, dims of keys/values, and full, causal, window=N, lengths, mask or bias)",
+     .text = offsetof(arguments, shapes)},
+    {"profile", "FILE", "write there (default: ATTEND_PROFILE, else the cache directory, as 'attend info' shows)",
+     .text = offsetof(arguments, profile)},
+    {"check", NULL,
+     "write nothing: on random shapes, compare what is chosen with a profile and without one with the best of all "
+     "kernels and tilings",
+     .take = take_check},
+    {"count", "N", "shapes to check on (default 60)", .take = take_count},
+    {"odd", NULL,
+     "check on shapes that no model has: head dims of 1 to 300, groups of 1 to 16 heads, heads within rows",
+     .take = take_odd},
+    {"seed", "S", "of the shapes to check on (default 1)", .take = take_seed},
+};
+static const attend_cli_command command = {
+    .usage = "attend tune [OPTION]...",
+    .about = "Measures the kernels that run here, with several tilings and numbers of threads, on shapes of many "
+             "sizes, and writes this machine's profile, by which the library then chooses for every shape. Let nothing "
+             "else run meanwhile. Ctrl-C ends it early, with a profile of what was measured.",
+    .options = options,
+    .count = sizeof options / sizeof *options,
+    .notes =
+        "exit status: 0 done, 1 a kernel computed something wrong and was left out, 2 bad usage or nothing written",
+    .examples = "attend tune --quick\n"
+                "attend tune --shapes my-model.shapes --profile my-model.profile\n"
+                "attend tune --check\n"
+                "attend tune --check --odd --count 1000 --budget 900\n",
+};
+
 /* False when there is no more to do, with the exit status set. */
 static bool read_arguments(int argc, char **argv, arguments *a, int *status) {
-  enum { QUICK = 1, THOROUGH, BUDGET, SHAPES, PROFILE, CHECK, COUNT, ODD, SEED, HELP };
-  static const struct option table[] = {{"quick", no_argument, NULL, QUICK},
-                                        {"thorough", no_argument, NULL, THOROUGH},
-                                        {"budget", required_argument, NULL, BUDGET},
-                                        {"shapes", required_argument, NULL, SHAPES},
-                                        {"profile", required_argument, NULL, PROFILE},
-                                        {"check", no_argument, NULL, CHECK},
-                                        {"count", required_argument, NULL, COUNT},
-                                        {"odd", no_argument, NULL, ODD},
-                                        {"seed", required_argument, NULL, SEED},
-                                        {"help", no_argument, NULL, HELP},
-                                        {0}};
-  int option, times = 0, only_check = 0;
-  int64_t seconds = 0;
   *a = (arguments){.budget = 300, .count = 60, .seed = 1};
-  *status = ATTEND_EXIT_BAD_INPUT;
-  while ((option = attend_cli_next_option(argc, argv, table)) > 0) {
-    bool ok = true;
-    if (option == QUICK) a->budget = 60, times++;
-    if (option == THOROUGH) a->budget = 1200, times++;
-    if (option == BUDGET) {
-      ok = attend_cli_integer("budget", optarg, 1, 86400, &seconds);
-      a->budget = (double)seconds, times++;
-    }
-    if (option == SHAPES) a->shapes = optarg;
-    if (option == PROFILE) a->profile = optarg;
-    if (option == CHECK) a->check = true;
-    if (option == COUNT) ok = attend_cli_integer("count", optarg, 1, 100000, &a->count), only_check++;
-    if (option == ODD) a->odd = true, only_check++;
-    if (option == SEED) ok = attend_cli_integer("seed", optarg, 0, INT_MAX, &a->seed), only_check++;
-    if (option == HELP) {
-      fputs(help, stdout);
-      *status = ATTEND_EXIT_DONE;
-      return false;
-    }
-    if (!ok) return false;
-  }
-  if (option != -1) return false;
-  if (times > 1) return attend_cli_error("tune: expected one of --quick, --thorough and --budget") == 0;
+  if (!attend_cli_parse(argc, argv, &command, a, status)) return false;
+  if (a->times > 1) return attend_cli_error("tune: expected one of --quick, --thorough and --budget") == 0;
   if (a->check && a->shapes) return attend_cli_error("tune: --check takes no --shapes, its shapes are random") == 0;
-  if (!a->check && only_check) return attend_cli_error("tune: --count, --odd and --seed go with --check") == 0;
+  if (!a->check && a->only_check) return attend_cli_error("tune: --count, --odd and --seed go with --check") == 0;
   return true;
 }
 
@@ -210,21 +222,21 @@ static int write_result(attend_outputs *outputs, const attend_tune_result *resul
 static int tune(const arguments *a, const attend_env *env) {
   static attend_outputs outputs; /* its paths are too much for a stack */
   char why[256];
-  attend_tune_options options = {.budget = a->budget,
-                                 .threads = env->num_threads ? env->num_threads : attend_default_threads(),
-                                 .highest = env->isa,
-                                 .stop = &stop,
-                                 .progress = show_progress};
+  attend_tune_options how = {.budget = a->budget,
+                             .threads = env->num_threads ? env->num_threads : attend_default_threads(),
+                             .highest = env->isa,
+                             .stop = &stop,
+                             .progress = show_progress};
   attend_tune_result result;
   if (!name_profile(a, env, &outputs)) return ATTEND_EXIT_BAD_INPUT;
-  if (a->shapes && !attend_tune_shapes_read(a->shapes, &options.shapes, why, sizeof why))
+  if (a->shapes && !attend_tune_shapes_read(a->shapes, &how.shapes, why, sizeof why))
     return attend_cli_error("--shapes %s: %s", a->shapes, why);
   setenv("ATTEND_PROFILE", "off", 1); /* what is measured is not to be chosen by an older profile */
   signal(SIGINT, note_stop);
   signal(SIGTERM, note_stop);
-  const bool ok = attend_tune(&options, &result);
+  const bool ok = attend_tune(&how, &result);
   end_progress();
-  attend_tune_shapes_free(&options.shapes);
+  attend_tune_shapes_free(&how.shapes);
   if (!ok) return attend_cli_error("tune: no memory");
   int status;
   if (result.text)

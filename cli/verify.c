@@ -25,52 +25,15 @@
 #define LITERAL(number) LITERAL_OF(number)
 
 #ifdef ATTEND_VERIFY_ONLY /* built without cJSON */
-#define JSON_HELP
 #define JSON_OPTION
-#define JSON_OUTPUT NULL
 #else
-#define JSON_HELP "  --json         the result as JSON\n"
-#define JSON_OPTION {"json", no_argument, NULL, JSON},
-#define JSON_OUTPUT &attend_verify_json
+#define JSON_OPTION {"json", NULL, "the result as JSON", .take = take_json},
 #endif
 
 enum { PRINTED_FAILURES = 10 }; /* of each kernel */
 
 /* JSON has no larger whole numbers. */
 #define GREATEST_SEED (INT64_C(1) << 52)
-
-static const char help[] =
-    "usage: attend verify [OPTION]...\n"
-    "\n"
-    "Checks every kernel that runs here, and what the library chooses ('auto'), against a plain reference in double\n"
-    "precision, on named cases (each semantic alone and combined, in every element type) and on random ones. Buffers\n"
-    "lie against guard pages, everything that is not attended is NaN, and each case is run several ways that must "
-    "give\n"
-    "the same bits. The kernels of other operations (softmax_*, append_*, merge_*) are checked on random cases of\n"
-    "their own.\n"
-    "\n"
-    "  --kernel GLOB  only kernels whose name matches, '*avx2*' for example; several with commas between them\n"
-    "  --dtype T      all tensors of this type: f32, f16 or bf16\n"
-    "  --case NAME    only the named case of that name, or only the random ones: 'random'\n"
-    "  --cases N      number of random cases (default " LITERAL(
-        DEFAULT_CASES) ")\n"
-                       "  --seed S       seed of all numbers; random case i has seed S + i (default: another one each "
-                       "time)\n" JSON_HELP "  --help         this text\n"
-                       "\n"
-                       "A failure is printed with its kernel, seed and every field of the case, and with the command "
-                       "that repeats it.\n"
-                       "Errors are |out - reference| / max |v|, worst of all cases, beside those of plain f32 "
-                       "arithmetic. 'of allowed' is\n"
-                       "the largest error as a share of what is allowed for its case. 'ragged', 'paged' and 'ranged' "
-                       "count the cases, of\n"
-                       "those that were run, with packed sequences, with keys in pages and with key ranges.\n"
-                       "\n"
-                       "exit status: 0 all passed, 1 a case failed, 2 bad usage or nothing to verify\n"
-                       "\n"
-                       "examples\n"
-                       "  attend verify\n"
-                       "  attend verify --kernel 'decode*' --dtype bf16 --cases 2000\n"
-                       "  attend verify --case random --seed 17 --cases 1\n";
 
 typedef struct arguments {
   const char *kernel, *only;
@@ -94,37 +57,63 @@ static bool is_case(const char *name) {
   return false;
 }
 
+static bool take_dtype(const char *text, void *to) { return attend_cli_dtype(text, &((arguments *)to)->dtype); }
+
+static bool take_case(const char *text, void *to) { return is_case(((arguments *)to)->only = text); }
+
+static bool take_cases(const char *text, void *to) {
+  return attend_cli_integer("cases", text, 0, 1000000000, &((arguments *)to)->cases);
+}
+
+static bool take_seed(const char *text, void *to) {
+  return attend_cli_integer("seed", text, 0, GREATEST_SEED, &((arguments *)to)->seed);
+}
+
+#ifndef ATTEND_VERIFY_ONLY
+static bool take_json(const char *text, void *to) {
+  (void)text;
+  ((arguments *)to)->output = &attend_verify_json;
+  return true;
+}
+#endif
+
+static const attend_cli_option options[] = {
+    {"kernel", "GLOB", "only kernels whose name matches, '*avx2*' for example; several with commas between them",
+     .text = offsetof(arguments, kernel)},
+    {"dtype", "f32|f16|bf16", "all tensors of this type", .take = take_dtype},
+    {"case", "NAME", "only the named case of that name, or only the random ones: 'random'", .take = take_case},
+    {"cases", "N", "number of random cases (default " LITERAL(DEFAULT_CASES) ")", .take = take_cases},
+    {"seed", "S", "seed of all numbers; random case i has seed S + i (default: another one each time)",
+     .take = take_seed},
+    JSON_OPTION};
+static const attend_cli_command command = {
+    .usage = "attend verify [OPTION]...",
+    .about = "Checks every kernel that runs here, and what the library chooses ('auto'), against a plain reference in "
+             "double precision, on named cases (each semantic alone and combined, in every element type) and on random "
+             "ones. Buffers lie against guard pages, everything that is not attended is NaN, and each case is run "
+             "several ways that must give the same bits. The kernels of other operations (softmax_*, append_*, "
+             "merge_*) are checked on random cases of their own.",
+    .options = options,
+    .count = sizeof options / sizeof *options,
+    .notes = "A failure is printed with its kernel, seed and every field of the case, and with the command that "
+             "repeats it. Errors are |out - reference| / max |v|, worst of all cases, beside those of plain f32 "
+             "arithmetic. 'of allowed' is the largest error as a share of what is allowed for its case. 'ragged', "
+             "'paged' and 'ranged' count the cases, of those that were run, with packed sequences, with keys in pages "
+             "and with key ranges.\n\nexit status: 0 all passed, 1 a case failed, 2 bad usage or nothing to verify",
+    .examples = "attend verify\n"
+                "attend verify --kernel 'decode*' --dtype bf16 --cases 2000\n"
+                "attend verify --case random --seed 17 --cases 1\n",
+};
+
 /* False when there is no more to do, with the exit status set. */
 static bool read_arguments(int argc, char **argv, arguments *a, int *status) {
-  enum { KERNEL = 1, DTYPE, CASE, CASES, SEED, JSON, HELP };
-  static const struct option table[] = {{"kernel", required_argument, NULL, KERNEL},
-                                        {"dtype", required_argument, NULL, DTYPE},
-                                        {"case", required_argument, NULL, CASE},
-                                        {"cases", required_argument, NULL, CASES},
-                                        {"seed", required_argument, NULL, SEED},
-                                        JSON_OPTION{"help", no_argument, NULL, HELP},
-                                        {0}};
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   *a = (arguments){.kernel = "*",
                    .cases = DEFAULT_CASES,
                    .output = &text_output,
                    .seed = ((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000) % 1000000000};
-  int option;
-  while ((option = attend_cli_next_option(argc, argv, table)) > 0) {
-    bool ok = true;
-    if (option == KERNEL) a->kernel = optarg;
-    if (option == DTYPE) ok = attend_cli_dtype(optarg, &a->dtype);
-    if (option == CASE) ok = is_case(a->only = optarg);
-    if (option == CASES) ok = attend_cli_integer("cases", optarg, 0, 1000000000, &a->cases);
-    if (option == SEED) ok = attend_cli_integer("seed", optarg, 0, GREATEST_SEED, &a->seed);
-    if (option == JSON) a->output = JSON_OUTPUT;
-    if (option == HELP) fputs(help, stdout);
-    *status = option == HELP ? ATTEND_EXIT_DONE : ATTEND_EXIT_BAD_INPUT;
-    if (!ok || option == HELP) return false;
-  }
-  *status = ATTEND_EXIT_BAD_INPUT;
-  return option == -1;
+  return attend_cli_parse(argc, argv, &command, a, status);
 }
 
 /* ----------------------------------------------------------------------------------------------------------- cases */

@@ -1,15 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-# Installation: header, libraries, program, CMake package and pkg-config file.
+# Installation: header, libraries, program, CMake package and pkg-config file. Components are what packages hold: the
+# shared library, what programs are built with, and the programs.
 include(CMakePackageConfigHelpers)
 
+set(CMAKE_INSTALL_DEFAULT_COMPONENT_NAME development)
 install(FILES include/attend/attend.h include/attend/layers.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/attend)
-install(TARGETS attend_shared EXPORT attend-shared)
+install(TARGETS attend_shared EXPORT attend-shared RUNTIME COMPONENT library
+                              LIBRARY COMPONENT library NAMELINK_COMPONENT development)
 install(TARGETS attend_static EXPORT attend-static)
 if(ATTEND_CLI)
-  install(TARGETS attend_cli)
+  install(TARGETS attend_cli COMPONENT tools)
 endif()
 if(ATTEND_CLI AND NOT ATTEND_CLI STREQUAL "VERIFY")
-  install(DIRECTORY report DESTINATION ${CMAKE_INSTALL_DATADIR}/attend PATTERN __pycache__ EXCLUDE)
+  install(DIRECTORY report DESTINATION ${CMAKE_INSTALL_DATADIR}/attend COMPONENT tools PATTERN __pycache__ EXCLUDE)
+endif()
+if(TARGET attend-bench)
+  install(TARGETS attend-bench COMPONENT tools)
+endif()
+if(ATTEND_PAGES)
+  install(DIRECTORY ${ATTEND_PAGES}/man/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT tools)
+  install(DIRECTORY ${ATTEND_PAGES}/bash/ DESTINATION ${ATTEND_BASH_DIR} COMPONENT tools)
+  install(DIRECTORY ${ATTEND_PAGES}/zsh/ DESTINATION ${ATTEND_ZSH_DIR} COMPONENT tools)
+  install(DIRECTORY ${ATTEND_PAGES}/fish/ DESTINATION ${ATTEND_FISH_DIR} COMPONENT tools)
 endif()
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/attend)

@@ -49,6 +49,19 @@ echo "-- add_subdirectory"
 "$CMAKE" -S "$work/source/subproject" -B "$work/subproject" -DATTEND_SOURCE="$SOURCE_DIR" >"$work/log" 2>&1 ||
   { cat "$work/log" && exit 1; }
 
+echo "-- FetchContent: what is installed, and else the source"
+CFLAGS="${flags[*]}" "$CMAKE" -S "$work/source/fetch" -B "$work/fetch" -DCMAKE_PREFIX_PATH="$work/installed" -DATTEND_INSTALLED=ON >"$work/log" 2>&1 &&
+  "$CMAKE" --build "$work/fetch" >>"$work/log" 2>&1 || { cat "$work/log" && exit 1; }
+try forward "$work/fetch/forward"
+"$CMAKE" -S "$work/source/fetch" -B "$work/fetch-source" -DFETCHCONTENT_SOURCE_DIR_ATTEND="$SOURCE_DIR" >"$work/log" 2>&1 ||
+  { cat "$work/log" && exit 1; }
+
+echo "-- a component that is not there"
+printf 'cmake_minimum_required(VERSION 3.25)\nproject(x LANGUAGES C)\nfind_package(attend 0.2 REQUIRED COMPONENTS shared imaginary)\n' >"$work/CMakeLists.txt"
+if "$CMAKE" -S "$work" -B "$work/imaginary" -DCMAKE_PREFIX_PATH="$work/installed" >"$work/log" 2>&1 || ! tr -s ' \n' ' ' <"$work/log" | grep -q "no component imaginary: there are shared and static"; then
+  cat "$work/log" && echo "find_package must name the component that is missing" && exit 1
+fi
+
 echo "-- hwloc asked for by name where there is none"
 if PKG_CONFIG_LIBDIR="$work" PKG_CONFIG_PATH='' "$CMAKE" -S "$SOURCE_DIR" -B "$work/without" -DATTEND_HWLOC=ON >"$work/log" 2>&1 ||
     ! grep -q "ATTEND_HWLOC needs hwloc 2.5 or newer" "$work/log"; then
@@ -78,3 +91,6 @@ done
 echo "-- the installed program"
 "$work/installed/bin/attend" kernels >/dev/null
 "$work/installed/bin/attend" report --help >/dev/null
+for page in man/man1/attend-run.1 bash-completion/completions/attend zsh/*/_attend fish/vendor_completions.d/attend.fish; do
+  compgen -G "$work/installed/share/$page" >/dev/null || { echo "share/$page is not installed" && exit 1; }
+done

@@ -43,7 +43,9 @@ present() {
     musl-tools) have musl-gcc ;;
     wine64) [ -x /usr/lib/wine/wine64 ] ;;
     llvm-19) have llvm-mca-19 ;;
-    valgrind) have valgrind ;;
+    valgrind | mandoc | zsh | fish | lintian | debootstrap) have "$1" ;;
+    dpkg-dev) have dpkg-shlibdeps ;;
+    man-db) have man ;;
     python3-venv) python3 -c 'import ensurepip, venv' ;;
     python3-matplotlib | python3-selenium) python_has "${1#python3-}" ;;
     chromium) have chromium ;;
@@ -106,6 +108,8 @@ for_build=(build-essential cmake ninja-build pkg-config python3 libcjson-dev lib
 for_tests=(libcriterion-dev libopenblas-dev)
 for_bench=(libbenchmark-dev libopenblas-dev)
 for_clang=(clang-19 libomp-19-dev libclang-rt-19-dev)
+for_pages=(man-db mandoc zsh fish)
+for_packages=(dpkg-dev lintian)
 for_report=(python3-matplotlib)
 for_browser=(chromium chromium-driver python3-selenium)
 
