@@ -4,7 +4,8 @@
 include(CMakePackageConfigHelpers)
 
 set(CMAKE_INSTALL_DEFAULT_COMPONENT_NAME development)
-install(FILES include/attend/attend.h include/attend/layers.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/attend)
+install(FILES include/attend/attend.h include/attend/append.h include/attend/formats.h include/attend/layers.h
+        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/attend)
 install(TARGETS attend_shared EXPORT attend-shared RUNTIME COMPONENT library
                               LIBRARY COMPONENT library NAMELINK_COMPONENT development)
 install(TARGETS attend_static EXPORT attend-static)
