@@ -302,7 +302,7 @@ int run(int argc, char **argv) {
   const bool only_list = given(options, "--benchmark_list_tests") || given(options, "--benchmark_list_tests=true");
   describe_machine(options, widest);
   if (options.phases && register_phases(env.isa) == 0)
-    return fail("--phases: no kernel that runs here has any yet; those of AMX have");
+    return fail("--phases: no kernel that runs here has any; those of AVX2, AVX-512 and AMX have");
   if (!options.phases) register_limits(options, widest);
   register_cases(cases, widest);
   if (only_list) return benchmark::RunSpecifiedBenchmarks() ? 0 : fail("nothing matches");

@@ -57,7 +57,9 @@ static work_unit unit_of(int row, int buffer) {
 
 /* ---------------------------------------------------------------------------------------------------------- tiles */
 
-static double products(int dim) { return 16.0 * dim; } /* a product takes 16 cycles */
+static attend_work cycles_of(double cycles) { return (attend_work){.cycles = cycles}; }
+
+static attend_work products(int dim) { return cycles_of(16.0 * dim); } /* a product takes 16 cycles */
 
 /** All products of a unit: scores and values, their operands `block` blocks on; tiles are stored only if asked for. */
 ATTEND_INLINE void tiles(const streaming *st, int block, const bool far, const bool store) {
@@ -103,7 +105,9 @@ static void products_l1(void *memory, int dim, int units) { run_tiles(memory, di
 static void products_l2(void *memory, int dim, int units) { run_tiles(memory, dim, units, true, false); }
 static void tiles_l2(void *memory, int dim, int units) { run_tiles(memory, dim, units, true, true); }
 
-static double stores_ideal(int dim) { return 16.0 * (2 * TURNS + 2 * dim / TILE_ROWS); } /* a row a cycle */
+static attend_work stores_work(int dim) {
+  return cycles_of(16.0 * (2 * TURNS + 2 * dim / TILE_ROWS));
+} /* a row a cycle */
 static void stores(void *memory, int dim, int units) {
   const streaming st = prepare(memory, dim);
   attend_thread_state before;
@@ -119,9 +123,9 @@ static void stores(void *memory, int dim, int units) {
 /* -------------------------------------------------------------------------------------------------- all the rest */
 
 /** Of 32 scores 18 operations, on two ports. */
-static double softmax_ideal(int dim) {
+static attend_work softmax_work(int dim) {
   (void)dim;
-  return 9.0 * GROUP * KEYS / (2 * LANES);
+  return cycles_of(9.0 * GROUP * KEYS / (2 * LANES));
 }
 
 static void softmax(void *memory, int dim, int units) {
@@ -140,7 +144,9 @@ static void softmax(void *memory, int dim, int units) {
   vf_store(st.statistics[0].sum, vf_add(sum[0], sum[1]));
 }
 
-static double packing_ideal(int dim) { return dim / 32.0 * (KEYS + KEYS / TILE_DEPTH * 160); } /* stores; shuffles */
+/** Stores; shuffles. */
+static attend_work packing_work(int dim) { return cycles_of(dim / 32.0 * (KEYS + KEYS / TILE_DEPTH * 160)); }
+
 static void packing(void *memory, int dim, int units) {
   const streaming st = prepare(memory, dim);
   const char *rows = (const char *)memory + place(dim).rows;
@@ -175,15 +181,17 @@ static void turns(void *memory, int dim, int units) {
   amx_leave(&before);
 }
 
+#define A_UNIT "32 query rows, 128 keys"
+
 const attend_phases attend_phases_amx = {.isa = ATTEND_ISA_AMX,
-                                         .unit = "32 query rows, 128 keys",
+                                         .limit = ATTEND_LIMIT_BF16,
                                          .flops_a_cycle = 1024,
                                          .dims = {64, 128, 256},
                                          .memory = memory_of,
-                                         .phases = {{"products_l1", products, products_l1},
-                                                    {"products_l2", products, products_l2},
-                                                    {"stores", stores_ideal, stores},
-                                                    {"products_stores_l2", products, tiles_l2},
-                                                    {"softmax", softmax_ideal, softmax},
-                                                    {"turns", products, turns},
-                                                    {"packing", packing_ideal, packing}}};
+                                         .phases = {{"products_l1", A_UNIT, 64, products, products_l1},
+                                                    {"products_l2", A_UNIT, 64, products, products_l2},
+                                                    {"stores", A_UNIT, 64, stores_work, stores},
+                                                    {"products_stores_l2", A_UNIT, 64, products, tiles_l2},
+                                                    {"softmax", A_UNIT, 64, softmax_work, softmax},
+                                                    {"turns", A_UNIT, 64, products, turns},
+                                                    {"packing", A_UNIT, 64, packing_work, packing}}};

@@ -24,8 +24,6 @@ namespace {
 const attend_phases *const all[] = {ATTEND_PHASES nullptr};
 #undef PHASES
 
-constexpr int units = 64;
-
 /** Small numbers of bf16, all over the memory. */
 void fill(void *memory, size_t bytes) {
   auto *numbers = static_cast<uint16_t *>(memory);
@@ -36,7 +34,40 @@ void fill(void *memory, size_t bytes) {
   }
 }
 
-/** Times a phase and counts its cycles by the arithmetic peak, which is probed before and after each run. */
+/** A limit's rate, the better of two probes; 0 where it is not asked for. */
+struct Rate {
+  const attend_peak *peak;
+  attend_limit limit;
+  const void *data;
+  size_t bytes;
+  bool wanted;
+  double best = 0;
+
+  void probe() {
+    double rate = 0;
+    if (wanted) attend_peak_probe(peak, limit, 1, data, bytes, 1, &rate);
+    best = std::max(best, rate);
+  }
+  double seconds(double amount) const { return wanted && best > 0 ? amount / best : 0; }
+};
+
+/** What bounds a unit, as it is just before and after a run. */
+struct Bounds {
+  Rate flops, exps, reading;
+  double flops_a_cycle; // 0: times are in ns
+
+  void probe() { flops.probe(), exps.probe(), reading.probe(); }
+  double ideal(const attend_work &w) const {
+    const double cycles = w.cycles > 0 ? flops.seconds(w.cycles * flops_a_cycle) : 0;
+    return std::max({cycles, flops.seconds(w.flops), exps.seconds(w.exps), reading.seconds(w.bytes)});
+  }
+  /** Cycles, counted by the arithmetic peak, or ns. */
+  double scaled(double seconds) const {
+    return flops_a_cycle > 0 ? seconds * flops.best / flops_a_cycle : seconds * 1e9;
+  }
+};
+
+/** Times a phase beside its limits, which are probed before and after each run. */
 void measure_phase(benchmark::State &state, const attend_phases *of, const attend_phase *phase, int dim) {
   const attend_peak *peak = attend_peak_for(of->isa);
   const size_t bytes = of->memory(dim);
@@ -46,24 +77,31 @@ void measure_phase(benchmark::State &state, const attend_phases *of, const atten
     return;
   }
   fill(memory.get(), bytes);
-  phase->run(memory.get(), dim, units);
-  std::vector<double> cycles;
+  phase->run(memory.get(), dim, phase->units);
+  const attend_work work = phase->work(dim);
+  const bool arithmetic = of->flops_a_cycle > 0 || work.flops > 0;
+  std::vector<double> times, ideals;
   for (auto _ : state) {
-    double rate[2] = {0, 0};
-    attend_peak_probe(peak, ATTEND_LIMIT_BF16, 1, nullptr, 0, 1, &rate[0]);
+    Bounds bounds{{peak, of->limit, nullptr, 0, arithmetic},
+                  {peak, ATTEND_LIMIT_EXP, nullptr, 0, work.exps > 0},
+                  {peak, ATTEND_LIMIT_READ, memory.get(), work.footprint, work.bytes > 0},
+                  of->flops_a_cycle};
+    bounds.probe();
     const auto begin = std::chrono::steady_clock::now();
-    phase->run(memory.get(), dim, units);
+    phase->run(memory.get(), dim, phase->units);
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
-    attend_peak_probe(peak, ATTEND_LIMIT_BF16, 1, nullptr, 0, 1, &rate[1]);
-    cycles.push_back(elapsed.count() / units * std::max(rate[0], rate[1]) / of->flops_a_cycle);
+    bounds.probe();
+    times.push_back(bounds.scaled(elapsed.count() / phase->units));
+    ideals.push_back(bounds.scaled(bounds.ideal(work)));
   }
-  std::sort(cycles.begin(), cycles.end());
-  const double undisturbed = cycles[cycles.size() / 10]; // a neighbour on the same core doubles some of these figures
-  state.counters["cycles"] = undisturbed;
-  state.counters["median"] = median(cycles);
-  state.counters["ideal"] = phase->ideal(dim);
-  state.counters["times_ideal"] = undisturbed / phase->ideal(dim);
-  state.SetLabel(of->unit);
+  std::sort(times.begin(), times.end());
+  const double undisturbed = times[times.size() / 10]; // a neighbour on the same core doubles some of these figures
+  const double ideal = median(ideals);
+  state.counters[of->flops_a_cycle > 0 ? "cycles" : "ns"] = undisturbed;
+  state.counters["median"] = median(times);
+  state.counters["ideal"] = ideal;
+  state.counters["times_ideal"] = undisturbed / ideal;
+  state.SetLabel(phase->unit);
 }
 
 } // namespace

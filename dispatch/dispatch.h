@@ -18,6 +18,8 @@ typedef struct attend_cpu {
   uint64_t usable;    /**< of those, the ones the operating system lets us use, less the test mask */
   uint64_t unproven;  /**< instruction sets, 1 << attend_isa each, that may be slower here than narrower ones: their
                            kernels are chosen where they were measured, not by heuristics */
+
+  double pace, wide_pace; /**< see kernels/cpu.def */
 } attend_cpu;
 
 /** The processor, detected once. */
@@ -35,8 +37,10 @@ const char *attend_isa_name(attend_isa isa);
 uint64_t attend_isa_features(attend_isa isa);
 /** Orders the ISAs of one processor family: a higher one is wider. */
 int attend_isa_rank(attend_isa isa);
-/** Floating-point operations a microsecond on one thread, roughly. */
+/** Floating-point operations a microsecond on one thread of a Zen 5, roughly. */
 double attend_isa_flops_per_us(attend_isa isa, attend_body body);
+/** How many times as long as there an ISA's kernels take on this processor. */
+double attend_isa_pace(attend_isa isa);
 /** Query rows of a key head up to which decode is chosen where the ISA could pack keys; 0: the cost decides. */
 int attend_isa_decode_rows(attend_isa isa);
 const char *attend_operation_name(attend_operation operation); /**< "forward", "softmax", "append", "merge" */

@@ -46,6 +46,7 @@
  *   vf_pin(v)            v, kept in a register: for a loaded vector that is used several times, which gcc would load
  *                        anew for each multiply-add otherwise
  *   vf_prefetch(p)       brings a cache line near; any address is allowed
+ *   vf_prefetch_l2(p)    brings it into the L2 cache only
  *
  * Where an instruction set of the family multiplies pairs of 16-bit elements, its vec.h defines ATTEND_PAIRS and
  *

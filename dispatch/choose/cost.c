@@ -2,9 +2,9 @@
 /**
  * What a kernel takes for a problem, roughly, where nothing was measured: enough to tell decode from packing, and how
  * many threads are worth waking. Nanoseconds of a Zen 5 core, fitted to 850 random shapes on AVX2 and AVX-512: nine
- * tenths of the predictions are between 0.6 and 1.4 times what was measured, with the data in the caches. Zen 4
- * takes 1.3 times as long with AVX2 and twice as long with AVX-512, which hardly moves where decode and packing meet:
- * what tells them apart is fitted to 600 random shapes of its, too.
+ * tenths of the predictions are between 0.6 and 1.4 times what was measured, with the data in the caches. Other
+ * processors take longer by a factor of kernels/cpu.def's, which hardly moves where decode and packing meet: what tells
+ * them apart is fitted to 600 random shapes of Zen 4, too.
  */
 #include <math.h>
 
@@ -87,8 +87,9 @@ double attend_cost_us(const attend_resolved *r, const attend_kernel *kernel, con
   const double bytes = read * elements * (double)attend_dtype_size(p->k_dtype);
   const bool far = !decode && bytes > (double)attend_topology_get()->l2;
 
-  return 1e-3 * (RUN_NS + SLICE_NS * slices * splits +
-                 rows * splits * (ROW_NS + (decode ? PLAIN_ELEMENT_NS : PACKED_ELEMENT_NS) * elements) +
-                 tile_rows * row_keys * pair_ns + slices * read * elements * KEY_ELEMENT_NS +
-                 (far ? slices * bytes * FAR_BYTE_NS : 0));
+  return 1e-3 * attend_isa_pace(kernel->isa) *
+         (RUN_NS + SLICE_NS * slices * splits +
+          rows * splits * (ROW_NS + (decode ? PLAIN_ELEMENT_NS : PACKED_ELEMENT_NS) * elements) +
+          tile_rows * row_keys * pair_ns + slices * read * elements * KEY_ELEMENT_NS +
+          (far ? slices * bytes * FAR_BYTE_NS : 0));
 }

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** The processor, and what the tables of features, instruction sets, bodies and element types say. */
 #include "dispatch/machine/cpu.h"
+
+#include <string.h>
+
 #include "dispatch/once.h"
 
 static const char *const feature_names[ATTEND_CPU_FEATURE_COUNT] = {
@@ -32,6 +35,15 @@ static const char *const body_names[ATTEND_BODY_COUNT] = {
     [ATTEND_BODY_DECODE] = "decode",   [ATTEND_BODY_ROWS] = "rows",
 };
 
+static const struct {
+  const char *signature;
+  bool fast_bf16_dot;
+  double pace, wide_pace;
+} processors[] = {
+#define ATTEND_PROCESSOR(signature, fast_bf16_dot, pace, wide_pace) {signature, fast_bf16_dot, pace, wide_pace},
+#include "kernels/cpu.def"
+};
+
 static attend_once_flag once;
 static attend_cpu cpu;
 static uint64_t detected_usable;
@@ -43,9 +55,22 @@ void attend_cpu_detect(attend_cpu *found, const char *why[ATTEND_CPU_FEATURE_COU
 }
 #endif
 
+/** What the table knows of the processor. */
+static void look_up(void) {
+  bool fast_bf16_dot = false;
+  cpu.pace = cpu.wide_pace = 1;
+  for (size_t i = 0; i < sizeof processors / sizeof *processors; i++) {
+    if (strncmp(cpu.signature, processors[i].signature, strlen(processors[i].signature)) != 0) continue;
+    cpu.pace = processors[i].pace, cpu.wide_pace = processors[i].wide_pace;
+    fast_bf16_dot = processors[i].fast_bf16_dot;
+  }
+  if (!fast_bf16_dot) cpu.unproven |= UINT64_C(1) << ATTEND_ISA_AVX512BF16;
+}
+
 static void detect(void) {
   cpu = (attend_cpu){0};
   attend_cpu_detect(&cpu, reasons);
+  look_up();
   detected_usable = cpu.usable;
 }
 
@@ -77,6 +102,10 @@ int attend_isa_rank(attend_isa isa) { return isas[isa].rank; }
 
 double attend_isa_flops_per_us(attend_isa isa, attend_body body) {
   return body == ATTEND_BODY_DECODE ? isas[isa].decode_flops_per_us : isas[isa].flops_per_us;
+}
+
+double attend_isa_pace(attend_isa isa) {
+  return isas[isa].needs & ATTEND_CPU_BIT(AVX512F) ? attend_cpu_get()->wide_pace : attend_cpu_get()->pace;
 }
 
 int attend_isa_decode_rows(attend_isa isa) { return isas[isa].decode_rows; }

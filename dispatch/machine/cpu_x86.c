@@ -105,17 +105,6 @@ static void take_away(attend_cpu *cpu, const char **reasons, uint64_t features, 
     if (features & cpu->present & UINT64_C(1) << f) reasons[f] = reason;
 }
 
-/**
- * vdpbf16ps does the work of two multiply-adds, but processors execute it as often as one, or half or a quarter as
- * often, and CPUID does not say which. FLOPs beside those of f32, measured: 2.0 times on Zen 4 and Zen 5, 0.5 times on
- * a Xeon with AMX. On Zen 4 streaming takes 0.66 of the time of f32's kernels, decode 0.74 (medians of 400 random
- * shapes). A processor that has not been measured is taken for slow: data is then converted to f32, and nothing is lost
- * by that.
- */
-static bool has_fast_bf16_dot(const char *vendor, uint32_t family) {
-  return strcmp(vendor, "AuthenticAMD") == 0 && (family == 25 || family == 26); /* Zen 3 and 4 are 25; 3 has none */
-}
-
 static void read_identity(attend_cpu *cpu) {
   attend_cpuid r = cpuid(0, 0);
   char vendor[13] = {0};
@@ -124,7 +113,6 @@ static void read_identity(attend_cpu *cpu) {
   uint32_t family = version >> 8 & 15, model = version >> 4 & 15;
   if (family == 6 || family == 15) model |= version >> 12 & 0xf0;
   if (family == 15) family += version >> 20 & 255;
-  if (!has_fast_bf16_dot(vendor, family)) cpu->unproven |= UINT64_C(1) << ATTEND_ISA_AVX512BF16;
   snprintf(cpu->signature, sizeof cpu->signature, "%s-%u-%u-%u", vendor, (unsigned)family, (unsigned)model,
            (unsigned)(version & 15));
 

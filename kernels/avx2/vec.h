@@ -210,6 +210,7 @@ ATTEND_INLINE vf vf_pin(vf a) {
   return a;
 }
 ATTEND_INLINE void vf_prefetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
+ATTEND_INLINE void vf_prefetch_l2(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); }
 
 #define ATTEND_BYTES
 /** Halves: each becomes vectors by itself, and of 16 bytes in memory straight away. */

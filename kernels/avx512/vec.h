@@ -178,6 +178,7 @@ ATTEND_INLINE vf vf_pin(vf a) {
   return a;
 }
 ATTEND_INLINE void vf_prefetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
+ATTEND_INLINE void vf_prefetch_l2(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); }
 
 #define ATTEND_PAIRS
 typedef __m512i vp;

@@ -91,16 +91,15 @@ typedef struct kv_rows {
  * Scores of a group of ROWS query rows with LANES / ROWS keys, `stride` bytes apart, to s, rows ld apart. Every key
  * element that is loaded serves all ROWS rows. Four keys at a time: more pointers than that do not fit registers. FEW:
  * there are only `count` keys, and the last of them takes the place of those that are missing. It is a constant,
- * because a group of 128 elements takes so little time that testing it costs 4 %.
- *
- * Lines `ahead` bytes further on are prefetched meanwhile, unless FEW, four at each step. Keys without gaps are
- * prefetched in the order of addresses, which the hardware's own prefetchers follow: 5 to 10 % faster than line by line
- * from four keys in turn.
+ * because a group of 128 elements takes so little time that testing it costs 4 %. So is FETCH: lines `ahead` bytes
+ * further on are prefetched meanwhile, four at each step, beside eight multiply-adds where there are two rows. Keys
+ * without gaps are prefetched in the order of addresses, which the hardware's own prefetchers follow: 5 to 10 % faster
+ * than line by line from four keys in turn.
  */
 ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim,
                                int64_t ahead, float *s, int64_t ld, const int ROWS, const attend_dtype DTYPE,
-                               const bool FEW) {
-  const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4, LINES = FEW ? 0 : QUAD;
+                               const bool FEW, const bool FETCH) {
+  const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4, LINES = FETCH ? QUAD : 0;
   const int64_t whole = dim / WIDE * WIDE, size = element_size(DTYPE);
   const bool flat = stride == dim * size;
   const int64_t line = flat ? 64 : stride, step = flat ? QUAD * WIDE * size : WIDE * size;
@@ -145,20 +144,25 @@ ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, 
 
 /** score_group() for one number of rows and one element type: of as many keys as it takes, and of fewer. */
 typedef struct score_functions {
-  void (*whole)(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s, int64_t ld);
+  void (*whole)(const operand *q, const char *k, int64_t stride, int64_t dim, float *s, int64_t ld);
+  void (*fetching)(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s, int64_t ld);
   void (*few)(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim, float *s, int64_t ld);
 } score_functions;
 
 #define DEFINE_SCORE_GROUP(name, rows, dtype)                                                                          \
-  ATTEND_OUTLINE void name##_whole(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead,        \
-                                   float *s, int64_t ld) {                                                             \
-    score_group(q, k, stride, LANES / rows, dim, ahead, s, ld, rows, dtype, false);                                    \
+  ATTEND_OUTLINE void name##_whole(const operand *q, const char *k, int64_t stride, int64_t dim, float *s,             \
+                                   int64_t ld) {                                                                       \
+    score_group(q, k, stride, LANES / rows, dim, 0, s, ld, rows, dtype, false, false);                                 \
+  }                                                                                                                    \
+  ATTEND_OUTLINE void name##_fetching(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead,     \
+                                      float *s, int64_t ld) {                                                          \
+    score_group(q, k, stride, LANES / rows, dim, ahead, s, ld, rows, dtype, false, true);                              \
   }                                                                                                                    \
   ATTEND_OUTLINE void name##_few(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim,          \
                                  float *s, int64_t ld) {                                                               \
-    score_group(q, k, stride, count, dim, 0, s, ld, rows, dtype, true);                                                \
+    score_group(q, k, stride, count, dim, 0, s, ld, rows, dtype, true, false);                                         \
   }                                                                                                                    \
-  static const score_functions name = {name##_whole, name##_few};
+  static const score_functions name = {name##_whole, name##_fetching, name##_few};
 #define DEFINE_SCORE_GROUPS(suffix, dtype, ...)                                                                        \
   DEFINE_SCORE_GROUP(score_group_##suffix, SCORE_ROWS, dtype)                                                          \
   DEFINE_SCORE_GROUP(score_group_one_##suffix, 1, dtype)
@@ -177,7 +181,11 @@ ATTEND_OUTLINE void score_rows(const operand *q, const kv_run *k, int64_t dim, f
   }
   for (int64_t j = 0; j < k->count; j += keys) {
     const int64_t first = min_i64(j, k->count - keys); /* the last group may overlap the one before: same bits again */
-    group->whole(q, k->at + first * k->stride, k->stride, dim, k->ahead, s + first, ld);
+    const char *at = k->at + first * k->stride;
+    if (k->ahead)
+      group->fetching(q, at, k->stride, dim, k->ahead, s + first, ld);
+    else
+      group->whole(q, at, k->stride, dim, s + first, ld);
   }
 }
 
@@ -276,7 +284,6 @@ ATTEND_OUTLINE bool values_finite(const attend_rows *v, int64_t dim, int64_t row
  * that are not finite have to be kept from some row, and looking for them reads a block of values twice.
  */
 ATTEND_OUTLINE bool any_excluded(const float *s, int64_t rows, int64_t ld, int64_t count) {
-  if (count % PER_OPERAND) return true; /* the last key's operand has another, of weight 0 */
   const vf least = vf_set1(-FLT_MAX);
   for (int64_t r = 0; r < rows; r++, s += ld)
     for (int64_t j = 0; j < count; j += LANES)
@@ -308,14 +315,14 @@ ATTEND_INLINE int64_t plain_chunk_rows(int64_t dim) {
 }
 
 /**
- * Rows are prefetched ahead of the current one: by about 8 KiB in f32, and by 12 in 16 bits, which are used up faster
- * (12 instead of 8: 9 to 12 % faster from L3, no change from memory). Zen 5 drops prefetches that find all miss buffers
- * taken, so they must come evenly, and in the order of addresses: half rows of values, prefetched in two passes,
- * reached 31 GB/s where whole rows reach 43.
+ * Rows are prefetched ahead of the current one: by about 8 KiB in f32, and by 16 in 16 bits, which are used up faster
+ * (16 instead of 12: no change with huge pages, 6 to 12 % faster without; 48 is slower). Zen 5 drops prefetches that
+ * find all miss buffers taken, so they must come evenly, and in the order of addresses: half rows of values, prefetched
+ * in two passes, reached 31 GB/s where whole rows reach 43.
  */
 ATTEND_INLINE kv_block block_of(const attend_rows *all, int64_t dim, int64_t key, int64_t count) {
   const int64_t bytes = attend_row_size(all->dtype, dim);
-  const int64_t ahead = max_i64(1, (all->dtype == ATTEND_F32 ? 8192 : 12288) / max_i64(1, bytes));
+  const int64_t ahead = max_i64(1, (all->dtype == ATTEND_F32 ? 8192 : 16384) / max_i64(1, bytes));
   return (kv_block){.all = all,
                     .key = key,
                     .count = count,
@@ -506,9 +513,11 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
     }
     const bool edge = work || steps > count || !ranges_cover(ranges, rows, key, key + count);
     if (edge) finish_scores(view, slice->row_begin, ranges, rows, key, 0, steps, masks, s, BLOCK);
-    /* Values in a format would have to be read twice to know whether they are finite. */
+    /* If no key is excluded, only the operand that has one key too few holds a weight of 0. Values in a format would
+     * have to be read twice to know whether they are finite. */
+    const int64_t safe = any_excluded(s, rows, BLOCK, count) ? 0 : count / PER_OPERAND * PER_OPERAND;
     const bool selected =
-        any_excluded(s, rows, BLOCK, count) && (v_format || !values_finite(&view->v, p->v_head_dim, key, count));
+        safe < count && (v_format || !values_finite(&view->v, p->v_head_dim, key + safe, count - safe));
     for (int64_t r = 0; r < rows; r += ROWS)
       softmax_step(s + r * BLOCK, BLOCK, (int)min_i64(ROWS, rows - r), 0, steps, unit, selected, how->one, max + r,
                    sum + r * LANES, alpha + r);

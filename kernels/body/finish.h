@@ -50,15 +50,22 @@ ATTEND_INLINE float overflow_factor(attend_dtype dtype) {
   return dtype == ATTEND_F16 ? 0x1.002p112f : dtype == ATTEND_BF16 ? 0x1.0081p0f : 1.0f;
 }
 
-/** Stores a row, and looks for what is not finite of it. */
-ATTEND_INLINE vf store_row_as(void *out, attend_dtype dtype, const float *o, int64_t dim, float factor, vf bad) {
+/**
+ * Stores a row, and looks for what is not finite of it. Each row begins anew: one chain of additions through all rows
+ * of a slice holds up whoever has few keys.
+ */
+ATTEND_INLINE vf store_row_as(void *out, attend_dtype dtype, const float *o, int64_t dim, float factor) {
   const vf f = vf_set1(factor), overflow = vf_set1(overflow_factor(dtype));
+  const int64_t whole = dim / LANES * LANES;
+  vf bad = vf_zero();
   for (int64_t c = 0; c < dim; c += LANES) {
-    const int n = (int)min_i64(LANES, dim - c);
     /* + 0 turns -0 into 0. Weights of 0 would do so too, but only where another row needs their block. */
     const vf x = vf_add(vf_mul(f, vf_load(o + c)), vf_zero());
     bad = look_for_overflow(vf_mul(overflow, x), bad);
-    store_as((void *)element(out, dtype, c), dtype, x, n);
+    if (c < whole)
+      store_as((void *)element(out, dtype, c), dtype, x, LANES);
+    else
+      store_as((void *)element(out, dtype, c), dtype, x, (int)(dim - c));
   }
   return bad;
 }
@@ -116,16 +123,16 @@ ATTEND_OUTLINE float finish_row(const attend_slice *slice, int64_t row, float ma
   const row_place at = place_of(view, row);
   const float factor = row_finish_at(view, at.head, at.query, max * w->unit, sum * w->many) * w->many;
   void *out = output_at(view, at);
-  vf bad = w->bad;
+  vf bad = vf_zero();
   if (w->one != 1.0f)
     store_row_again(out, p->out_dtype, o, p->v_head_dim, factor, greatest_result(p));
   else if (p->out_dtype == ATTEND_F32)
-    bad = store_row_as(out, ATTEND_F32, o, p->v_head_dim, factor, bad);
+    bad = store_row_as(out, ATTEND_F32, o, p->v_head_dim, factor);
   else if (p->out_dtype == ATTEND_F16)
-    bad = store_row_as(out, ATTEND_F16, o, p->v_head_dim, factor, bad);
+    bad = store_row_as(out, ATTEND_F16, o, p->v_head_dim, factor);
   else
-    bad = store_row_as(out, ATTEND_BF16, o, p->v_head_dim, factor, bad);
-  if (isfinite(sum)) w->bad = bad; /* else all of it is NaN, however it is weighted */
+    bad = store_row_as(out, ATTEND_BF16, o, p->v_head_dim, factor);
+  if (isfinite(sum)) w->bad = vf_add(w->bad, bad); /* else all of it is NaN, however it is weighted */
   return factor;
 }
 

@@ -137,8 +137,13 @@ ATTEND_INLINE void scales_of_step(const format_scales *s, int64_t d, int64_t dim
 /** An address that may be in another tensor or after the last one: a number, since no pointer may leave its tensor. */
 ATTEND_INLINE uintptr_t address_ahead(const char *p, int64_t bytes) { return (uintptr_t)p + (uintptr_t)bytes; }
 
-/** Prefetches the cache line at an address. */
-ATTEND_INLINE void prefetch_line(uintptr_t address) { vf_prefetch((const void *)address); }
+/**
+ * Prefetches the cache line at an address into the L2 cache, from where loads that run ahead fetch it in time. Into L1
+ * a line on its way from memory holds one of the few buffers of L1's misses: on Zen 4 contiguous keys from memory
+ * took 1.13 to 1.43 times as long so, keys in pages of 16 rows, whose ends stop the hardware's prefetchers, 1.6 to 1.7
+ * times. From L3 it is all the same, f32 from L2 is up to 6 % faster into L1.
+ */
+ATTEND_INLINE void prefetch_line(uintptr_t address) { vf_prefetch_l2((const void *)address); }
 
 /** Prefetches the cache lines of `bytes` bytes. */
 ATTEND_INLINE void prefetch_row(uintptr_t p, int64_t bytes) {

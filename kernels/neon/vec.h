@@ -175,6 +175,7 @@ ATTEND_INLINE vf vf_pin(vf a) {
   return a;
 }
 ATTEND_INLINE void vf_prefetch(const void *p) { __builtin_prefetch(p); }
+ATTEND_INLINE void vf_prefetch_l2(const void *p) { __builtin_prefetch(p, 0, 2); }
 
 #define ATTEND_PAIRS
 typedef uint32x4_t vp;

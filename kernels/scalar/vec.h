@@ -75,5 +75,6 @@ ATTEND_INLINE vm vu_ge(vu a, vu b) { return a >= b; }
 ATTEND_INLINE bool vm_any(vm m) { return m; }
 ATTEND_INLINE vf vf_pin(vf a) { return a; }
 ATTEND_INLINE void vf_prefetch(const void *p) { __builtin_prefetch(p); }
+ATTEND_INLINE void vf_prefetch_l2(const void *p) { __builtin_prefetch(p, 0, 2); }
 
 #endif
