@@ -222,6 +222,15 @@ class Documents(unittest.TestCase):
         self.assertIn("/scripts/test", text(".ci/run"))
         self.assertTrue(os.access(ROOT / ".ci/run", os.X_OK))
 
+    def test_cmake_of_the_documents_is_tested(self):
+        """A line that uses attend stands so in a project that test_consumer.sh builds, whatever the target is called."""
+        tested = text("tests/consumer/CMakeLists.txt") + text("tests/consumer/fetch/CMakeLists.txt")
+        lines = [line.split("#")[0].strip() for block in re.findall(r"```cmake\n(.*?)```", text("docs/using.md"), re.S) for line in block.splitlines()]
+        self.assertGreaterEqual(len(lines), 5)
+        for line in lines:
+            if not line.startswith("target_link_libraries("):
+                self.assertIn(line.rstrip(")"), tested)
+
     def test_presets_and_options_exist(self):
         presets = {preset["name"] for preset in json.loads(text("CMakePresets.json"))["configurePresets"] if not preset.get("hidden")}
         cmake = text("CMakeLists.txt")
