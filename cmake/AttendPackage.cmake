@@ -4,6 +4,7 @@
 set(ATTEND_MAINTAINER "The attend developers <maintainers@attend.invalid>" CACHE STRING "Whom Debian packages name")
 
 set(CPACK_PACKAGE_NAME attend)
+set(CPACK_DEBIAN_PACKAGE_RELEASE 1)
 set(CPACK_PACKAGE_VENDOR "attend")
 set(CPACK_PACKAGE_CONTACT "${ATTEND_MAINTAINER}")
 set(CPACK_RESOURCE_FILE_LICENSE ${PROJECT_SOURCE_DIR}/LICENSE)
@@ -19,7 +20,6 @@ set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXE
 if(EXISTS /etc/debian_version)
   set(CPACK_DEB_COMPONENT_INSTALL ON)
   set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
-  set(CPACK_DEBIAN_PACKAGE_RELEASE 1)
   set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
   set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS ON)
   set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS_POLICY ">=")
@@ -71,7 +71,7 @@ attend_package(development libattend-dev libdevel "CPU attention kernels for inf
   "${about}This package holds headers, the static library, and what CMake and
 pkg-config find the library by. The packages that it suggests are for the
 static library."
-  MULTIARCH same DEPENDS "libattend${soversion} (= ${PROJECT_VERSION}-1)" SUGGESTS "${static_needs}")
+  MULTIARCH same DEPENDS "libattend${soversion} (= ${PROJECT_VERSION}-${CPACK_DEBIAN_PACKAGE_RELEASE})" SUGGESTS "${static_needs}")
 
 if(ATTEND_CLI)
   attend_package(tools attend-tools science "CPU attention kernels: programs that run, check and tune them"

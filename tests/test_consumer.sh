@@ -86,6 +86,8 @@ for kind in shared static; do
   for program in forward own_threads forward_cxx; do
     try "${program}_$kind" "$work/${program}_$kind"
   done
+  "$CC" -std=c11 -O2 "${flags[@]}" "${cflags[@]}" "$SOURCE_DIR"/examples/engine/{engine,pool}.c -o "$work/engine_$kind" "${libs[@]}" -lm -pthread
+  try "engine_$kind" "$work/engine_$kind"
 done
 
 echo "-- the installed program"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks that the documents are true: commands, options, tables, names and paths in them are compared with the program and
-the tree. `python3 tests/test_docs.py --update` (with ATTEND set to the program) writes the generated sections anew; `--measured` lists docs/measured/ for `attend report`.
+the tree. `python3 tests/test_docs.py --update` (with ATTEND set to the program) writes the generated sections and pictures anew; `--measured` lists docs/measured/ for `attend report`.
 """
 
 import json
@@ -18,6 +18,8 @@ from layer_models import MODELS
 from layer_support import built_without_blas, safetensors
 
 ROOT = pathlib.Path(os.environ.get("SOURCE_DIR", pathlib.Path(__file__).resolve().parent.parent))
+sys.path.append(str(ROOT / "scripts/lib"))
+from picture import pictures  # pylint: disable=wrong-import-position
 ATTEND = os.environ.get("ATTEND", str(ROOT / "build" / "attend"))
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")) + sorted(ROOT.glob("docs/measured/*.md")) + sorted(ROOT.glob("examples/*.md"))
 FOLDERS = ("include", "kernels", "dispatch", "layers", "verify", "tune", "cli", "tests", "bench", "examples", "report", "scripts", "cmake", "docs", ".ci")
@@ -71,6 +73,12 @@ def generate_example():
     return "```c\n" + text("tests/consumer/forward.c").split("\n", 1)[1] + "```\n"
 
 
+def generate_engine(begin):
+    """A part of examples/engine/engine.c: from a numbered comment to the next part."""
+    part = re.search(rf"^(/\* {begin}\. .*?)\n\n(?=/\*|static void close_engine)", text("examples/engine/engine.c"), re.S | re.M)[1]
+    return f"```c\n{part}\n```\n"
+
+
 def generate_environment():
     rows = ["| variable | values | meaning |", "| --- | --- | --- |"]
     for name, meaning in section(attend("--help"), "environment"):
@@ -90,7 +98,8 @@ def generate_measured(peers):
     return "\n" + attend("report", *measured(peers), "--format", "markdown") + "\n"
 
 
-GENERATORS = {"example": generate_example, "environment": generate_environment,
+GENERATORS = {"example": generate_example, "engine_plan": lambda: generate_engine(1), "engine_append": lambda: generate_engine(2),
+              "engine_step": lambda: generate_engine(3), "environment": generate_environment,
               "bench": lambda: generate_measured(False), "peers": lambda: generate_measured(True)}
 GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
@@ -111,9 +120,19 @@ class Documents(unittest.TestCase):
             self.assertTrue(old == regenerate(old), f"{document.name}: run python3 tests/test_docs.py --update")
         self.assertEqual(names, set(GENERATORS))
 
+    def test_pictures_are_those_of_the_figures(self):
+        for path, drawn in pictures().items():
+            self.assertEqual(path.read_text(), drawn, f"{path.name}: run python3 tests/test_docs.py --update")
+            self.assertIn(path.name, text("README.md"))
+        ahead, cases = re.search(r"ahead of the best of the other packages in (\d+) of (\d+) cases", " ".join(text("README.md").split())).groups()
+        self.assertIn(f"attend is ahead of the best peer at {ahead} of {cases} cases", text("docs/measured/peers.md"))
+
+    def test_readme_is_short(self):
+        self.assertLess(text("README.md").count("\n"), 150)
+
     def test_commands_are_those_of_the_program(self):
         program = {row[0] for row in section(attend("--help"), "commands")}
-        documented = set(re.findall(r"^\| `attend (\w+)` \|", text("README.md"), re.M))
+        documented = set(re.findall(r"^\| `attend (\w+)` \|", text("docs/program.md"), re.M))
         self.assertEqual(documented, program)
         self.assertGreaterEqual(len(program), 4)
 
@@ -127,8 +146,8 @@ class Documents(unittest.TestCase):
         self.assertGreaterEqual(seen, 5)
 
     def test_semantics_of_run_are_documented(self):
-        # What `attend run` can be told about masks and scores has its row in the README's table.
-        table = text("README.md").split("## What it computes")[1].split("\n## ")[0].lower()
+        # What `attend run` can be told about masks and scores has its row in the table.
+        table = text("docs/attention.md").split("\n## ")[0].lower()
         words = {"causal": "causal", "window": "window", "kv-lengths": "key lengths", "mask": "boolean mask",
                  "scale": "scale", "softcap": "softcap", "bias": "bias", "alibi": "alibi", "sinks": "sinks",
                  "lse": "lse", "weights": "weights", "dtype": "element types"}
@@ -136,22 +155,23 @@ class Documents(unittest.TestCase):
             self.assertIn("--" + option, attend("run", "--help"))
             self.assertIn(word, table)
 
-    def test_run_examples_of_the_readme_work(self):
+    def test_run_examples_work(self):
         with tempfile.TemporaryDirectory() as folder:
             for name in "qkv":
                 subprocess.run([sys.executable, ROOT / "scripts/lib/random_npy.py", f"{folder}/{name}.npy", "1", "2", "5", "8"],
                                check=True)
             ran = 0
-            for words in shell_lines(ROOT / "README.md"):
+            for words in [*shell_lines(ROOT / "README.md"), *shell_lines(ROOT / "docs/program.md")]:
                 if words[:2] == ["build/attend", "run"]:
                     subprocess.run([ATTEND, *words[1:]], check=True, cwd=folder, capture_output=True)
                     ran += 1
             self.assertGreaterEqual(ran, 1)
             self.assertTrue(pathlib.Path(folder, "out.npy").exists())
 
-    def test_layer_examples_of_the_readme_work(self):
-        lines = [words for words in shell_lines(ROOT / "README.md") if words[:2] == ["build/attend", "layer"]]
-        self.assertGreaterEqual(len(lines), 3)
+    def test_layer_examples_work(self):
+        lines = [words for document in ("README.md", "docs/program.md") for words in shell_lines(ROOT / document)
+                 if words[:2] == ["build/attend", "layer"]]
+        self.assertGreaterEqual(len(lines), 4)
         if built_without_blas():
             self.skipTest("built without a BLAS, which attend layer needs")
         heads, dim = 12, 2
@@ -176,7 +196,7 @@ class Documents(unittest.TestCase):
     def test_names_of_weights_are_those_of_models(self):
         """Each in a row of its model: one or, if it has several layers, one of those."""
         rows = {}
-        for row in re.findall(r"^\| (.*?) \| (`.*?) \|$", text("README.md").split("knows weights by these names")[1], re.M):
+        for row in re.findall(r"^\| (.*?) \| (`.*?) \|$", text("docs/program.md").split("knows weights by these names")[1], re.M):
             for name in re.split("[,;] ", row[0]):
                 rows.setdefault(re.sub("[^a-z0-9]", "", name.split(" with ")[0].lower()), []).append(re.findall("`([^`]+)`", row[1]))
         for model in MODELS:
@@ -201,6 +221,15 @@ class Documents(unittest.TestCase):
             self.assertIn(f"usage: scripts/{name}", run.stdout)
         self.assertIn("/scripts/test", text(".ci/run"))
         self.assertTrue(os.access(ROOT / ".ci/run", os.X_OK))
+
+    def test_cmake_of_the_documents_is_tested(self):
+        """A line that uses attend stands so in a project that test_consumer.sh builds, whatever the target is called."""
+        tested = text("tests/consumer/CMakeLists.txt") + text("tests/consumer/fetch/CMakeLists.txt")
+        lines = [line.split("#")[0].strip() for block in re.findall(r"```cmake\n(.*?)```", text("docs/using.md"), re.S) for line in block.splitlines()]
+        self.assertGreaterEqual(len(lines), 5)
+        for line in lines:
+            if not line.startswith("target_link_libraries("):
+                self.assertIn(line.rstrip(")"), tested)
 
     def test_presets_and_options_exist(self):
         presets = {preset["name"] for preset in json.loads(text("CMakePresets.json"))["configurePresets"] if not preset.get("hidden")}
@@ -283,6 +312,8 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--update"]:
         for path in DOCUMENTS:
             path.write_text(regenerate(path.read_text()))
+        for path, drawn in pictures().items():
+            path.write_text(drawn)
     elif sys.argv[1:] == ["--measured"]:
         print("\n".join(measured(True) + measured(False)))
     else:

@@ -113,16 +113,18 @@ for_packages=(dpkg-dev lintian)
 for_report=(python3-matplotlib)
 for_browser=(chromium chromium-driver python3-selenium)
 
-# install_peers: makes the virtual environment of bench/peers, if it is not there yet; PEERS_PYTHON is its interpreter.
-PEERS_PYTHON=$ROOT/build/peers-venv/bin/python
-install_peers() {
-  local wanted=$ROOT/bench/peers/requirements.txt environment=$ROOT/build/peers-venv
-  if cmp -s "$wanted" "$environment/installed.txt"; then return; fi
-  say "installing the peers (bench/peers/requirements.txt)"
-  python3 -m venv "$environment" &&
-    "$environment/bin/pip" install --disable-pip-version-check -r "$wanted" | progress &&
-    cp "$wanted" "$environment/installed.txt"
+# install_environment <requirements> <folder>: makes a virtual environment of Python, if it is not there yet.
+install_environment() {
+  if cmp -s "$1" "$2/installed.txt"; then return; fi
+  say "installing ${1#"$ROOT"/}"
+  python3 -m venv "$2" &&
+    "$2/bin/pip" install --disable-pip-version-check -r "$1" | progress &&
+    cp "$1" "$2/installed.txt"
 }
+
+# install_peers: that of bench/peers; PEERS_PYTHON is its interpreter.
+PEERS_PYTHON=$ROOT/build/peers-venv/bin/python
+install_peers() { install_environment "$ROOT/bench/peers/requirements.txt" "$ROOT/build/peers-venv"; }
 
 # --------------------------------------------------------------------------------------------------------- building
 
