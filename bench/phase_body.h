@@ -15,6 +15,7 @@
 #define ATTEND_BENCH_PHASE_BODY_H
 
 #include "bench/phases.h"
+#include "dispatch/plan/plan.h"
 #include "kernels/body/finish.h"
 #include "kernels/body/nonfinite.h"
 #include "kernels/body/softmax.h"
@@ -157,8 +158,12 @@ static void finishing(void *memory, int dim, int units) {
 
 /* -------------------------------------------------------------------------------------------------------- the whole */
 
-/** Runs a kernel on one head of keys and values in `bytes` bytes, `times` times. */
-static void run_kernel(char *m, int dim, const char *kernel, int64_t heads, int64_t queries, int64_t keys, int times) {
+/**
+ * Runs a kernel `times` times on one head of keys and values. Keys are split only if `split`: where there are more
+ * heads they would not be.
+ */
+static void run_kernel(char *m, int dim, const char *kernel, int64_t heads, int64_t queries, int64_t keys, bool split,
+                       int times) {
   const places at = place(dim);
   attend_problem p = ATTEND_PROBLEM_INIT;
   attend_options options = ATTEND_OPTIONS_INIT;
@@ -168,14 +173,18 @@ static void run_kernel(char *m, int dim, const char *kernel, int64_t heads, int6
   p.q_dtype = p.k_dtype = p.v_dtype = p.out_dtype = (attend_dtype)PHASE_DTYPE;
   options.kernel = kernel, options.num_threads = 1, options.profile = "off";
   t.q = m + at.q, t.k = m + at.kv, t.v = m + at.kv + (size_t)kv_bytes(dim, 1) / 2 * (size_t)keys, t.out = m + at.out;
-  if (attend_plan_create(&p, &options, &plan) != ATTEND_OK) return; /* its time is that of nothing, which is seen */
+  attend_resolved r;
+  const attend_kernel *row = attend_kernel_find(kernel);
+  if (!row || attend_resolve(&p, &r) != ATTEND_OK) return; /* its time is that of nothing, which is seen */
+  const attend_tiling tiling = attend_tiling_of(&r, row, (attend_variant){.whole = !split}, 1);
+  if (attend_plan_create_tiled(&p, &options, &tiling, &plan) != ATTEND_OK) return;
   for (int i = 0; i < times; i++) attend_plan_run(plan, &t, NULL, 0);
   attend_plan_destroy(plan);
 }
 
 static void whole(void *memory, int dim, int units) {
   const int of_run = WHOLE_ROWS / ROWS * WHOLE_BLOCKS;
-  run_kernel(memory, dim, PHASE_STREAM, 1, WHOLE_ROWS, WHOLE_BLOCKS * BLOCK, units / of_run);
+  run_kernel(memory, dim, PHASE_STREAM, 1, WHOLE_ROWS, WHOLE_BLOCKS * BLOCK, false, units / of_run);
 }
 
 static attend_work decode_work(int dim, size_t footprint) {
@@ -188,7 +197,7 @@ static attend_work decode_memory_work(int dim) { return decode_work(dim, MEMORY_
 
 static void decode(char *m, int dim, int units, size_t bytes) {
   const int of_run = (int)max_i64(1, (int64_t)((double)bytes / kv_bytes(dim, DECODE_KEYS)));
-  run_kernel(m, dim, PHASE_DECODE, DECODE_ROWS, 1, (int64_t)of_run * DECODE_KEYS, units / of_run);
+  run_kernel(m, dim, PHASE_DECODE, DECODE_ROWS, 1, (int64_t)of_run * DECODE_KEYS, true, units / of_run);
 }
 
 static void decode_l2(void *memory, int dim, int units) { decode(memory, dim, units, L2_BYTES); }
