@@ -1,0 +1,555 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "call.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+namespace attend_python {
+
+namespace {
+
+bool given(nb::handle object) { return !object.is_none(); }
+
+double number(nb::handle object, const char *name) {
+  const double value = PyFloat_AsDouble(object.ptr());
+  if (value == -1 && PyErr_Occurred()) {
+    PyErr_Clear();
+    const nb::str type(nb::handle(reinterpret_cast<PyObject *>(Py_TYPE(object.ptr()))).attr("__name__"));
+    fail_type("%s is of type %s, expected a number", name, type.c_str());
+  }
+  return value;
+}
+
+int64_t integer(nb::handle object, const char *name) {
+  nb::object index = nb::steal(PyNumber_Index(object.ptr()));
+  if (!index.is_valid()) {
+    PyErr_Clear();
+    const nb::str type(nb::handle(reinterpret_cast<PyObject *>(Py_TYPE(object.ptr()))).attr("__name__"));
+    fail_type("%s is of type %s, expected a whole number", name, type.c_str());
+  }
+  const long long value = PyLong_AsLongLong(index.ptr());
+  if (value == -1 && PyErr_Occurred()) {
+    PyErr_Clear();
+    fail_value("%s is too large: expected a whole number of at most 63 bits", name);
+  }
+  return value;
+}
+
+bool truth(nb::handle object, const char *name) {
+  const int value = PyObject_IsTrue(object.ptr());
+  if (value < 0) {
+    PyErr_Clear();
+    fail_type("%s: expected True or False", name);
+  }
+  return value;
+}
+
+// Which name of a list an argument is; ValueError, or TypeError for what is no string.
+int choice(nb::handle object, const char *name, const char *const *names, int count) {
+  if (PyUnicode_Check(object.ptr()))
+    for (int i = 0; i < count; i++)
+      if (nb::borrow<nb::str>(object).equal(nb::str(names[i]))) return i;
+  std::string list;
+  for (int i = 0; i < count; i++)
+    list += std::string(i ? (i == count - 1 ? " or " : ", ") : "") + "\"" + names[i] + "\"";
+  const nb::str got = nb::repr(object);
+  if (!PyUnicode_Check(object.ptr())) fail_type("%s is %s, expected %s", name, got.c_str(), list.c_str());
+  fail_value("%s is %s, expected %s", name, got.c_str(), list.c_str());
+}
+
+attend_dtype library_type(Type type) {
+  if (type.code == 2 && type.bits == 32) return ATTEND_F32;
+  if (type.code == 2 && type.bits == 16) return ATTEND_F16;
+  if (type.code == 4 && type.bits == 16) return ATTEND_BF16;
+  return ATTEND_DTYPE_DEFAULT;
+}
+
+int32_t narrow(int64_t value, const char *name) {
+  if (value < INT32_MIN || value > INT32_MAX)
+    fail_value("%s has the entry %lld, which 32 bits do not hold", name, static_cast<long long>(value));
+  return static_cast<int32_t>(value);
+}
+
+int64_t entry(const Array &a, int64_t offset, const char *name) {
+  const bool is_signed = a.type.code == 0;
+  switch (a.type.bits) {
+  case 8: return is_signed ? static_cast<const int8_t *>(a.data)[offset] : static_cast<const uint8_t *>(a.data)[offset];
+  case 16:
+    return is_signed ? static_cast<const int16_t *>(a.data)[offset] : static_cast<const uint16_t *>(a.data)[offset];
+  case 32:
+    return is_signed ? static_cast<const int32_t *>(a.data)[offset] : static_cast<const uint32_t *>(a.data)[offset];
+  case 64:
+    if (!is_signed && static_cast<const uint64_t *>(a.data)[offset] > INT32_MAX) break;
+    return static_cast<const int64_t *>(a.data)[offset];
+  }
+  fail_value("%s has an entry that 32 bits do not hold", name);
+}
+
+// Widest step of starts: the most rows of one sequence.
+int64_t widest(const int32_t *starts, int64_t batch, const char *name) {
+  int64_t most = 0;
+  if (starts[0] != 0) fail_value("%s[0] is %d, expected 0", name, starts[0]);
+  for (int64_t b = 0; b < batch; b++) {
+    const int64_t step = static_cast<int64_t>(starts[b + 1]) - starts[b];
+    if (step < 0)
+      fail_value("%s[%lld] is %d, less than the one before", name, static_cast<long long>(b + 1), starts[b + 1]);
+    if (step > most) most = step;
+  }
+  return most;
+}
+
+// Whether PyTorch records gradients.
+bool torch_records() {
+  static nb::object *enabled;
+  if (!enabled) enabled = new nb::object(nb::module_::import_("torch").attr("is_grad_enabled"));
+  return nb::cast<bool>((*enabled)());
+}
+
+// PyTorch's number of threads: attend follows it for PyTorch's tensors.
+int torch_threads() {
+  static nb::object *get;
+  if (!get) get = new nb::object(nb::module_::import_("torch").attr("get_num_threads"));
+  return nb::cast<int>((*get)());
+}
+
+// One workspace a thread, kept up to a bound; beyond it the library allocates for the run.
+struct Workspace {
+  void *memory = nullptr;
+  size_t size = 0;
+  ~Workspace() { free(memory); }
+  void *of(size_t wanted) {
+    enum { MOST = 64 << 20 };
+    if (wanted == 0 || wanted > MOST) return nullptr;
+    if (wanted > size) {
+      free(memory);
+      size = (wanted + 4095) / 4096 * 4096;
+      memory = aligned_alloc(ATTEND_WORKSPACE_ALIGNMENT, size);
+      if (!memory) size = 0;
+    }
+    return memory;
+  }
+};
+thread_local Workspace workspace;
+
+// Plans that are kept, in sets of a few by a hash, the one used last in front. The GIL keeps threads, and so forks,
+// apart.
+enum { SETS = 64, WAYS = 4 };
+std::shared_ptr<Plan> kept[SETS][WAYS];
+
+size_t hash(const Key &key) {
+  static_assert(sizeof(Key) % 8 == 0, "hashed by words");
+  const unsigned char *bytes = reinterpret_cast<const unsigned char *>(&key);
+  uint64_t h = 0x9E3779B97F4A7C15u;
+  for (size_t i = 0; i < sizeof key; i += 8) {
+    uint64_t word;
+    memcpy(&word, bytes + i, 8);
+    h = (h ^ word) * 0xD6E8FEB86659FD93u;
+    h ^= h >> 32;
+  }
+  return static_cast<size_t>(h);
+}
+
+} // namespace
+
+void check(attend_status status) {
+  if (status == ATTEND_OK) return;
+  if (status == ATTEND_ERROR_OUT_OF_MEMORY) {
+    PyErr_SetString(PyExc_MemoryError, attend_error_detail());
+    throw nb::python_error();
+  }
+  fail_value("%s", attend_error_detail());
+}
+
+attend_dtype dtype_of(const Array &array, const char *name) {
+  const attend_dtype dtype = library_type(array.type);
+  if (dtype == ATTEND_DTYPE_DEFAULT) {
+    const std::string type = type_text(array.type);
+    fail_type("%s has dtype %s, expected float32, float16 or bfloat16", name, type.c_str());
+  }
+  return dtype;
+}
+
+attend_strides strides_of(const Array &a) { return {a.strides[0], a.strides[1], a.strides[2]}; }
+
+Plan::Plan(const Key &wanted) : key(wanted) {
+  attend_options options = ATTEND_OPTIONS_INIT;
+  options.num_threads = key.threads;
+  options.kernel = key.kernel[0] ? key.kernel : nullptr;
+  check(attend_plan_create(&key.problem, &options, &plan));
+  workspace = attend_plan_workspace_size(plan);
+}
+
+void clear_plans() {
+  for (auto &set : kept)
+    for (auto &plan : set) plan.reset();
+}
+
+std::shared_ptr<Plan> Call::plan() const {
+  auto &set = kept[hash(key) % SETS];
+  for (int i = 0; i < WAYS; i++)
+    if (set[i] && memcmp(&set[i]->key, &key, sizeof key) == 0) {
+      for (; i > 0; i--) set[i].swap(set[i - 1]);
+      return set[0];
+    }
+  auto made = std::make_shared<Plan>(key);
+  for (int i = WAYS - 1; i > 0; i--) set[i] = std::move(set[i - 1]);
+  return set[0] = std::move(made);
+}
+
+const int32_t *Call::integers(nb::handle object, const char *name, int ndim, Array **array) {
+  held.push_back(read_array(object, name));
+  Array &a = held.back();
+  if (!a.is_int()) {
+    const std::string type = type_text(a.type);
+    fail_type("%s has dtype %s, expected whole numbers", name, type.c_str());
+  }
+  if (a.ndim != ndim) {
+    const std::string shape = shape_text(a.shape, a.ndim);
+    fail_value("%s has the shape %s, expected %d dimension%s", name, shape.c_str(), ndim, ndim == 1 ? "" : "s");
+  }
+  make_contiguous(a);
+  if (a.type.bits != 32 || a.type.code != 0) {
+    const int64_t entries = a.size();
+    std::shared_ptr<void> memory(malloc(4 * static_cast<size_t>(entries) + 4), free);
+    if (!memory) throw std::bad_alloc();
+    for (int64_t i = 0; i < entries; i++) static_cast<int32_t *>(memory.get())[i] = narrow(entry(a, i, name), name);
+    a.data = memory.get();
+    a.owner = std::move(memory);
+    a.type = I32;
+  }
+  if (array) *array = &a;
+  return static_cast<const int32_t *>(a.data);
+}
+
+const float *Call::per_head(nb::handle object, const char *name) {
+  held.push_back(read_array(object, name));
+  Array &a = held.back();
+  if (a.ndim != 1 || a.shape[0] != key.problem.q_heads) {
+    const std::string shape = shape_text(a.shape, a.ndim);
+    fail_value("%s has the shape %s, expected (%lld,): a number for each query head", name, shape.c_str(),
+               static_cast<long long>(key.problem.q_heads));
+  }
+  if (!(a.type == F32)) { // few numbers: converted one by one, in whatever type they come
+    nb::object wide = nb::hasattr(object, "float") ? object.attr("detach")().attr("float")()
+                                                   : nb::module_::import_("numpy").attr("asarray")(object, "float32");
+    Array b = read_array(wide, name);
+    make_contiguous(b);
+    std::shared_ptr<void> memory(malloc(4 * static_cast<size_t>(b.size()) + 4), free);
+    if (!memory) throw std::bad_alloc();
+    memcpy(memory.get(), b.data, 4 * static_cast<size_t>(b.size()));
+    a = b;
+    a.data = memory.get();
+    a.owner = std::move(memory);
+  }
+  make_contiguous(a);
+  return static_cast<const float *>(a.data);
+}
+
+void Call::read_numbers(const Arguments &a) {
+  attend_problem &p = key.problem;
+  if (given(a.scale)) p.scale = static_cast<float>(number(a.scale, "scale")), p.as_given |= ATTEND_AS_GIVEN_SCALE;
+  if (given(a.softcap)) p.softcap = static_cast<float>(number(a.softcap, "softcap"));
+  if (given(a.causal)) {
+    if (PyBool_Check(a.causal.ptr())) {
+      p.causal = truth(a.causal, "causal") ? ATTEND_CAUSAL_BOTTOM_RIGHT : ATTEND_CAUSAL_NONE;
+    } else if (PyUnicode_Check(a.causal.ptr())) {
+      static const char *const names[] = {"top-left", "bottom-right"};
+      p.causal = choice(a.causal, "causal", names, 2) ? ATTEND_CAUSAL_BOTTOM_RIGHT : ATTEND_CAUSAL_TOP_LEFT;
+    } else {
+      p.causal = ATTEND_CAUSAL_OFFSET;
+      p.causal_offset = integer(a.causal, "causal");
+    }
+  }
+  if (given(a.window)) {
+    if (!PySequence_Check(a.window.ptr()) || PySequence_Size(a.window.ptr()) != 2)
+      fail_type(
+          "window: expected (left, right), keys before and after a query's position, None or -1 for an open side");
+    p.window = 1;
+    int64_t *const sides[] = {&p.window_left, &p.window_right};
+    for (int i = 0; i < 2; i++) {
+      nb::object side = a.window[i];
+      *sides[i] = side.is_none() ? -1 : integer(side, "window");
+    }
+  }
+  if (given(a.dropout)) p.dropout = static_cast<float>(number(a.dropout, "dropout"));
+  if (given(a.seed)) {
+    nb::object index = nb::steal(PyNumber_Index(a.seed.ptr()));
+    if (!index.is_valid()) {
+      PyErr_Clear();
+      fail_type("seed: expected a whole number");
+    }
+    tensors.dropout_seed = PyLong_AsUnsignedLongLongMask(index.ptr());
+    if (PyErr_Occurred()) throw nb::python_error();
+  }
+  if (given(a.offset)) tensors.dropout_offset = static_cast<uint64_t>(integer(a.offset, "offset"));
+}
+
+void Call::read_sequences(const Arguments &a) {
+  attend_problem &p = key.problem;
+  held.reserve(16); // addresses of entries are kept
+  if (given(a.q_starts)) {
+    Array *starts;
+    tensors.q_starts = integers(a.q_starts, "q_starts", 1, &starts);
+    if (starts->shape[0] < 1)
+      fail_value("q_starts is empty, expected a start for each sequence and the end of the last");
+    if (q.shape[0] != 1)
+      fail_value("q has a batch of %lld: packed by q_starts, expected (1, heads, rows of all, dim)",
+                 static_cast<long long>(q.shape[0]));
+    p.q_starts = 1;
+    p.batch = starts->shape[0] - 1;
+    p.q_total = q.shape[2];
+    p.q_len = widest(tensors.q_starts, p.batch, "q_starts");
+  }
+  if (given(a.kv_starts)) {
+    Array *starts;
+    tensors.kv_starts = integers(a.kv_starts, "kv_starts", 1, &starts);
+    if (starts->shape[0] != p.batch + 1)
+      fail_value("kv_starts has %lld entries, expected %lld: a start for each sequence and the end of the last",
+                 static_cast<long long>(starts->shape[0]), static_cast<long long>(p.batch + 1));
+    if (k.shape[0] != 1)
+      fail_value("k has a batch of %lld: packed by kv_starts, expected (1, heads, rows of all, dim)",
+                 static_cast<long long>(k.shape[0]));
+    p.kv_starts = 1;
+    p.kv_total = k.shape[2];
+    p.kv_len = widest(tensors.kv_starts, p.batch, "kv_starts");
+  } else if (given(a.block_table)) {
+    Array *table;
+    tensors.block_table = integers(a.block_table, "block_table", 2, &table);
+    if (table->shape[0] != p.batch)
+      fail_value("block_table has %lld rows, expected %lld: one for each sequence",
+                 static_cast<long long>(table->shape[0]), static_cast<long long>(p.batch));
+    p.page_rows = k.shape[2];
+    p.pages = k.shape[0];
+    p.kv_len = table->shape[1] * p.page_rows;
+    p.block_table_stride = table->shape[1];
+    if (p.page_rows == 0) fail_value("k has pages of 0 rows: expected (pages, heads, rows of a page, dim)");
+    if (!given(a.kv_lengths))
+      fail_value("kv_lengths: expected with block_table, which says how many pages there are at most");
+  } else if (k.shape[0] != p.batch) {
+    fail_value("k has a batch of %lld and q one of %lld, expected the same", static_cast<long long>(k.shape[0]),
+               static_cast<long long>(p.batch));
+  }
+  const int64_t queries = p.q_starts ? p.q_total : p.batch * p.q_len;
+  if (given(a.kv_lengths)) {
+    held.push_back(read_array(a.kv_lengths, "kv_lengths"));
+    const int ndim = held.back().ndim;
+    const bool per_query = ndim == 2 || (p.q_starts && ndim == 1 && held.back().shape[0] != p.batch);
+    held.pop_back();
+    Array *lengths;
+    tensors.kv_lengths = integers(a.kv_lengths, "kv_lengths", ndim == 2 ? 2 : 1, &lengths);
+    const bool fits = per_query ? lengths->size() == queries : lengths->shape[0] == p.batch;
+    if (!fits) {
+      const std::string shape = shape_text(lengths->shape, lengths->ndim);
+      fail_value("kv_lengths has the shape %s, expected (%lld,), or %lld numbers in all, one for each query",
+                 shape.c_str(), static_cast<long long>(p.batch), static_cast<long long>(queries));
+    }
+    p.kv_lengths = per_query ? ATTEND_LENGTHS_PER_QUERY : ATTEND_LENGTHS_PER_BATCH;
+  }
+  struct PerSequence {
+    nb::handle object;
+    const char *name;
+    int *flag;
+    const int32_t **address;
+  } const per_sequence[] = {{a.positions, "positions", &p.positions, &tensors.positions},
+                            {a.kv_begins, "kv_begins", &p.kv_begins, &tensors.kv_begins}};
+  for (const auto &s : per_sequence)
+    if (given(s.object)) {
+      Array *array;
+      *s.address = integers(s.object, s.name, 1, &array);
+      if (array->shape[0] != p.batch)
+        fail_value("%s has %lld entries, expected %lld: one for each sequence", s.name,
+                   static_cast<long long>(array->shape[0]), static_cast<long long>(p.batch));
+      *s.flag = 1;
+    }
+  if (given(a.key_ranges)) {
+    held.push_back(read_array(a.key_ranges, "key_ranges"));
+    const int ndim = held.back().ndim;
+    held.pop_back();
+    Array *ranges;
+    tensors.key_ranges = integers(a.key_ranges, "key_ranges", ndim == 2 ? 2 : 3, &ranges);
+    if (ranges->shape[ranges->ndim - 1] != 2 || ranges->size() != 2 * queries) {
+      const std::string shape = shape_text(ranges->shape, ranges->ndim);
+      fail_value("key_ranges has the shape %s, expected (batch, queries, 2): begin and end for each query",
+                 shape.c_str());
+    }
+    p.key_ranges = 1;
+  }
+}
+
+void Call::read_masks(const Arguments &a) {
+  attend_problem &p = key.problem;
+  const int64_t shape[] = {p.q_starts ? 1 : p.batch, p.q_heads, p.q_starts ? p.q_total : p.q_len, p.kv_len};
+  const auto strides4 = [](const Array &x) {
+    return attend_strides4{x.strides[0], x.strides[1], x.strides[2], x.strides[3]};
+  };
+  if (given(a.mask)) {
+    held.push_back(read_array(a.mask, "mask"));
+    Array &mask = held.back();
+    if (!(mask.is_bool() || (mask.is_int() && mask.type.bits == 8))) {
+      const std::string type = type_text(mask.type);
+      fail_type(
+          "mask has dtype %s, expected bool: True where a key is attended. Numbers that are added to scores are a bias",
+          type.c_str());
+    }
+    broadcast(mask, shape, 4, "mask");
+    p.mask = 1, p.mask_strides = strides4(mask), tensors.mask = static_cast<const uint8_t *>(mask.data);
+  }
+  if (given(a.bias)) {
+    held.push_back(read_array(a.bias, "bias"));
+    Array &bias = held.back();
+    p.bias_dtype = dtype_of(bias, "bias");
+    if (reinterpret_cast<uintptr_t>(bias.data) % bias.itemsize()) make_contiguous(bias);
+    broadcast(bias, shape, 4, "bias");
+    p.bias_strides = strides4(bias), tensors.bias = bias.data;
+  }
+}
+
+void Call::read_per_head(const Arguments &a) {
+  attend_problem &p = key.problem;
+  if (given(a.bias_head_scale))
+    p.bias_head_scale = 1, tensors.bias_head_scale = per_head(a.bias_head_scale, "bias_head_scale");
+  if (given(a.alibi)) p.alibi = 1, tensors.alibi_slopes = per_head(a.alibi, "alibi");
+  if (given(a.sinks)) p.sinks = 1, tensors.sinks = per_head(a.sinks, "sinks");
+}
+
+void Call::read_options(const Arguments &a) {
+  attend_problem &p = key.problem;
+  wanted_lse = given(a.lse) && truth(a.lse, "lse");
+  wanted_weights = given(a.weights) && truth(a.weights, "weights");
+  p.lse = wanted_lse, p.weights = wanted_weights;
+  if (given(a.scores)) {
+    static const char *const names[] = {"raw", "softcap", "attended"};
+    p.scores = static_cast<attend_scores_output>(ATTEND_SCORES_RAW + choice(a.scores, "scores", names, 3));
+  }
+  p.batch_invariant = given(a.batch_invariant) && truth(a.batch_invariant, "batch_invariant");
+  if (given(a.threads)) {
+    const int64_t threads = integer(a.threads, "threads");
+    if (threads < 1 || threads > 1024)
+      fail_value("threads is %lld, expected 1 to 1024", static_cast<long long>(threads));
+    key.threads = static_cast<int>(threads);
+  } else if (q.of_torch) {
+    key.threads = torch_threads();
+  }
+  if (given(a.kernel)) {
+    if (!PyUnicode_Check(a.kernel.ptr())) fail_type("kernel: expected a name, as attend.kernels() lists them");
+    Py_ssize_t length;
+    const char *name = PyUnicode_AsUTF8AndSize(a.kernel.ptr(), &length);
+    if (!name) throw nb::python_error();
+    if (static_cast<size_t>(length) >= sizeof key.kernel)
+      fail_value("kernel: no kernel has a name of %lld bytes", static_cast<long long>(length));
+    memcpy(key.kernel, name, static_cast<size_t>(length));
+  }
+}
+
+Call::Call(const Arguments &a, bool make) {
+  memset(&key, 0, sizeof key);
+  key.problem.struct_size = sizeof key.problem;
+  tensors = attend_tensors ATTEND_TENSORS_INIT;
+  attend_problem &p = key.problem;
+  q = read_array(a.q, "q"), k = read_array(a.k, "k"), v = read_array(a.v, "v");
+  rank = q.ndim;
+  Array *const all[] = {&q, &k, &v};
+  const char *const names[] = {"q", "k", "v"};
+  for (int i = 0; i < 3; i++) {
+    if (all[i]->ndim < 2) {
+      const std::string shape = shape_text(all[i]->shape, all[i]->ndim);
+      fail_value("%s has the shape %s, expected (batch, heads, rows, dim)", names[i], shape.c_str());
+    }
+    dtype_of(*all[i], names[i]);
+    prepend_dims(*all[i], 4, names[i]);
+    make_rows_contiguous(*all[i]);
+  }
+  if (q.of_torch && !a.inner)
+    for (nb::handle x : {a.q, a.k, a.v})
+      if (nb::hasattr(x, "requires_grad") && nb::cast<bool>(x.attr("requires_grad")) && torch_records())
+        fail_value("q, k or v requires a gradient, which attention() does not compute: expected torch.no_grad(), or "
+                   "attend.torch.sdpa() in its place");
+  for (int i = 0; i < 3; i++)
+    if (k.shape[i] != v.shape[i]) {
+      const std::string ks = shape_text(k.shape, 4), vs = shape_text(v.shape, 4);
+      fail_value("k has the shape %s and v %s, expected the same but for the last dimension", ks.c_str(), vs.c_str());
+    }
+  if (q.shape[3] != k.shape[3])
+    fail_value("q has head dim %lld and k %lld, expected the same", static_cast<long long>(q.shape[3]),
+               static_cast<long long>(k.shape[3]));
+  p.batch = q.shape[0], p.q_heads = q.shape[1], p.kv_heads = k.shape[1], p.q_len = q.shape[2], p.kv_len = k.shape[2];
+  p.head_dim = q.shape[3], p.v_head_dim = v.shape[3];
+  if (p.kv_heads == 0 && p.q_heads != 0) fail_value("k has no head, q has %lld", static_cast<long long>(p.q_heads));
+  p.q_dtype = dtype_of(q, "q"), p.k_dtype = dtype_of(k, "k"), p.v_dtype = dtype_of(v, "v");
+  p.as_given = ATTEND_AS_GIVEN_V_HEAD_DIM | ATTEND_AS_GIVEN_STRIDES;
+  p.q_strides = strides_of(q), p.k_strides = strides_of(k), p.v_strides = strides_of(v);
+  struct {
+    nb::handle format;
+    const char *name;
+    attend_dtype dtype;
+  } const formats[] = {{a.k_format, "k_format", p.k_dtype}, {a.v_format, "v_format", p.v_dtype}};
+  for (const auto &f : formats)
+    if (given(f.format)) {
+      static const char *const types[] = {"f32", "f16", "bf16"};
+      if (choice(f.format, f.name, types, 3) != f.dtype - ATTEND_F32)
+        fail_value("%s differs from the array's dtype: expected %s", f.name, types[f.dtype - ATTEND_F32]);
+    }
+  read_numbers(a);
+  read_sequences(a);
+  read_masks(a);
+  read_per_head(a);
+  read_options(a);
+  tensors.q = q.data, tensors.k = k.data, tensors.v = v.data;
+  if (make) {
+    make_outputs(a);
+  } else {
+    p.out_dtype = p.q_dtype;
+    p.out_strides = {p.q_heads * q.shape[2] * p.v_head_dim, q.shape[2] * p.v_head_dim, p.v_head_dim};
+  }
+}
+
+void Call::make_outputs(const Arguments &a) {
+  attend_problem &p = key.problem;
+  int64_t shape[5] = {q.shape[0], q.shape[1], q.shape[2], p.v_head_dim};
+  if (given(a.out)) {
+    out = read_array(a.out, "out");
+    if (!out.writable) fail_value("out is read-only, or of a package whose arrays are");
+    prepend_dims(out, 4, "out");
+    for (int i = 0; i < 4; i++)
+      if (out.shape[i] != shape[i]) {
+        const std::string got = shape_text(out.shape, 4), wanted = shape_text(shape, 4);
+        fail_value("out has the shape %s, expected %s", got.c_str(), wanted.c_str());
+      }
+    if ((out.shape[3] > 1 && out.strides[3] != 1)) fail_value("out: expected the last dimension to be contiguous");
+    dtype_of(out, "out");
+    outputs[0] = nb::borrow(a.out);
+  } else {
+    outputs[0] = new_array(q, a.q, q.type, shape + (4 - rank), rank, out, a.inner && rank == 4);
+    prepend_dims(out, 4, "out");
+  }
+  count = 1;
+  p.out_dtype = dtype_of(out, "out"), p.out_strides = strides_of(out), tensors.out = out.data;
+  shape[3] = p.kv_len;
+  struct {
+    bool wanted;
+    int last; // dimensions but the leading ones
+    float **address;
+  } const more[] = {{wanted_lse, 0, &tensors.lse},
+                    {wanted_weights, 1, &tensors.weights},
+                    {p.scores != ATTEND_SCORES_NONE, 1, &tensors.scores}};
+  for (const auto &m : more)
+    if (m.wanted) {
+      Array array;
+      outputs[count++] = new_array(q, a.q, F32, shape + (4 - rank), rank - 1 + m.last, array);
+      *m.address = static_cast<float *>(array.data);
+    }
+}
+
+nb::object Call::run(const Plan &plan) {
+  run_unlocked([&] {
+    void *memory = workspace.of(plan.workspace);
+    return attend_plan_run(plan.plan, &tensors, memory, memory ? plan.workspace : 0);
+  });
+  if (count == 1) return outputs[0];
+  nb::object all = nb::steal(PyTuple_New(count));
+  for (int i = 0; i < count; i++) PyTuple_SetItem(all.ptr(), i, nb::object(outputs[i]).release().ptr());
+  return all;
+}
+
+} // namespace attend_python
