@@ -154,7 +154,7 @@ def _backward(ctx, grad_out, grad_lse):
             return (None,) * 6
         grad_out = torch.zeros_like(out)
     q, k, v, bias = torch.ops.attend.sdpa_backward(grad_out, grad_lse, query, key, value, out, lse, attn_mask, ctx.dropout_p, ctx.is_causal, *ctx.options)
-    return q, k, v, bias if ctx.needs_input_grad[3] else None, None, None
+    return q, k, v, bias if bias.numel() or (attn_mask is not None and attn_mask.requires_grad) else None, None, None
 
 
 torch.library.register_autograd("attend::sdpa", _backward, setup_context=_setup, lib=_library)
