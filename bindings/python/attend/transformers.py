@@ -4,13 +4,14 @@
     import attend.transformers
     attend.transformers.register()
     model = AutoModelForCausalLM.from_pretrained(name, attn_implementation="attend")
-    model.generate(**inputs, past_key_values=attend.transformers.Cache(config=model.config))
+    model.generate(**inputs, cache=attend.transformers.Cache(config=model.config))
 
 Models are not changed. Causal masks, windows, chunks and padding reach the library as flags, lengths and ranges of keys;
 masks of other kinds as masks. The cache is optional: it appends in place, where transformers' own copies all keys and
 values at each step.
 """
 
+import functools
 import sys
 
 import numpy
@@ -203,17 +204,19 @@ def register():
     """
     AttentionInterface.register("attend", _attention)
     AttentionMaskInterface.register("attend", _mask)
-    check = PreTrainedModel._check_and_adjust_attn_implementation
-    if getattr(check, "of_attend", False):
-        return
+    for name in ("_check_and_adjust_attn_implementation", "set_attn_implementation"):  # making, and switching over
+        check = getattr(PreTrainedModel, name)
+        if not hasattr(check, "__wrapped__"):
+            setattr(PreTrainedModel, name, _refusing(check))
 
+
+def _refusing(check):
+    @functools.wraps(check)
     def checked(self, attn_implementation, *arguments, **options):
         if attn_implementation == "attend" and (why := _refusal(type(self))):
             raise ValueError(f'attn_implementation="attend": {why}. Expected another attn_implementation')
         return check(self, attn_implementation, *arguments, **options)
-
-    checked.of_attend = True
-    PreTrainedModel._check_and_adjust_attn_implementation = checked
+    return checked
 
 
 # ------------------------------------------------------------------------------------------------------------ cache
@@ -281,7 +284,7 @@ class _Layer(DynamicLayer):
 
 
 class Cache(DynamicCache):
-    """A cache for past_key_values= of models and of generate(), which appends in place.
+    """A cache for cache= (past_key_values= before transformers 5.20) of models and of generate(), which appends in place.
 
     config    of the model: layers with a window then keep no more than that, as DynamicCache's do
     capacity  rows that each layer has room for at first. It doubles where more are needed

@@ -190,7 +190,7 @@ def test_training():
             model(**given, labels=labels).loss.backward()
         for (key, a), b in zip(eager.named_parameters(), ours.parameters()):
             if a.grad is not None:
-                assert (a.grad - b.grad).abs().max() <= 1e-4 * a.grad.abs().max() + 1e-6, key
+                assert (a.grad - b.grad).abs().max() <= 2e-3 * a.grad.abs().max() + 1e-6, key
 
 
 def test_compile():
