@@ -161,6 +161,9 @@ class KVCache:
             if len(index) != self.batch:
                 raise ValueError(f"sequences has {len(index)} entries, expected {self.batch}: with pages their number stays")
             old, held, lengths = self.block_table.copy(), self.lengths.copy(), self.lengths[index]
+            wanted = int((-(-lengths.astype(numpy.int64) // self.page_rows)).sum())
+            if wanted > self.keys.shape[0]:
+                raise MemoryError(f"{wanted} pages are needed, there are {self.keys.shape[0]}")
             pages = [(self.keys[old[b, :-(-int(held[b]) // self.page_rows)]], self.values[old[b, :-(-int(held[b]) // self.page_rows)]]) for b in index]
             self.crop(0)
             self._take_pages(lengths)
