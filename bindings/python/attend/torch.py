@@ -25,7 +25,7 @@ __all__ = ["disable", "enable", "sdpa"]
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
 _library = torch.library.Library("attend", "DEF")
-_OPTIONS = "Tensor? attn_mask, float dropout_p, bool is_causal, float? scale, float softcap, int window_left, int window_right, int seed"
+_OPTIONS = "Tensor? attn_mask, float dropout_p, bool is_causal, float? scale, float softcap, int window_left, int window_right, int seed, bool wants_bias"
 _library.define("sdpa(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False, *, "
                 "float? scale=None, float softcap=0.0, int window_left=-1, int window_right=-1, int seed=0) -> (Tensor, Tensor)")
 _library.define(f"sdpa_backward(Tensor grad_out, Tensor? grad_lse, Tensor query, Tensor key, Tensor value, Tensor out, Tensor lse, {_OPTIONS}) "
@@ -67,14 +67,14 @@ def _flash_backward(grad_out, query, key, value, out, lse, is_causal, scale):
         grad_out, query, key, value, out, lse, 0.0, is_causal, attn_mask=None, scale=scale)
 
 
-def _backward_of(grad_out, grad_lse, query, key, value, out, lse, attn_mask, dropout_p, is_causal, scale, softcap, window_left, window_right, seed):
+def _backward_of(grad_out, grad_lse, query, key, value, out, lse, attn_mask, dropout_p, is_causal, scale, softcap, window_left, window_right, seed,
+                 wants_bias):
     no_bias = query.new_empty(0)
     plain = attn_mask is None and not dropout_p and not softcap and window_left < 0 and window_right < 0
     if (plain and grad_lse is None and query.shape[:2] == key.shape[:2] and query.shape[3] == value.shape[3]
             and query.dtype == key.dtype == value.dtype and min(*query.shape, *key.shape) > 0):
         return *_flash_backward(grad_out, query, key, value, out, lse, is_causal, scale), no_bias
     grads = [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (query, key, value)]
-    wants_bias = attn_mask is not None and attn_mask.dtype != torch.bool and attn_mask.requires_grad
     bias_grad = torch.zeros_like(attn_mask, dtype=torch.float32, memory_format=torch.contiguous_format) if wants_bias else no_bias
     if query.numel() == 0 or key.shape[2] == 0:
         return *grads, bias_grad.to(attn_mask.dtype) if wants_bias else no_bias
@@ -131,9 +131,8 @@ def _backward_of(grad_out, grad_lse, query, key, value, out, lse, attn_mask, dro
     return *grads, bias_grad.to(attn_mask.dtype) if wants_bias else no_bias
 
 
-def _fake_backward(grad_out, grad_lse, query, key, value, out, lse, attn_mask, *_):
-    bias = attn_mask is not None and attn_mask.dtype != torch.bool and attn_mask.requires_grad
-    return *(torch.empty_like(x) for x in (query, key, value)), torch.empty_like(attn_mask) if bias else query.new_empty(0)
+def _fake_backward(grad_out, grad_lse, query, key, value, out, lse, attn_mask, *options):
+    return *(torch.empty_like(x) for x in (query, key, value)), torch.empty_like(attn_mask) if options[-1] else query.new_empty(0)
 
 
 _library.impl("sdpa_backward", _backward_of, "CPU")
@@ -143,6 +142,7 @@ torch.library.register_fake("attend::sdpa_backward", _fake_backward, lib=_librar
 def _setup(ctx, inputs, keyword_only_inputs, output):
     query, key, value, attn_mask, ctx.dropout_p, ctx.is_causal = inputs
     ctx.options = [keyword_only_inputs[name] for name in ("scale", "softcap", "window_left", "window_right", "seed")]
+    ctx.wants_bias = attn_mask is not None and attn_mask.dtype != torch.bool and attn_mask.requires_grad
     ctx.save_for_backward(query, key, value, attn_mask, *output)
     ctx.set_materialize_grads(False)
 
@@ -153,8 +153,8 @@ def _backward(ctx, grad_out, grad_lse):
         if grad_lse is None:
             return (None,) * 6
         grad_out = torch.zeros_like(out)
-    q, k, v, bias = torch.ops.attend.sdpa_backward(grad_out, grad_lse, query, key, value, out, lse, attn_mask, ctx.dropout_p, ctx.is_causal, *ctx.options)
-    return q, k, v, bias if bias.numel() or (attn_mask is not None and attn_mask.requires_grad) else None, None, None
+    q, k, v, bias = torch.ops.attend.sdpa_backward(grad_out, grad_lse, query, key, value, out, lse, attn_mask, ctx.dropout_p, ctx.is_causal, *ctx.options, ctx.wants_bias)
+    return q, k, v, bias if ctx.wants_bias else None, None, None
 
 
 torch.library.register_autograd("attend::sdpa", _backward, setup_context=_setup, lib=_library)

@@ -121,6 +121,11 @@ Type named_type(nb::handle object) {
   return {255, 0, 1};
 }
 
+void hold(Array &array, nb::object object) {
+  auto *kept = new nb::object(std::move(object));
+  array.owner = std::shared_ptr<void>(kept, [](void *p) { delete static_cast<nb::object *>(p); });
+}
+
 bool read_array_struct(Array &array, nb::handle object, const char *name) {
   nb::object capsule = object.attr("__array_struct__");
   auto *s = static_cast<const ArrayStruct *>(PyCapsule_GetPointer(capsule.ptr(), nullptr));
@@ -129,7 +134,7 @@ bool read_array_struct(Array &array, nb::handle object, const char *name) {
   if (s->ndim > MOST_DIMS) fail_value("%s has %d dimensions, expected at most %d", name, s->ndim, MOST_DIMS);
   const uint8_t bits = static_cast<uint8_t>(s->itemsize * 8);
   switch (s->kind) {
-  case 'f': array.type = {2, bits, 1}; break;
+  case 'f': array.type = bits == 8 ? named_type(object) : Type{2, bits, 1}; break;
   case 'i': array.type = {0, bits, 1}; break;
   case 'u': array.type = {1, bits, 1}; break;
   case 'b': array.type = {6, 8, 1}; break;
@@ -141,6 +146,7 @@ bool read_array_struct(Array &array, nb::handle object, const char *name) {
     fail_type("%s has dtype %s, which attend does not know", name, dtype.c_str());
   }
   array.ndim = s->ndim;
+  if (s->ndim == 0) hold(array, capsule); // of a number that is no array, the capsule has the only copy
   array.data = s->data;
   array.writable = s->flags & NUMPY_WRITEABLE;
   bool usable = (s->flags & NUMPY_ALIGNED) && (s->flags & NUMPY_NATIVE);
@@ -181,10 +187,6 @@ nb::object &numpy(const char *attribute) {
   return *kept;
 }
 
-void hold(Array &array, nb::object object) {
-  auto *kept = new nb::object(std::move(object));
-  array.owner = std::shared_ptr<void>(kept, [](void *p) { delete static_cast<nb::object *>(p); });
-}
 
 void copy_rows(char *&to, const char *from, const Array &a, int dim) {
   const size_t item = a.itemsize();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 
 namespace attend_python {
 
@@ -63,6 +64,47 @@ attend_dtype library_type(Type type) {
   if (type.code == 2 && type.bits == 16) return ATTEND_F16;
   if (type.code == 4 && type.bits == 16) return ATTEND_BF16;
   return ATTEND_DTYPE_DEFAULT;
+}
+
+// Formats of keys and values by the names that Python gives them: integers without a sign have names of their own.
+struct Format {
+  const char *name;
+  attend_dtype dtype;
+  int elements, bytes; // so many elements take so many bytes
+  bool scaled, is_unsigned;
+};
+const Format formats[] = {
+#define ATTEND_FORMAT_PLAIN(id, name, elements, bytes) {name, ATTEND_##id, elements, bytes, false, false},
+#define ATTEND_FORMAT_SCALED(id, name, elements, bytes) {name, ATTEND_##id, elements, bytes, true, false},
+#define ATTEND_FORMAT_BLOCK(id, name, elements, bytes) {name, ATTEND_##id, elements, bytes, false, false},
+#include "kernels/formats.def"
+    {"u8", ATTEND_I8, 1, 1, true, true},
+    {"u4", ATTEND_I4, 2, 1, true, true},
+};
+
+// The format of keys or values: by its name, or without one by the array's dtype.
+const Format &read_format(nb::handle object, const char *name, const Array &array, const char *of) {
+  const Format *format = nullptr;
+  if (!object.is_none()) {
+    const char *names[std::size(formats)];
+    for (size_t i = 0; i < std::size(formats); i++) names[i] = formats[i].name;
+    format = &formats[choice(object, name, names, static_cast<int>(std::size(formats)))];
+    if (format->dtype <= ATTEND_BF16 && format->dtype != library_type(array.type)) {
+      const std::string type = type_text(array.type);
+      fail_value("%s is %s, but %s has dtype %s", name, format->name, of, type.c_str());
+    }
+    if (format->dtype > ATTEND_BF16 && array.type.bits != 8) {
+      const std::string type = type_text(array.type);
+      fail_type("%s has dtype %s, expected bytes of the format %s: uint8, int8 or an 8-bit float", of, type.c_str(),
+                format->name);
+    }
+    return *format;
+  }
+  if (array.type.code == 10 && array.type.bits == 8) return formats[ATTEND_F8_E4M3 - 1];
+  if (array.type.code == 12 && array.type.bits == 8) return formats[ATTEND_F8_E5M2 - 1];
+  if (array.type.code == 0 && array.type.bits == 8) return formats[ATTEND_I8 - 1];
+  if (array.is_int() && array.type.bits == 8) fail_type("%s has dtype uint8, expected %s to say what the bytes are", of, name);
+  return formats[dtype_of(array, of) - 1];
 }
 
 int32_t narrow(int64_t value, const char *name) {
@@ -246,6 +288,40 @@ const float *Call::per_head(nb::handle object, const char *name) {
   return static_cast<const float *>(a.data);
 }
 
+// Scales and zero points: (B, H, rows, groups) or what broadcasts to that, as keys or values lie, pages included.
+void Call::read_scales(nb::handle scales, nb::handle zero_points, const Array &x, const char *const names[2],
+                       attend_dtype dtype, int64_t dim, attend_scaling &scaling, const void *&scale_data,
+                       const void *&zero_data) {
+  if (!given(scales)) {
+    if (given(zero_points)) fail_value("%s: expected %s too", names[1], names[0]);
+    return;
+  }
+  const nb::handle objects[] = {scales, zero_points};
+  const void **const data[] = {&scale_data, &zero_data};
+  for (int i = 0; i < 2 && given(objects[i]); i++) {
+    held.push_back(read_array(objects[i], names[i]));
+    Array &a = held.back();
+    const attend_dtype type = dtype_of(a, names[i]);
+    if (type == ATTEND_BF16) fail_type("%s has dtype bfloat16, expected float32 or float16", names[i]);
+    if (reinterpret_cast<uintptr_t>(a.data) % a.itemsize()) make_contiguous(a);
+    const int64_t groups = a.ndim ? a.shape[a.ndim - 1] : 1;
+    const int64_t shape[] = {x.shape[0], x.shape[1], x.shape[2], groups};
+    broadcast(a, shape, 4, names[i]);
+    if (groups == 0 || dim % groups) fail_value("%s has %lld groups, of which a row of %lld elements has no whole number each", names[i], static_cast<long long>(groups), static_cast<long long>(dim));
+    if (i == 0) {
+      scaling.group = dim / groups, scaling.dtype = type;
+      scaling.batch = a.strides[0], scaling.head = a.strides[1], scaling.row = a.strides[2], scaling.step = a.strides[3];
+      if (groups == 1) scaling.group = 0;
+    } else {
+      if (dtype != ATTEND_I8 && dtype != ATTEND_I4) fail_value("%s go with i8, u8, i4 and u4", names[1]);
+      if (type != scaling.dtype || a.strides[0] != scaling.batch || a.strides[1] != scaling.head || a.strides[2] != scaling.row || a.strides[3] != scaling.step)
+        fail_value("%s: expected dtype, shape and strides of %s", names[1], names[0]);
+      scaling.zero_points = 1;
+    }
+    *data[i] = a.data;
+  }
+}
+
 void Call::read_numbers(const Arguments &a) {
   attend_problem &p = key.problem;
   if (given(a.scale)) p.scale = static_cast<float>(number(a.scale, "scale")), p.as_given |= ATTEND_AS_GIVEN_SCALE;
@@ -287,7 +363,6 @@ void Call::read_numbers(const Arguments &a) {
 
 void Call::read_sequences(const Arguments &a) {
   attend_problem &p = key.problem;
-  held.reserve(16); // addresses of entries are kept
   if (given(a.q_starts)) {
     Array *starts;
     tensors.q_starts = integers(a.q_starts, "q_starts", 1, &starts);
@@ -456,7 +531,6 @@ Call::Call(const Arguments &a, bool make) {
       const std::string shape = shape_text(all[i]->shape, all[i]->ndim);
       fail_value("%s has the shape %s, expected (batch, heads, rows, dim)", names[i], shape.c_str());
     }
-    dtype_of(*all[i], names[i]);
     prepend_dims(*all[i], 4, names[i]);
     make_rows_contiguous(*all[i]);
   }
@@ -470,26 +544,37 @@ Call::Call(const Arguments &a, bool make) {
       const std::string ks = shape_text(k.shape, 4), vs = shape_text(v.shape, 4);
       fail_value("k has the shape %s and v %s, expected the same but for the last dimension", ks.c_str(), vs.c_str());
     }
-  if (q.shape[3] != k.shape[3])
-    fail_value("q has head dim %lld and k %lld, expected the same", static_cast<long long>(q.shape[3]),
-               static_cast<long long>(k.shape[3]));
+  const Format &k_format = read_format(a.k_format, "k_format", k, "k"), &v_format = read_format(a.v_format, "v_format", v, "v");
+  const auto dim_of = [](const Array &x, const Format &f, const char *name) {
+    if (x.shape[3] % f.bytes && f.dtype > ATTEND_BF16)
+      fail_value("%s has rows of %lld bytes, expected whole blocks of %d bytes: its format is %s", name,
+                 static_cast<long long>(x.shape[3]), f.bytes, f.name);
+    return f.dtype > ATTEND_BF16 ? x.shape[3] / f.bytes * f.elements : x.shape[3];
+  };
+  const int64_t k_dim = dim_of(k, k_format, "k"), v_dim = dim_of(v, v_format, "v");
+  if (q.shape[3] != k_dim)
+    fail_value("q has head dim %lld and k %lld, expected the same", static_cast<long long>(q.shape[3]), static_cast<long long>(k_dim));
   p.batch = q.shape[0], p.q_heads = q.shape[1], p.kv_heads = k.shape[1], p.q_len = q.shape[2], p.kv_len = k.shape[2];
-  p.head_dim = q.shape[3], p.v_head_dim = v.shape[3];
+  p.head_dim = q.shape[3], p.v_head_dim = v_dim;
   if (p.kv_heads == 0 && p.q_heads != 0) fail_value("k has no head, q has %lld", static_cast<long long>(p.q_heads));
-  p.q_dtype = dtype_of(q, "q"), p.k_dtype = dtype_of(k, "k"), p.v_dtype = dtype_of(v, "v");
+  p.q_dtype = dtype_of(q, "q"), p.k_dtype = k_format.dtype, p.v_dtype = v_format.dtype;
   p.as_given = ATTEND_AS_GIVEN_V_HEAD_DIM | ATTEND_AS_GIVEN_STRIDES;
   p.q_strides = strides_of(q), p.k_strides = strides_of(k), p.v_strides = strides_of(v);
-  struct {
-    nb::handle format;
-    const char *name;
-    attend_dtype dtype;
-  } const formats[] = {{a.k_format, "k_format", p.k_dtype}, {a.v_format, "v_format", p.v_dtype}};
-  for (const auto &f : formats)
-    if (given(f.format)) {
-      static const char *const types[] = {"f32", "f16", "bf16"};
-      if (choice(f.format, f.name, types, 3) != f.dtype - ATTEND_F32)
-        fail_value("%s differs from the array's dtype: expected %s", f.name, types[f.dtype - ATTEND_F32]);
-    }
+  held.reserve(20); // addresses of entries are kept
+  if (k_format.scaled) {
+    static const char *const names_of_k[] = {"k_scales", "k_zero_points"};
+    p.k_scaling.is_unsigned = k_format.is_unsigned;
+    read_scales(a.k_scales, a.k_zero_points, k, names_of_k, k_format.dtype, k_dim, p.k_scaling, tensors.k_scales, tensors.k_zero_points);
+  } else if (given(a.k_scales) || given(a.k_zero_points)) {
+    fail_value("k_scales and k_zero_points go with f8, i8 and i4, not with %s", k_format.name);
+  }
+  if (v_format.scaled) {
+    static const char *const names_of_v[] = {"v_scales", "v_zero_points"};
+    p.v_scaling.is_unsigned = v_format.is_unsigned;
+    read_scales(a.v_scales, a.v_zero_points, v, names_of_v, v_format.dtype, v_dim, p.v_scaling, tensors.v_scales, tensors.v_zero_points);
+  } else if (given(a.v_scales) || given(a.v_zero_points)) {
+    fail_value("v_scales and v_zero_points go with f8, i8 and i4, not with %s", v_format.name);
+  }
   read_numbers(a);
   read_sequences(a);
   read_masks(a);

@@ -236,8 +236,14 @@ WRONG = [
     (TypeError, "kv_lengths has dtype float64", lambda: attend.attention(Q, K, V, kv_lengths=[1.5, 2.0])),
     (TypeError, "incompatible", lambda: attend.attention(Q, K, V, masks=MASK)),
     (TypeError, "k_format", lambda: attend.attention(Q, K, V, k_format=3)),
-    (ValueError, "k_format", lambda: attend.attention(Q, K, V, k_format="q8_0")),
-    (ValueError, "expected f32", lambda: attend.attention(Q, K, V, k_format="bf16")),
+    (ValueError, "k_format", lambda: attend.attention(Q, K, V, k_format="q9_0")),
+    (ValueError, "k_format is bf16, but k has dtype float32", lambda: attend.attention(Q, K, V, k_format="bf16")),
+    (TypeError, "expected bytes of the format q8_0", lambda: attend.attention(Q, K, V, k_format="q8_0")),
+    (TypeError, "expected k_format", lambda: attend.attention(Q, K.astype(numpy.uint8), V)),
+    (ValueError, "whole blocks of 34 bytes", lambda: attend.attention(Q, K.astype(numpy.uint8), V, k_format="q8_0")),
+    (ValueError, "go with f8", lambda: attend.attention(Q, K, V, k_scales=1.0)),
+    (ValueError, "expected k_scales too", lambda: attend.attention(Q, K.astype(numpy.int8), V, k_zero_points=numpy.float32(1))),
+    (ValueError, "groups", lambda: attend.attention(Q, K.astype(numpy.int8), V, k_scales=numpy.ones(3, numpy.float32))),
     (ValueError, "causal", lambda: attend.attention(Q, K, V, causal="left")),
     (ValueError, "scores", lambda: attend.attention(Q, K, V, scores="all")),
     (ValueError, "does not broadcast", lambda: attend.attention(Q, K, V, mask=MASK[..., :5])),
@@ -358,6 +364,53 @@ def test_pools(method):
     with multiprocessing.get_context(method).Pool(2) as pool:
         for got, wanted in zip(pool.map(in_worker, range(8), chunksize=2), expected):
             assert (got == wanted).all()
+
+
+def blocks(x):
+    """ggml's q8_0 of rows: bytes, and the numbers that they mean."""
+    rows = x.reshape(*x.shape[:-1], -1, 32)
+    scale = (abs(rows).max(-1, keepdims=True) / 127).astype(numpy.float16)
+    whole = numpy.rint(rows / scale.astype(numpy.float32)).clip(-127, 127).astype(numpy.int8)
+    data = numpy.concatenate((scale.view(numpy.uint8).reshape(*scale.shape[:-1], 2), whole.view(numpy.uint8)), -1)
+    return data.reshape(*x.shape[:-1], -1), (whole * scale.astype(numpy.float32)).reshape(x.shape)
+
+
+def test_blocks_of_ggml():
+    q, k, v = numbers(2, 4, 7, 64), numbers(2, 2, 40, 64), numbers(2, 2, 40, 32)
+    (kb, kx), (vb, vx) = blocks(k), blocks(v)
+    assert kb.shape == (2, 2, 40, 68)
+    near(attend.attention(q, kb, vb, k_format="q8_0", v_format="q8_0", causal=True), reference(q, kx, vx, allowed=numpy.arange(40) <= numpy.arange(7)[:, None] + 33)[0], 1e-5)
+    near(attend.attention(q, kb, v, k_format="q8_0"), reference(q, kx, v)[0], 1e-5)
+    rows = kb.transpose(0, 2, 1, 3).copy().transpose(0, 2, 1, 3)
+    near(attend.attention(q, rows, v, k_format="q8_0"), reference(q, kx, v)[0], 1e-5)
+
+
+@pytest.mark.parametrize("groups", [None, 1, 4, "head"])
+@pytest.mark.parametrize("name, dtype, low, high", [("i8", numpy.int8, -128, 128), ("u8", numpy.uint8, 0, 256), ("u4", numpy.uint8, 0, 16), ("i4", numpy.uint8, -8, 8)])
+def test_scaled_integers(name, dtype, low, high, groups):
+    q, v = numbers(2, 4, 7, 64), numbers(2, 2, 40, 64)
+    whole = random.integers(low, high, (2, 2, 40, 64))
+    data = whole.astype(dtype)
+    if name.endswith("4"):
+        data = ((whole[..., ::2] & 15) | (whole[..., 1::2] & 15) << 4).astype(numpy.uint8)
+    shape = {None: (), 1: (2, 2, 40, 1), 4: (2, 2, 40, 4), "head": (2, 1, 1)}[groups]
+    scales = (random.random(shape) * 0.02 + 0.01).astype(numpy.float32)
+    zeros = (random.random(shape) * 4).astype(numpy.float32)
+    wide = scales if groups in (None, "head") else scales.repeat(64 // groups, -1)
+    wide_zeros = zeros if groups in (None, "head") else zeros.repeat(64 // groups, -1)
+    given = dict(k_format=name, k_scales=scales)
+    implied = {"u8": 128, "u4": 8}.get(name, 0)
+    near(attend.attention(q, data, v, **given), reference(q, (whole - implied) * wide, v)[0], 1e-5)
+    near(attend.attention(q, data, v, **given, k_zero_points=zeros), reference(q, (whole - wide_zeros) * wide, v)[0], 1e-5)
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2"])
+def test_floats_of_8_bits(name):
+    k = numbers(2, 2, 40, 64).astype(getattr(ml_dtypes, name))
+    q, v = numbers(2, 4, 7, 64), numbers(2, 2, 40, 64)
+    scale = numpy.float32(0.5)
+    near(attend.attention(q, k, v, k_scales=scale), reference(q, k.astype(numpy.float32) * scale, v)[0], 1e-5)
+    near(attend.attention(q, k, v), reference(q, k.astype(numpy.float32), v)[0], 1e-5)
 
 
 # ------------------------------------------------------------------------------------------------ merge, append, caches
