@@ -187,7 +187,6 @@ nb::object &numpy(const char *attribute) {
   return *kept;
 }
 
-
 void copy_rows(char *&to, const char *from, const Array &a, int dim) {
   const size_t item = a.itemsize();
   if (dim == a.ndim) {

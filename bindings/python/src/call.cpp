@@ -103,7 +103,8 @@ const Format &read_format(nb::handle object, const char *name, const Array &arra
   if (array.type.code == 10 && array.type.bits == 8) return formats[ATTEND_F8_E4M3 - 1];
   if (array.type.code == 12 && array.type.bits == 8) return formats[ATTEND_F8_E5M2 - 1];
   if (array.type.code == 0 && array.type.bits == 8) return formats[ATTEND_I8 - 1];
-  if (array.is_int() && array.type.bits == 8) fail_type("%s has dtype uint8, expected %s to say what the bytes are", of, name);
+  if (array.is_int() && array.type.bits == 8)
+    fail_type("%s has dtype uint8, expected %s to say what the bytes are", of, name);
   return formats[dtype_of(array, of) - 1];
 }
 
@@ -155,53 +156,7 @@ int torch_threads() {
   return nb::cast<int>((*get)());
 }
 
-// One workspace a thread, kept up to a bound; beyond it the library allocates for the run.
-struct Workspace {
-  void *memory = nullptr;
-  size_t size = 0;
-  ~Workspace() { free(memory); }
-  void *of(size_t wanted) {
-    enum { MOST = 64 << 20 };
-    if (wanted == 0 || wanted > MOST) return nullptr;
-    if (wanted > size) {
-      free(memory);
-      size = (wanted + 4095) / 4096 * 4096;
-      memory = aligned_alloc(ATTEND_WORKSPACE_ALIGNMENT, size);
-      if (!memory) size = 0;
-    }
-    return memory;
-  }
-};
-thread_local Workspace workspace;
-
-// Plans that are kept, in sets of a few by a hash, the one used last in front. The GIL keeps threads, and so forks,
-// apart.
-enum { SETS = 64, WAYS = 4 };
-std::shared_ptr<Plan> kept[SETS][WAYS];
-
-size_t hash(const Key &key) {
-  static_assert(sizeof(Key) % 8 == 0, "hashed by words");
-  const unsigned char *bytes = reinterpret_cast<const unsigned char *>(&key);
-  uint64_t h = 0x9E3779B97F4A7C15u;
-  for (size_t i = 0; i < sizeof key; i += 8) {
-    uint64_t word;
-    memcpy(&word, bytes + i, 8);
-    h = (h ^ word) * 0xD6E8FEB86659FD93u;
-    h ^= h >> 32;
-  }
-  return static_cast<size_t>(h);
-}
-
 } // namespace
-
-void check(attend_status status) {
-  if (status == ATTEND_OK) return;
-  if (status == ATTEND_ERROR_OUT_OF_MEMORY) {
-    PyErr_SetString(PyExc_MemoryError, attend_error_detail());
-    throw nb::python_error();
-  }
-  fail_value("%s", attend_error_detail());
-}
 
 attend_dtype dtype_of(const Array &array, const char *name) {
   const attend_dtype dtype = library_type(array.type);
@@ -213,31 +168,6 @@ attend_dtype dtype_of(const Array &array, const char *name) {
 }
 
 attend_strides strides_of(const Array &a) { return {a.strides[0], a.strides[1], a.strides[2]}; }
-
-Plan::Plan(const Key &wanted) : key(wanted) {
-  attend_options options = ATTEND_OPTIONS_INIT;
-  options.num_threads = key.threads;
-  options.kernel = key.kernel[0] ? key.kernel : nullptr;
-  check(attend_plan_create(&key.problem, &options, &plan));
-  workspace = attend_plan_workspace_size(plan);
-}
-
-void clear_plans() {
-  for (auto &set : kept)
-    for (auto &plan : set) plan.reset();
-}
-
-std::shared_ptr<Plan> Call::plan() const {
-  auto &set = kept[hash(key) % SETS];
-  for (int i = 0; i < WAYS; i++)
-    if (set[i] && memcmp(&set[i]->key, &key, sizeof key) == 0) {
-      for (; i > 0; i--) set[i].swap(set[i - 1]);
-      return set[0];
-    }
-  auto made = std::make_shared<Plan>(key);
-  for (int i = WAYS - 1; i > 0; i--) set[i] = std::move(set[i - 1]);
-  return set[0] = std::move(made);
-}
 
 const int32_t *Call::integers(nb::handle object, const char *name, int ndim, Array **array) {
   held.push_back(read_array(object, name));
@@ -307,14 +237,18 @@ void Call::read_scales(nb::handle scales, nb::handle zero_points, const Array &x
     const int64_t groups = a.ndim ? a.shape[a.ndim - 1] : 1;
     const int64_t shape[] = {x.shape[0], x.shape[1], x.shape[2], groups};
     broadcast(a, shape, 4, names[i]);
-    if (groups == 0 || dim % groups) fail_value("%s has %lld groups, of which a row of %lld elements has no whole number each", names[i], static_cast<long long>(groups), static_cast<long long>(dim));
+    if (groups == 0 || dim % groups)
+      fail_value("%s has %lld groups, of which a row of %lld elements has no whole number each", names[i],
+                 static_cast<long long>(groups), static_cast<long long>(dim));
     if (i == 0) {
       scaling.group = dim / groups, scaling.dtype = type;
-      scaling.batch = a.strides[0], scaling.head = a.strides[1], scaling.row = a.strides[2], scaling.step = a.strides[3];
+      scaling.batch = a.strides[0], scaling.head = a.strides[1], scaling.row = a.strides[2],
+      scaling.step = a.strides[3];
       if (groups == 1) scaling.group = 0;
     } else {
       if (dtype != ATTEND_I8 && dtype != ATTEND_I4) fail_value("%s go with i8, u8, i4 and u4", names[1]);
-      if (type != scaling.dtype || a.strides[0] != scaling.batch || a.strides[1] != scaling.head || a.strides[2] != scaling.row || a.strides[3] != scaling.step)
+      if (type != scaling.dtype || a.strides[0] != scaling.batch || a.strides[1] != scaling.head ||
+          a.strides[2] != scaling.row || a.strides[3] != scaling.step)
         fail_value("%s: expected dtype, shape and strides of %s", names[1], names[0]);
       scaling.zero_points = 1;
     }
@@ -544,7 +478,8 @@ Call::Call(const Arguments &a, bool make) {
       const std::string ks = shape_text(k.shape, 4), vs = shape_text(v.shape, 4);
       fail_value("k has the shape %s and v %s, expected the same but for the last dimension", ks.c_str(), vs.c_str());
     }
-  const Format &k_format = read_format(a.k_format, "k_format", k, "k"), &v_format = read_format(a.v_format, "v_format", v, "v");
+  const Format &k_format = read_format(a.k_format, "k_format", k, "k"),
+               &v_format = read_format(a.v_format, "v_format", v, "v");
   const auto dim_of = [](const Array &x, const Format &f, const char *name) {
     if (x.shape[3] % f.bytes && f.dtype > ATTEND_BF16)
       fail_value("%s has rows of %lld bytes, expected whole blocks of %d bytes: its format is %s", name,
@@ -553,7 +488,8 @@ Call::Call(const Arguments &a, bool make) {
   };
   const int64_t k_dim = dim_of(k, k_format, "k"), v_dim = dim_of(v, v_format, "v");
   if (q.shape[3] != k_dim)
-    fail_value("q has head dim %lld and k %lld, expected the same", static_cast<long long>(q.shape[3]), static_cast<long long>(k_dim));
+    fail_value("q has head dim %lld and k %lld, expected the same", static_cast<long long>(q.shape[3]),
+               static_cast<long long>(k_dim));
   p.batch = q.shape[0], p.q_heads = q.shape[1], p.kv_heads = k.shape[1], p.q_len = q.shape[2], p.kv_len = k.shape[2];
   p.head_dim = q.shape[3], p.v_head_dim = v_dim;
   if (p.kv_heads == 0 && p.q_heads != 0) fail_value("k has no head, q has %lld", static_cast<long long>(p.q_heads));
@@ -564,14 +500,16 @@ Call::Call(const Arguments &a, bool make) {
   if (k_format.scaled) {
     static const char *const names_of_k[] = {"k_scales", "k_zero_points"};
     p.k_scaling.is_unsigned = k_format.is_unsigned;
-    read_scales(a.k_scales, a.k_zero_points, k, names_of_k, k_format.dtype, k_dim, p.k_scaling, tensors.k_scales, tensors.k_zero_points);
+    read_scales(a.k_scales, a.k_zero_points, k, names_of_k, k_format.dtype, k_dim, p.k_scaling, tensors.k_scales,
+                tensors.k_zero_points);
   } else if (given(a.k_scales) || given(a.k_zero_points)) {
     fail_value("k_scales and k_zero_points go with f8, i8 and i4, not with %s", k_format.name);
   }
   if (v_format.scaled) {
     static const char *const names_of_v[] = {"v_scales", "v_zero_points"};
     p.v_scaling.is_unsigned = v_format.is_unsigned;
-    read_scales(a.v_scales, a.v_zero_points, v, names_of_v, v_format.dtype, v_dim, p.v_scaling, tensors.v_scales, tensors.v_zero_points);
+    read_scales(a.v_scales, a.v_zero_points, v, names_of_v, v_format.dtype, v_dim, p.v_scaling, tensors.v_scales,
+                tensors.v_zero_points);
   } else if (given(a.v_scales) || given(a.v_zero_points)) {
     fail_value("v_scales and v_zero_points go with f8, i8 and i4, not with %s", v_format.name);
   }
@@ -624,17 +562,6 @@ void Call::make_outputs(const Arguments &a) {
       outputs[count++] = new_array(q, a.q, F32, shape + (4 - rank), rank - 1 + m.last, array);
       *m.address = static_cast<float *>(array.data);
     }
-}
-
-nb::object Call::run(const Plan &plan) {
-  run_unlocked([&] {
-    void *memory = workspace.of(plan.workspace);
-    return attend_plan_run(plan.plan, &tensors, memory, memory ? plan.workspace : 0);
-  });
-  if (count == 1) return outputs[0];
-  nb::object all = nb::steal(PyTuple_New(count));
-  for (int i = 0; i < count; i++) PyTuple_SetItem(all.ptr(), i, nb::object(outputs[i]).release().ptr());
-  return all;
 }
 
 } // namespace attend_python
