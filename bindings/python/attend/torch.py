@@ -219,8 +219,12 @@ def sdpa(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scal
             and attn_mask is None and not dropout_p and key.shape[1] == query.shape[1] == value.shape[1]
             and key.shape[0] == query.shape[0] and query.is_cpu and query.dtype == key.dtype == value.dtype and query.dtype in _DTYPES
             and not (torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad))
-            and torch._C._functorch.peek_interpreter_stack() is None):
+            and torch._C._functorch.peek_interpreter_stack() is None and not torch._C._len_torch_dispatch_stack()
+            and not torch.is_autocast_enabled("cpu")):
         return _attend._attention(query, key, value, causal="top-left" if is_causal else None, scale=scale)
+    if torch.is_autocast_enabled("cpu"):  # PyTorch computes in that type, too
+        dtype = torch.get_autocast_dtype("cpu")
+        query, key, value, attn_mask = (x.to(dtype) if x is not None and x.dtype == torch.float32 else x for x in (query, key, value, attn_mask))
     why = _unsupported(query, key, value, attn_mask)
     if why:
         raise TypeError(f"attend.torch.sdpa does not take {why}: expected float32, bfloat16 or float16 of the CPU, all three alike")
@@ -245,6 +249,11 @@ _counts = collections.Counter()
 
 
 def _replacement(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    if torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            dtype = torch.get_autocast_dtype("cpu")
+            tensors = (x.to(dtype) if x is not None and x.dtype == torch.float32 else x for x in (query, key, value, attn_mask))
+            return _replacement(*tensors, dropout_p, is_causal, scale, enable_gqa)
     why = _unsupported(query, key, value, attn_mask)
     if not torch.compiler.is_compiling():
         _counts[why or "attend"] += 1

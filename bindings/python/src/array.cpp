@@ -246,7 +246,19 @@ Array read_array(nb::handle object, const char *name) {
   switch (reader.way) {
   case Way::EXCHANGE: {
     nb::dlpack::dltensor tensor;
-    if (reader.exchange->borrow(object.ptr(), &tensor) != 0) throw nb::python_error();
+    if (reader.of_torch && nb::cast<bool>(object.attr("is_neg")())) { // numbers that lie there with the other sign
+      nb::object resolved = object.attr("resolve_neg")();
+      array = read_array(resolved, name);
+      array.writable = false;
+      hold(array, std::move(resolved));
+      return array;
+    }
+    if (reader.exchange->borrow(object.ptr(), &tensor) != 0) {
+      nb::python_error error;
+      const std::string text = error.what();
+      fail_type("%s cannot be read: expected a dense array in the processor's memory (%s)", name,
+                text.substr(0, text.find('\n')).c_str());
+    }
     take(array, tensor, name);
     array.exchange = reader.exchange;
     array.writable = true;
@@ -297,6 +309,22 @@ void make_contiguous(Array &a) {
 void make_rows_contiguous(Array &a) {
   const bool together = a.ndim == 0 || a.shape[a.ndim - 1] <= 1 || a.strides[a.ndim - 1] == 1;
   if (!together || reinterpret_cast<uintptr_t>(a.data) % a.itemsize() != 0) make_contiguous(a);
+}
+
+bool overlap(const Array &a, const Array &b) {
+  if (a.size() == 0 || b.size() == 0) return false;
+  intptr_t begin[2], end[2];
+  const Array *const both[] = {&a, &b};
+  for (int i = 0; i < 2; i++) {
+    int64_t low = 0, high = 1;
+    for (int d = 0; d < both[i]->ndim; d++) {
+      const int64_t reach = (both[i]->shape[d] - 1) * both[i]->strides[d];
+      (reach < 0 ? low : high) += reach;
+    }
+    begin[i] = reinterpret_cast<intptr_t>(both[i]->data) + low * static_cast<int64_t>(both[i]->itemsize());
+    end[i] = reinterpret_cast<intptr_t>(both[i]->data) + high * static_cast<int64_t>(both[i]->itemsize());
+  }
+  return begin[0] < end[1] && begin[1] < end[0];
 }
 
 void prepend_dims(Array &a, int ndim, const char *name) {

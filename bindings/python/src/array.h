@@ -45,6 +45,9 @@ Array read_array(nb::handle object, const char *name);
 void make_rows_contiguous(Array &array);
 void make_contiguous(Array &array);
 
+// Whether the memory from an array's first to its last element has some of the other's.
+bool overlap(const Array &a, const Array &b);
+
 // As it would be with this number of dimensions, new ones of size 1 in front. ValueError for too many.
 void prepend_dims(Array &array, int ndim, const char *name);
 // Strides of 0 along what is repeated. ValueError where shapes do not fit.

@@ -541,6 +541,10 @@ void Call::make_outputs(const Arguments &a) {
       }
     if ((out.shape[3] > 1 && out.strides[3] != 1)) fail_value("out: expected the last dimension to be contiguous");
     dtype_of(out, "out");
+    const char *const names[] = {"q", "k", "v"};
+    const Array *const inputs[] = {&q, &k, &v};
+    for (int i = 0; i < 3; i++)
+      if (overlap(out, *inputs[i])) fail_value("out overlaps %s: expected memory of its own", names[i]);
     outputs[0] = nb::borrow(a.out);
   } else {
     outputs[0] = new_array(q, a.q, q.type, shape + (4 - rank), rank, out, a.inner && rank == 4);

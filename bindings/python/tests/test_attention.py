@@ -258,6 +258,7 @@ WRONG = [
     (ValueError, "32 bits", lambda: attend.attention(Q, K, V, kv_begins=[1 << 40, 1])),
     (ValueError, "sinks has the shape", lambda: attend.attention(Q, K, V, sinks=SINKS[:3])),
     (ValueError, "out has the shape", lambda: attend.attention(Q, K, V, out=Q)),
+    (ValueError, "out overlaps q", lambda: attend.attention(Q, K, K, out=Q)),
     (ValueError, "read-only", lambda: attend.attention(Q, K, V, out=LAYOUTS["read-only"](numbers(2, 4, 7, 8)))),
     (ValueError, "threads", lambda: attend.attention(Q, K, V, threads=0)),
     (ValueError, "no kernel", lambda: attend.attention(Q, K, V, kernel="fast")),

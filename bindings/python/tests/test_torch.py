@@ -244,6 +244,41 @@ def test_enable():
     assert F.scaled_dot_product_attention is before
 
 
+def test_autocast():
+    q, k, v = (torch.randn(1, 2, 5, 8) for _ in range(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = F.scaled_dot_product_attention(q, k, v)
+        got = attend.torch.sdpa(q, k, v)
+        with attend.torch.enable() as counts:
+            replaced = F.scaled_dot_product_attention(q, k, v.bfloat16())
+    assert counts == {"attend": 1} and got.dtype == replaced.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(got, expected, atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(replaced, expected, atol=2e-2, rtol=2e-2)
+
+
+def test_tracing():
+    """What looks at operators sees attend's."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.utils._python_dispatch import TorchDispatchMode
+    x = torch.randn(1, 2, 5, 8)
+    assert "attend.sdpa" in str(make_fx(lambda a: attend.torch.sdpa(a, a, a))(x).graph)
+    seen = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    with Watch():
+        attend.torch.sdpa(x, x, x)
+    assert "attend.sdpa.default" in seen
+
+
+def test_negative_views():
+    x = torch.randn(1, 2, 5, 8)
+    torch.testing.assert_close(attend.attention(torch._neg_view(x), x, x), attend.attention(-x, x, x))
+
+
 def test_refused():
     x = torch.randn(1, 2, 5, 8)
     with pytest.raises(TypeError, match="float64"):
@@ -254,6 +289,11 @@ def test_refused():
         attend.torch.sdpa(x, x, x, attn_mask=torch.ones(5, 5, dtype=torch.bool), is_causal=True)
     with pytest.raises(RuntimeError, match="enable_gqa"):
         attend.torch.sdpa(x, x[:, :1].repeat(1, 3, 1, 1), x[:, :1].repeat(1, 3, 1, 1))
+    for strange in (x.to("meta"), x.to_sparse(), torch.randn(1, 2, 5, 8).to_mkldnn()):
+        with pytest.raises(TypeError, match="q cannot be read"):
+            attend.attention(strange, x, x)
+    with pytest.raises(ValueError, match="out overlaps k"):
+        attend.attention(x.clone(), x, x.clone(), out=x)
     with pytest.raises(ValueError, match="gradient"):
         attend.attention(x.requires_grad_(), x, x)
     with torch.no_grad():
