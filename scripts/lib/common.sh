@@ -111,6 +111,7 @@ for_clang=(clang-19 libomp-19-dev libclang-rt-19-dev)
 for_pages=(man-db mandoc zsh fish)
 for_packages=(dpkg-dev lintian)
 for_report=(python3-matplotlib)
+for_python=(build-essential cmake ninja-build python3-venv)
 for_browser=(chromium chromium-driver python3-selenium)
 
 # install_environment <requirements> <folder>: makes a virtual environment of Python, if it is not there yet.
@@ -194,6 +195,35 @@ run_tests() {
     failed=$((failed + 1)) failures+=("$name: ctest itself")
   fi
   rm -f "$log"
+}
+
+# test_python: builds the wheel of the Python package, installs it into an environment of its own, and runs its tests.
+# Each of them is counted.
+test_python() {
+  local folder=$ROOT/build-python wheel log result=0 line
+  mkdir -p "$folder"
+  make_environment "$folder/venv" "$ROOT/bindings/python/tests/requirements.txt" || return 1
+  log=$(mktemp)
+  rm -f "$folder"/attend-*.whl
+  if ! CMAKE_BUILD_PARALLEL_LEVEL=$JOBS "$folder/venv/bin/pip" wheel --disable-pip-version-check --no-deps -w "$folder" "$ROOT" \
+    --config-settings=build-dir="$folder/wheel" --config-settings=cmake.define.ATTEND_WERROR=ON >"$log" 2>&1; then
+    cat "$log" >&2
+    return 1
+  fi
+  wheel=$(echo "$folder"/attend-*.whl)
+  if [ "$(stat -c %s "$wheel")" -gt 2000000 ]; then
+    complain "$wheel is larger than 2 MB"
+    return 1
+  fi
+  "$folder/venv/bin/pip" install --disable-pip-version-check --no-deps --force-reinstall -q "$wheel" &&
+    PATH=$folder/venv/bin:$PATH "$folder/venv/bin/auditwheel" repair --exclude libgomp.so.1 -w "$folder/repaired" "$wheel" >"$log" 2>&1 ||
+    { cat "$log" >&2 && return 1; }
+  "$folder/venv/bin/python" -B -m pytest -q -W ignore -ra --show-capture=no -p no:cacheprovider "$ROOT/bindings/python/tests" | tee "$log" || result=$?
+  line=$(tail -n 1 "$log")
+  if [[ $line =~ ([0-9]+)\ passed ]]; then passed=$((passed + BASH_REMATCH[1])); fi
+  if [[ $line =~ ([0-9]+)\ skipped ]]; then skipped=$((skipped + BASH_REMATCH[1])); fi
+  rm -f "$log"
+  return "$result"
 }
 
 # skips <log of ctest>: the lines SKIPPED of all tests, and of a program's only one for each reason.
