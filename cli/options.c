@@ -173,6 +173,20 @@ bool attend_cli_dtype(const char *text, attend_dtype *dtype) {
   return false;
 }
 
+bool attend_cli_format(const char *option, const char *text, attend_dtype *dtype) {
+  for (*dtype = ATTEND_F32; (int)*dtype < ATTEND_DTYPE_COUNT; ++*dtype)
+    if (strcmp(text, attend_dtype_name(*dtype)) == 0) return true;
+  char names[256];
+  size_t length = 0;
+  for (attend_dtype d = ATTEND_F32; (int)d < ATTEND_DTYPE_COUNT; d++)
+    length += (size_t)snprintf(names + length, sizeof names - length, "%s%s", attend_dtype_name(d),
+                               (int)d + 1 == ATTEND_DTYPE_COUNT   ? ""
+                               : (int)d + 2 == ATTEND_DTYPE_COUNT ? " or "
+                                                                  : ", ");
+  attend_cli_error("--%s '%s': expected %s", option, text, names);
+  return false;
+}
+
 bool attend_cli_bits(const char *text, bool *bf16) {
   *bf16 = strcmp(text, "bf16") == 0;
   if (!*bf16) attend_cli_error("--bits '%s': expected bf16", text);

@@ -71,6 +71,8 @@ bool attend_cli_window(const char *text, int64_t *left, int64_t *right);
 
 /** The value of --dtype, and of --bits. */
 bool attend_cli_dtype(const char *text, attend_dtype *dtype);
+/** An element type of keys and values, formats included. */
+bool attend_cli_format(const char *option, const char *text, attend_dtype *dtype);
 bool attend_cli_bits(const char *text, bool *bf16);
 
 #endif

@@ -2,7 +2,7 @@
 # Installation: header, libraries, program, CMake package and pkg-config file.
 include(CMakePackageConfigHelpers)
 
-install(FILES include/attend/attend.h include/attend/layers.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/attend)
+install(FILES include/attend/attend.h include/attend/append.h include/attend/formats.h include/attend/layers.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/attend)
 install(TARGETS attend_shared EXPORT attend-shared)
 install(TARGETS attend_static EXPORT attend-static)
 if(ATTEND_CLI)

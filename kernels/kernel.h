@@ -25,6 +25,7 @@
 
 #include "attend/layers.h"
 #include "kernels/exact_floats.h"
+#include "kernels/formats.h"
 #include "kernels/key_range.h"
 
 /** Processor features, as bit numbers of a 64-bit set, and instruction sets. kernels/cpu.def is the table of both. */
@@ -60,9 +61,6 @@ typedef enum attend_body {
   ATTEND_BODY_ROWS,      /**< row by row, nothing kept between rows: all operations but attention */
   ATTEND_BODY_COUNT
 } attend_body;
-
-/** Bytes of an element. Inline: a view asks ten times. */
-static inline size_t attend_dtype_size(attend_dtype dtype) { return dtype == ATTEND_F32 ? 4 : 2; }
 
 /** A problem with every default filled in, and what follows from it. Made by dispatch/plan/problem.c. */
 typedef struct attend_resolved {
@@ -105,14 +103,24 @@ typedef struct attend_tiling {
   int64_t split_keys; /**< keys per slice, a multiple of the kernel's k_block; >= kv_len: not split */
 } attend_tiling;
 
+/** Scales and zero points of rows in a scaled format: attend_scaling of one head of one sequence. */
+typedef struct attend_row_scales {
+  const char *at, *zeros;            /**< of row 0; of pages, of row 0 of page 0. NULL: there are none */
+  int64_t stride, page_stride, step; /**< bytes from row to row, from page to page and from group to group */
+  int64_t group;                     /**< elements of a group */
+  attend_dtype dtype;
+  bool is_unsigned;
+} attend_row_scales;
+
 /** The keys, or the values, of one head of one sequence: rows that lie together, or page by page. */
 typedef struct attend_rows {
   const char *at; /**< row 0; of pages, row 0 of page 0 */
   int64_t stride; /**< bytes from row to row */
   attend_dtype dtype;
-  int32_t page_rows;    /**< rows of a page; 0: all rows lie together */
-  int64_t page_stride;  /**< bytes from page to page */
-  const int32_t *pages; /**< row r is row r % page_rows of page pages[r / page_rows] */
+  int32_t page_rows;        /**< rows of a page; 0: all rows lie together */
+  int64_t page_stride;      /**< bytes from page to page */
+  const int32_t *pages;     /**< row r is row r % page_rows of page pages[r / page_rows] */
+  attend_row_scales scales; /**< of a scaled format */
 } attend_rows;
 
 /** The address of a row. */
@@ -120,6 +128,13 @@ static inline const char *attend_row(const attend_rows *rows, int64_t row) {
   if (!rows->page_rows) return rows->at + row * rows->stride;
   const uint32_t page = (uint32_t)row / (uint32_t)rows->page_rows; /* rows are below 2^31 */
   return rows->at + rows->pages[page] * rows->page_stride + (row - page * (int64_t)rows->page_rows) * rows->stride;
+}
+
+/** How far the scales of a row lie from those of row 0. */
+static inline int64_t attend_row_scales_at(const attend_rows *rows, int64_t row) {
+  if (!rows->page_rows) return row * rows->scales.stride;
+  const uint32_t page = (uint32_t)row / (uint32_t)rows->page_rows;
+  return rows->pages[page] * rows->scales.page_stride + (row - page * (int64_t)rows->page_rows) * rows->scales.stride;
 }
 
 /** How many rows from a row on lie `stride` bytes apart. */
@@ -229,9 +244,6 @@ enum {
   ATTEND_CAN_DROPOUT = 1 << 3,  /**< drops weights */
   ATTEND_CAN_SCORES = 1 << 4    /**< writes scores */
 };
-
-#define ATTEND_DTYPE_BIT(dtype) (1u << (dtype))
-#define ATTEND_DTYPES_ALL (ATTEND_DTYPE_BIT(ATTEND_F32) | ATTEND_DTYPE_BIT(ATTEND_F16) | ATTEND_DTYPE_BIT(ATTEND_BF16))
 
 /** What enter() keeps for leave(): as much as the configuration of AMX tiles. */
 typedef struct attend_thread_state {

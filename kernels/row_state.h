@@ -45,6 +45,7 @@ static inline float row_finish_at(const attend_view *view, int64_t head, int64_t
 /** The greatest result there can be, an average of values; with dropout it is not one. */
 static inline float greatest_result(const attend_problem *p) {
   if (p->dropout > 0.0f) return INFINITY;
+  if (attend_is_format(p->v_dtype)) return FLT_MAX;
   return p->v_dtype == ATTEND_F16 ? 65504.0f : p->v_dtype == ATTEND_BF16 ? 0x1.fep127f : FLT_MAX;
 }
 

@@ -66,6 +66,19 @@
  *   vp_mix(x, y, i)  lane by lane the pair of x's and y's elements i + lane; i is a constant, 0 or LANES
  *   vp_pin(x)        as vf_pin
  *
+ * An instruction set may define ATTEND_BYTES and, for formats, vb: a vector of 32 bytes. kernels/body/bytes.h has them
+ * in portable C for those that do not.
+ *
+ *   vb_load(p)       32 bytes
+ *   vb_nibbles(p)    of 16 bytes the lower halves, then the upper halves
+ *   vb_pairs(p)      of 16 bytes the lower half of the first, its upper half, the lower half of the second, ...
+ *   vb_add(x, y)     y added to each, modulo 256
+ *   vb_add_16(x, bits)    16 added to each number below 16 whose bit is set
+ *   vb_lookup(table, x)   each number below 16 replaced by that of a table
+ *   vb_to_f32(x, i)  signed numbers i * LANES to i * LANES + LANES - 1 as vf; i is a constant
+ *   vb_e4m3_to_f32(x, i)  vb_e5m2_to_f32(x, i)    the same of 8-bit floats
+ *   vf_set1_f16(p)   of the f16 at any address
+ *
  * One whose products are of another shape defines ATTEND_OPERAND and ATTEND_TILE instead, which name its own versions
  * of the definitions in kernels/body/operand.h and of the register tiles in kernels/body/tile.h.
  */

@@ -214,7 +214,7 @@ class Documents(unittest.TestCase):
         self.assertEqual(set(re.findall(r"`(?:cmake --preset )?([\w-]+)`", documented)), presets)
 
     def test_functions_and_variables_exist(self):
-        header = text("include/attend/attend.h") + text("include/attend/layers.h")
+        header = "".join(text(f"include/attend/{part}.h") for part in ("attend", "append", "formats", "layers"))
         internal = "".join(path.read_text() for path in sources() if path.suffix == ".h" and path.parts[-2] in ("dispatch", "kernels"))
         variables = {row[0] for row in section(attend("--help"), "environment")}
         for document in DOCUMENTS:

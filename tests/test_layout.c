@@ -84,6 +84,8 @@ static const recorded attend_problem_fields[] = {
     FIELD(attend_problem, weights, 380, 4),
     FIELD(attend_problem, scores, 384, 4),
     FIELD(attend_problem, batch_invariant, 388, 4),
+    FIELD(attend_problem, k_scaling, 392, 56),
+    FIELD(attend_problem, v_scaling, 448, 56),
 };
 
 static const recorded attend_tensors_fields[] = {
@@ -110,6 +112,10 @@ static const recorded attend_tensors_fields[] = {
     FIELD(attend_tensors, scores, 160, 8),
     FIELD(attend_tensors, dropout_seed, 168, 8),
     FIELD(attend_tensors, dropout_offset, 176, 8),
+    FIELD(attend_tensors, k_scales, 184, 8),
+    FIELD(attend_tensors, v_scales, 192, 8),
+    FIELD(attend_tensors, k_zero_points, 200, 8),
+    FIELD(attend_tensors, v_zero_points, 208, 8),
 };
 
 static const recorded attend_options_fields[] = {
@@ -208,8 +214,8 @@ typedef struct layout {
 #define STRUCT(type, bytes) {#type, type##_fields, COUNT(type##_fields), bytes, sizeof(type)}
 
 static const layout layouts[] = {
-    STRUCT(attend_strides, 24),          STRUCT(attend_strides4, 32),          STRUCT(attend_problem, 392),
-    STRUCT(attend_tensors, 184),         STRUCT(attend_options, 96),           STRUCT(attend_append_problem, 144),
+    STRUCT(attend_strides, 24),          STRUCT(attend_strides4, 32),          STRUCT(attend_problem, 504),
+    STRUCT(attend_tensors, 216),         STRUCT(attend_options, 96),           STRUCT(attend_append_problem, 144),
     STRUCT(attend_append_tensors, 48),   STRUCT(attend_merge_problem, 120),    STRUCT(attend_merge_tensors, 40),
     STRUCT(attend_additive_problem, 88), STRUCT(attend_additive_tensors, 112), STRUCT(attend_softmax_problem, 136),
     STRUCT(attend_softmax_tensors, 40),

@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "dispatch/dispatch.h"
-#include "verify/internal.h"
+#include "verify/formats.h"
 
 uint64_t attend_verify_key(const attend_verify_case *c) {
   uint64_t key = mix(c->seed);
@@ -59,8 +59,11 @@ void attend_verify_lay_out(attend_verify_case *c) {
   const int64_t queries = p->q_starts ? p->q_total : p->q_len;
   const int64_t keys = p->page_rows ? p->page_rows : p->kv_starts ? p->kv_total : p->kv_len;
   p->q_strides = lay_out(c->q, p->q_heads, queries, p->head_dim, hash(key, 1));
-  p->k_strides = lay_out(c->k, kv_heads, keys, p->head_dim, hash(key, 2));
-  p->v_strides = lay_out(c->v, kv_heads, keys, v_dim, hash(key, 3));
+  const attend_dtype k_dtype = p->k_dtype ? p->k_dtype : p->q_dtype, v_dtype = p->v_dtype ? p->v_dtype : k_dtype;
+  const int64_t k_row = attend_verify_row_extent(k_dtype, p->head_dim);
+  const int64_t v_row = attend_verify_row_extent(v_dtype, v_dim);
+  p->k_strides = lay_out(c->k, kv_heads, keys, k_row, hash(key, 2));
+  p->v_strides = lay_out(c->v, kv_heads, keys, v_row, hash(key, 3));
   p->out_strides = lay_out(c->out, p->q_heads, queries, v_dim, hash(key, 4));
   if (c->packed) {
     const int64_t row = (p->q_heads + 2 * kv_heads) * p->head_dim;
@@ -69,8 +72,8 @@ void attend_verify_lay_out(attend_verify_case *c) {
   if (c->q == ATTEND_VERIFY_EXPANDED || c->k == ATTEND_VERIFY_EXPANDED || c->v == ATTEND_VERIFY_EXPANDED) {
     p->as_given |= ATTEND_AS_GIVEN_STRIDES;
     write_out(c->q, p->q_heads, queries, p->head_dim, &p->q_strides);
-    write_out(c->k, kv_heads, keys, p->head_dim, &p->k_strides);
-    write_out(c->v, kv_heads, keys, v_dim, &p->v_strides);
+    write_out(c->k, kv_heads, keys, k_row, &p->k_strides);
+    write_out(c->v, kv_heads, keys, v_row, &p->v_strides);
     write_out(c->out, p->q_heads, queries, v_dim, &p->out_strides);
   }
   if (p->mask) p->mask_strides = lay_out4(c->mask, c->mask_over, p);
@@ -118,6 +121,13 @@ static void add_strides4(text *t, const char *name, attend_verify_layout4 layout
       s->head, s->query, s->key, patterns[pattern]);
 }
 
+static void add_scaling(text *t, const char *name, const attend_scaling *s) {
+  if (!s->dtype && !s->is_unsigned) return;
+  add(t, " %s={group %" PRId64 ", %" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 " %s%s%s}", name, s->group, s->batch,
+      s->head, s->row, s->step, attend_dtype_name(s->dtype), s->zero_points ? " zero points" : "",
+      s->is_unsigned ? " unsigned" : "");
+}
+
 static void add_sequences(text *t, const attend_verify_case *c) {
   const attend_problem *p = &c->problem;
   if (p->q_starts) add(t, " q_starts of %" PRId64 " rows", p->q_total);
@@ -140,6 +150,8 @@ size_t attend_verify_describe(const attend_verify_case *c, char *buffer, size_t 
   add(&t, " types=%s/%s/%s/%s", attend_dtype_name(p->q_dtype), attend_dtype_name(k_dtype),
       attend_dtype_name(p->v_dtype ? p->v_dtype : k_dtype),
       attend_dtype_name(p->out_dtype ? p->out_dtype : p->q_dtype));
+  add_scaling(&t, "k_scaling", &p->k_scaling);
+  add_scaling(&t, "v_scaling", &p->v_scaling);
   add_sequences(&t, c);
   if (p->as_given) add(&t, " as_given=%u", p->as_given);
   if (p->score == ATTEND_SCORE_ADDITIVE) add(&t, " additive");

@@ -34,11 +34,13 @@ static double ulp_at(attend_dtype dtype, double x) {
  * loses up to about sqrt(D) of its ulp, and a score of 1e4 loses 5e-4 by being written down. Such losses hit plain
  * arithmetic and a kernel by chance, not in the same rows, and a case may have few; and plain sums of 16-bit products
  * are nearly exact until the scale is folded in. With scores of ordinary size and D = 64 it is 8 ulp. A matrix unit
- * takes numbers as 0 that are denormal in f32.
+ * takes numbers as 0 that are denormal in f32. Keys and values in a format become bf16 there, which moves a score by at
+ * most 2^-9 of the norms of query and key, and a result by twice that.
  */
-static double allowed(const attend_kernel *kernel, double plain, double rounding, double unit) {
-  const double error = 2 * plain + rounding;
-  if (kernel->compute == ATTEND_F32) return error;
+static double allowed(const attend_kernel *kernel, const attend_verify_expected *e, double plain, double rounding,
+                      double unit) {
+  if (kernel->compute == ATTEND_F32) return 2 * plain + rounding;
+  const double error = 2 * plain + rounding + e->format_error * unit;
   return error + 2 * ulp_of_one(kernel->compute) * unit + least_normal(ATTEND_F32);
 }
 
@@ -143,6 +145,9 @@ bool attend_verify_expect(attend_verify_expected *e, const attend_verify_data *d
     e->plain_weights = worst_error(plain + outs + rows, e->weights, pairs) / weight_unit(p);
     e->score_error = ulp_at(ATTEND_F32, data->score_size) * sqrt((double)p->head_dim);
     e->score_error = fmax(e->score_error, ulp_at(ATTEND_F32, largest_lse(data, e)));
+    e->format_error = 0;
+    if (p->k_dtype > ATTEND_BF16 || p->v_dtype > ATTEND_BF16)
+      e->format_error = 0x1p-8 * (1 + data->score_size * sqrt((double)p->head_dim));
   }
   free(plain);
   return ok;
@@ -177,7 +182,7 @@ static bool compare_out(const attend_verify_data *data, const attend_verify_expe
     const double error = error_of(value, expected);
     if (error / unit > result->error) result->error = error / unit;
     judge(result, &ok, error - output_rounding(kernel, p->out_dtype, expected),
-          allowed(kernel, e->plain_out * unit, rounding, unit), "out", (int64_t[]){at[0], at[1], at[2], d}, 4, value,
+          allowed(kernel, e, e->plain_out * unit, rounding, unit), "out", (int64_t[]){at[0], at[1], at[2], d}, 4, value,
           expected);
   }
   return ok;
@@ -190,7 +195,7 @@ static bool compare_lse(const attend_verify_data *data, const attend_verify_expe
   if ((value == -INFINITY) != (expected == -INFINITY)) error = INFINITY;
   const double unit = lse_unit(data, expected), rounding = fmax(4 * ulp_of_one(ATTEND_F32) * unit, e->score_error);
   bool ok = true;
-  judge(result, &ok, error, allowed(kernel, e->plain_lse * unit, rounding, 1), "lse", at, 3, value, expected);
+  judge(result, &ok, error, allowed(kernel, e, e->plain_lse * unit, rounding, 1), "lse", at, 3, value, expected);
   return ok;
 }
 
@@ -204,7 +209,7 @@ static bool compare_weights(const attend_verify_data *data, const attend_verify_
     const int64_t index = row * p->kv_len + j;
     const double value = (double)data->tensors.weights[index], expected = e->weights[index];
     const double error = !data->attended[index] && value != 0 ? INFINITY : error_of(value, expected);
-    judge(result, &ok, error, allowed(kernel, e->plain_weights * unit, rounding, unit), "weights",
+    judge(result, &ok, error, allowed(kernel, e, e->plain_weights * unit, rounding, unit), "weights",
           (int64_t[]){at[0], at[1], at[2], j}, 4, value, expected);
   }
   return ok;
@@ -221,7 +226,7 @@ static bool compare_scores(const attend_verify_data *data, const attend_verify_e
     const double unit = score_unit(data, expected);
     const double rounding = fmax(4 * ulp_of_one(ATTEND_F32) * unit, e->score_error);
     const double error = (value == -INFINITY) != (expected == -INFINITY) ? INFINITY : error_of(value, expected);
-    judge(result, &ok, error, allowed(kernel, e->plain_scores * unit, rounding, unit), "scores",
+    judge(result, &ok, error, allowed(kernel, e, e->plain_scores * unit, rounding, unit), "scores",
           (int64_t[]){at[0], at[1], at[2], j}, 4, value, expected);
   }
   return ok;

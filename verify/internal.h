@@ -92,6 +92,10 @@ enum {
   ATTEND_VERIFY_ALIBI,
   ATTEND_VERIFY_SINKS,
   ATTEND_VERIFY_SCORE_WEIGHTS,
+  ATTEND_VERIFY_K_SCALES,
+  ATTEND_VERIFY_V_SCALES,
+  ATTEND_VERIFY_K_ZERO_POINTS,
+  ATTEND_VERIFY_V_ZERO_POINTS,
   ATTEND_VERIFY_OUT, /* this and the next ones are outputs */
   ATTEND_VERIFY_LSE,
   ATTEND_VERIFY_WEIGHTS,
@@ -135,7 +139,9 @@ static inline int64_t attend_verify_rows(const attend_problem *p) {
   return p->q_heads * (p->q_starts ? p->q_total : p->batch * p->q_len);
 }
 
-static inline size_t attend_verify_dtype_size(attend_dtype dtype) { return dtype == ATTEND_F32 ? 4 : 2; }
+static inline size_t attend_verify_dtype_size(attend_dtype dtype) {
+  return dtype == ATTEND_F32 ? 4 : dtype <= ATTEND_BF16 ? 2 : 1;
+}
 
 /** The strides of a (B, H, L, D) tensor that 0, 0, 0 stand for. */
 static inline attend_strides attend_verify_contiguous(int64_t heads, int64_t rows, int64_t dim) {
@@ -150,6 +156,7 @@ typedef struct attend_verify_expected {
   double plain_out, plain_lse, plain_weights; /**< worst errors of plain f32, in units of what they are measured by */
   double plain_scores;                        /**< likewise */
   double score_error;                         /**< what a score may well lose in f32 */
+  double format_error; /**< of a score, where keys and values in a format are rounded to bf16; and share of a value */
 } attend_verify_expected;
 
 /** Computes it. false: no memory. */

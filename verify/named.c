@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The named cases: every semantic alone, in combination, and at the edges of blocks, tiles and types. */
 #include "verify/named.h"
+#include "verify/formats.h"
 
 static const attend_verify_case cases[] = {
     /* Shapes. */
@@ -344,5 +345,9 @@ void attend_verify_named_case(size_t index, uint64_t seed, attend_dtype dtype, a
   c->seed = seed;
   c->problem.struct_size = sizeof c->problem;
   if (!attend_verify_named_is_typed(index)) c->problem.q_dtype = c->dtype = dtype ? dtype : ATTEND_F32;
+  if (attend_verify_is_format(c->problem.q_dtype)) {
+    c->problem.q_dtype = ATTEND_F32;
+    attend_verify_take_formats(c, dtype, dtype, hash(seed, (int64_t)index));
+  }
   attend_verify_lay_out(c);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "verify/internal.h"
+#include "verify/formats.h"
 
 #include "kernels/integers.h"
 
@@ -110,7 +110,8 @@ static void choose_dtypes(stream *s, attend_dtype dtype, attend_problem *p) {
     if (chance(s, 50)) p->v_dtype = choose_dtype(s);
     return;
   }
-  if (dtype == ATTEND_DTYPE_DEFAULT) dtype = chance(s, 50) ? ATTEND_F32 : choose_dtype(s);
+  if (dtype == ATTEND_DTYPE_DEFAULT || attend_verify_is_format(dtype))
+    dtype = chance(s, 50) ? ATTEND_F32 : choose_dtype(s);
   p->q_dtype = p->k_dtype = p->out_dtype = dtype;
 }
 
@@ -175,6 +176,24 @@ static void choose_layouts(stream *s, attend_verify_case *c) {
   if (chance(s, 40)) c->out = (attend_verify_layout)below(s, ATTEND_VERIFY_REVERSED);
 }
 
+static attend_dtype choose_format(stream *s) {
+  return (attend_dtype)(ATTEND_F8_E4M3 + below(s, ATTEND_IQ4_NL - ATTEND_F8_E4M3 + 1));
+}
+
+/* Formats of keys and values: the one that was asked for, or in a third of the cases any. The last choices of all, so
+ * that cases without formats stay what they are. */
+static void choose_formats(stream *s, attend_verify_case *c) {
+  const attend_problem *p = &c->problem;
+  const bool asked = attend_verify_is_format(c->dtype);
+  if (!asked && (c->dtype || !chance(s, 33))) return;
+  attend_dtype k = asked ? c->dtype : choose_format(s), v = k;
+  const attend_dtype plain = p->k_dtype, other = asked ? c->dtype : choose_format(s);
+  if (chance(s, 25)) v = other;
+  if (chance(s, 15)) k = plain;
+  if (k != plain && chance(s, 15)) v = p->v_dtype ? p->v_dtype : plain;
+  attend_verify_take_formats(c, k, v, next(s));
+}
+
 static void choose_all(stream *s, attend_verify_case *c) {
   attend_problem *p = &c->problem;
   choose_memory(s, p);
@@ -189,6 +208,7 @@ static void choose_all(stream *s, attend_verify_case *c) {
   p->weights = chance(s, 10);
   if (chance(s, 3)) p->scores = (attend_scores_output)(1 + below(s, 3));
   p->batch_invariant = chance(s, 15);
+  choose_formats(s, c);
   attend_verify_lay_out(c);
 }
 

@@ -7,6 +7,7 @@
 #include <tgmath.h>
 
 #include "kernels/exact_floats.h"
+#include "verify/formats.h"
 
 /* Element types: binary32 = 1 sign, 8 exponent, 23 fraction bits; binary16 = 1, 5, 10; bfloat16 = 1, 8, 7. */
 

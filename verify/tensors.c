@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "verify/formats.h"
 #include "verify/reference.h"
 #include "verify/tensors.h"
 
@@ -23,6 +24,10 @@ const char *const attend_verify_buffer_names[ATTEND_VERIFY_BUFFER_COUNT] = {"q",
                                                                             "alibi_slopes",
                                                                             "sinks",
                                                                             "score_weights",
+                                                                            "k_scales",
+                                                                            "v_scales",
+                                                                            "k_zero_points",
+                                                                            "v_zero_points",
                                                                             "out",
                                                                             "lse",
                                                                             "weights",
@@ -199,6 +204,7 @@ static bool fill_heads(attend_verify_data *data, const attend_verify_case *c, ui
 /* ---------------------------------------------------------------------------------------------------- q, k and v */
 
 static float greatest(attend_dtype dtype) {
+  if (attend_verify_is_format(dtype)) return 60000.0f; /* a minimum in f16 has to hold it */
   return dtype == ATTEND_F16 ? 65504.0f : dtype == ATTEND_BF16 ? 0x1.fep127f : FLT_MAX;
 }
 
@@ -265,6 +271,23 @@ static bool scores_of_all(const attend_problem *p) {
   return p->scores == ATTEND_SCORES_RAW || p->scores == ATTEND_SCORES_SOFTCAP;
 }
 
+/* The key or the value of key j, in a format, with its scales. Numbers follow from the place of the row. */
+static void fill_format(const attend_verify_case *c, const attend_verify_data *data, int which, int64_t b, int64_t h,
+                        int64_t j, uint64_t key) {
+  enum { MOST = 1024 };
+  const attend_problem *p = &data->problem;
+  const bool of_values = which == ATTEND_VERIFY_V;
+  const attend_verify_row row = attend_verify_row_of(p, &data->tensors, of_values, b, h, j);
+  const int64_t dim = of_values ? p->v_head_dim : p->head_dim;
+  float numbers[MOST];
+  for (int64_t d = 0; d < dim && d < MOST; d++) numbers[d] = number(c, p, which, key, j, d, row.at * 64 + d);
+  const float most = c->values == ATTEND_VERIFY_HUGE_V && of_values       ? greatest(row.dtype) * (1 - p->dropout)
+                     : c->values == ATTEND_VERIFY_DENORMAL_V && of_values ? 0x1p-18f
+                                                                          : 4.0f;
+  attend_verify_choose_scales(&row, dim, most, key + (uint64_t)which);
+  attend_verify_quantise(&row, dim, numbers);
+}
+
 /* Fills one row in, which begins at element `first`; `row` is its number in the sequence. */
 static void fill_row(const attend_verify_case *c, const attend_problem *p, int which, void *tensor, int64_t first,
                      int64_t row, uint64_t key) {
@@ -274,19 +297,36 @@ static void fill_row(const attend_verify_case *c, const attend_problem *p, int w
     attend_verify_store(tensor, dtype, first + d, number(c, p, which, key, row, d, first + d));
 }
 
+/* Fills in the key, or the value, of key j. */
+static void fill_kv(const attend_verify_data *data, const attend_verify_case *c, int which, void *tensor, int64_t b,
+                    int64_t h, int64_t j, uint64_t key) {
+  const attend_problem *p = &data->problem;
+  const bool of_values = which == ATTEND_VERIFY_V;
+  if (attend_verify_is_format(of_values ? p->v_dtype : p->k_dtype)) {
+    fill_format(c, data, which, b, h, j, key);
+    return;
+  }
+  fill_row(c, p, which, tensor,
+           attend_reference_key_at(p, &data->tensors, of_values ? &p->v_strides : &p->k_strides, b, h, j), j, key);
+}
+
 /* Makes an element of the key or the value of key j NaN or infinite. */
 static void spoil_element(attend_verify_data *data, void *tensor, bool in_k, int64_t b, int64_t h, int64_t j, bool nan,
                           uint64_t key) {
   const attend_problem *p = &data->problem;
   const int64_t dim = in_k ? p->head_dim : p->v_head_dim;
   if (dim == 0) return;
+  const float bad = nan ? nanf("0x3fffff") : below(key, 4001, 2) ? INFINITY : -INFINITY;
+  if (attend_verify_is_format(in_k ? p->k_dtype : p->v_dtype)) {
+    const attend_verify_row row = attend_verify_row_of(p, &data->tensors, !in_k, b, h, j);
+    attend_verify_spoil(&row, below(key, 4000, dim), bad);
+    return;
+  }
   /* A payload of all ones is the NaN that is the easiest to lose when it is rounded to bf16. */
   attend_verify_store(tensor, in_k ? p->k_dtype : p->v_dtype,
                       attend_reference_key_at(p, &data->tensors, in_k ? &p->k_strides : &p->v_strides, b, h, j) +
                           below(key, 4000, dim),
-                      nan                   ? nanf("0x3fffff")
-                      : below(key, 4001, 2) ? INFINITY
-                                            : -INFINITY);
+                      bad);
 }
 
 /* Fills in what fill_qkv() leaves out of V and spoils an element of every third key that nobody attends, of every 16th
@@ -301,8 +341,7 @@ static void scatter(attend_verify_data *data, const attend_verify_case *c, void 
         const int64_t all = p->q_heads / p->kv_heads * attend_reference_queries(p, t, b);
         const int64_t count = attending(data, b, h, j);
         if (below(own, 1, count == 0 ? 3 : count < all ? 16 : 64) > 0) continue;
-        if (count == 0)
-          fill_row(c, p, ATTEND_VERIFY_V, v, attend_reference_key_at(p, t, &p->v_strides, b, h, j), j, key);
+        if (count == 0) fill_kv(data, c, ATTEND_VERIFY_V, v, b, h, j, key);
         spoil_element(data, v, false, b, h, j, below(own, 2, 2), own);
       }
 }
@@ -330,6 +369,39 @@ static void spoil(attend_verify_data *data, const attend_verify_case *c, void *k
   if (!in_k) spoil_element(data, v, false, chosen[0], chosen[1], chosen[2], nan, key);
 }
 
+/* The same as largest_norm() below, of keys or values, which may be in a format. */
+static double largest_norm_of(const attend_verify_data *data, bool of_values, const view *v, double *largest) {
+  const int64_t dim = of_values ? data->problem.v_head_dim : data->problem.head_dim;
+  double norm = 0;
+  *largest = 0;
+  for (int64_t at[3] = {0}; at[0] < v->size[0]; at[0]++)
+    for (at[1] = 0; at[1] < v->size[1]; at[1]++)
+      for (at[2] = 0; at[2] < v->size[2]; at[2]++) {
+        const attend_verify_row row = attend_verify_row_at(&data->problem, &data->tensors, of_values, at);
+        double sum = 0;
+        for (int64_t d = 0; d < dim; d++) {
+          const double x = fabs(attend_verify_row_element(&row, d));
+          if (!isfinite(x)) continue;
+          sum += x * x;
+          if (x > *largest) *largest = x;
+        }
+        if (sum > norm) norm = sum;
+      }
+  return sqrt(norm);
+}
+
+static bool place_scales(attend_verify_data *data, int which, bool wanted, const attend_scaling *s, const view *rows,
+                         int64_t dim, uint64_t key, const void **tensor) {
+  *tensor = NULL;
+  if (!wanted || dim == 0) return true;
+  const view v = {{rows->size[0], rows->size[1], rows->size[2], s->group ? dim / s->group : 1},
+                  {s->batch, s->head, s->row, s->step}};
+  void *first;
+  if (!attend_verify_place(data, which, v, attend_verify_dtype_size(s->dtype), key, &first)) return false;
+  *tensor = first;
+  return true;
+}
+
 /* The largest norm of the rows of q, k or v, of the numbers in them that are finite, and the largest of these. */
 static double largest_norm(const void *tensor, attend_dtype dtype, const view *v, double *largest) {
   double norm = 0;
@@ -353,8 +425,11 @@ static double largest_norm(const void *tensor, attend_dtype dtype, const view *v
 static bool fill_qkv(attend_verify_data *data, const attend_verify_case *c, uint64_t key) {
   const attend_problem *p = &data->problem;
   const attend_tensors *t = &data->tensors;
-  const view qv = view_of_queries(p, p->head_dim, p->q_strides), kv = view_of_keys(p, p->head_dim, p->k_strides);
-  const view vv = view_of_keys(p, p->v_head_dim, p->v_strides);
+  const view qv = view_of_queries(p, p->head_dim, p->q_strides);
+  const view kv = view_of_keys(p, attend_verify_row_extent(p->k_dtype, p->head_dim), p->k_strides);
+  const view vv = view_of_keys(p, attend_verify_row_extent(p->v_dtype, p->v_head_dim), p->v_strides);
+  const attend_scaling *ks = &p->k_scaling, *vs = &p->v_scaling;
+  attend_tensors *scales = &data->tensors;
   const size_t q_size = attend_verify_dtype_size(p->q_dtype), k_size = attend_verify_dtype_size(p->k_dtype),
                v_size = attend_verify_dtype_size(p->v_dtype);
   void *q, *k, *v;
@@ -370,6 +445,14 @@ static bool fill_qkv(attend_verify_data *data, const attend_verify_case *c, uint
              !attend_verify_place(data, ATTEND_VERIFY_V, vv, v_size, key, &v)) {
     return false;
   }
+  if (!place_scales(data, ATTEND_VERIFY_K_SCALES, ks->dtype, ks, &kv, p->head_dim, key, &scales->k_scales) ||
+      !place_scales(data, ATTEND_VERIFY_V_SCALES, vs->dtype, vs, &vv, p->v_head_dim, key, &scales->v_scales) ||
+      !place_scales(data, ATTEND_VERIFY_K_ZERO_POINTS, ks->zero_points, ks, &kv, p->head_dim, key,
+                    &scales->k_zero_points) ||
+      !place_scales(data, ATTEND_VERIFY_V_ZERO_POINTS, vs->zero_points, vs, &vv, p->v_head_dim, key,
+                    &scales->v_zero_points))
+    return false;
+  data->tensors.k = k, data->tensors.v = v;
   const bool all = scores_of_all(p);
   FOR_EACH_QUERY(data, at)
   if (all || attends_any(data, at[0], at[1], at[2]))
@@ -378,9 +461,8 @@ static bool fill_qkv(attend_verify_data *data, const attend_verify_case *c, uint
     for (int64_t h = 0; h < p->kv_heads; h++)
       for (int64_t j = 0; j < attend_reference_keys(p, t, b); j++) {
         const bool some = attending(data, b, h, j) > 0;
-        if (all || some)
-          fill_row(c, p, ATTEND_VERIFY_K, k, attend_reference_key_at(p, t, &p->k_strides, b, h, j), j, key);
-        if (some) fill_row(c, p, ATTEND_VERIFY_V, v, attend_reference_key_at(p, t, &p->v_strides, b, h, j), j, key);
+        if (all || some) fill_kv(data, c, ATTEND_VERIFY_K, k, b, h, j, key);
+        if (some) fill_kv(data, c, ATTEND_VERIFY_V, v, b, h, j, key);
       }
   if (c->nonfinite == ATTEND_VERIFY_SCATTERED_IN_V)
     scatter(data, c, v, key);
@@ -389,16 +471,14 @@ static bool fill_qkv(attend_verify_data *data, const attend_verify_case *c, uint
 
   double unused;
   data->score_size = p->head_dim ? fabs((double)p->scale) / sqrt((double)p->head_dim) : 0;
-  data->score_size *= largest_norm(q, p->q_dtype, &qv, &unused) * largest_norm(k, p->k_dtype, &kv, &unused);
+  data->score_size *= largest_norm(q, p->q_dtype, &qv, &unused) * largest_norm_of(data, false, &kv, &unused);
   if (p->score == ATTEND_SCORE_ADDITIVE) {
     const view wv = {{1, 1, p->q_heads, p->head_dim}, {0, 0, p->head_dim, 1}};
     data->score_size = fabs((double)p->scale) * largest_norm(data->tensors.score_weights, ATTEND_F32, &wv, &unused);
   }
   if (c->values == ATTEND_VERIFY_HUGE_SCORES) data->score_size = 0; /* nothing rounds them */
-  largest_norm(v, p->v_dtype, &vv, &data->v_max);
+  largest_norm_of(data, true, &vv, &data->v_max);
   data->tensors.q = q;
-  data->tensors.k = k;
-  data->tensors.v = v;
   return true;
 }
 
@@ -460,8 +540,8 @@ static void fill_defaults(attend_problem *p) {
     attend_strides *strides;
     int64_t heads, rows, dim;
   } tensors[] = {{&p->q_strides, p->q_heads, queries, p->head_dim},
-                 {&p->k_strides, p->kv_heads, keys, p->head_dim},
-                 {&p->v_strides, p->kv_heads, keys, p->v_head_dim},
+                 {&p->k_strides, p->kv_heads, keys, attend_verify_row_extent(p->k_dtype, p->head_dim)},
+                 {&p->v_strides, p->kv_heads, keys, attend_verify_row_extent(p->v_dtype, p->v_head_dim)},
                  {&p->out_strides, p->q_heads, queries, p->v_head_dim}};
   for (int i = 0; i < 4; i++) {
     attend_strides *s = tensors[i].strides;

@@ -32,9 +32,6 @@ static const char *const body_names[ATTEND_BODY_COUNT] = {
     [ATTEND_BODY_DECODE] = "decode",   [ATTEND_BODY_ROWS] = "rows",
 };
 
-static const char *const dtype_names[] = {
-    [ATTEND_DTYPE_DEFAULT] = "default", [ATTEND_F32] = "f32", [ATTEND_F16] = "f16", [ATTEND_BF16] = "bf16"};
-
 static attend_once_flag once;
 static attend_cpu cpu;
 static uint64_t detected_usable;
@@ -87,4 +84,4 @@ int attend_isa_decode_rows(attend_isa isa) { return isas[isa].decode_rows; }
 const char *attend_operation_name(attend_operation operation) { return operation_names[operation]; }
 const char *attend_body_name(attend_body body) { return body_names[body]; }
 
-const char *attend_dtype_name(attend_dtype dtype) { return dtype_names[dtype]; }
+const char *attend_dtype_name(attend_dtype dtype) { return attend_formats[dtype].name; }

@@ -6,9 +6,10 @@
 #include <string.h>
 
 #include "dispatch/plan/sequences.h"
+#include "kernels/integers.h"
 
 /* Fields that 0.2 has. */
-#define FIRST_SIZE (offsetof(attend_problem, batch_invariant) + sizeof(int))
+#define FIRST_SIZE (offsetof(attend_problem, v_scaling) + sizeof(attend_scaling))
 
 enum { RANK = 4 };
 
@@ -42,8 +43,8 @@ static attend_status check_ranges(const attend_problem *p) {
       {"pages", p->pages, 0, ATTEND_MAX_EXTENT},
       {"block_table_stride", p->block_table_stride, 0, ATTEND_MAX_EXTENT},
       {"q_dtype", p->q_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
-      {"k_dtype", p->k_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
-      {"v_dtype", p->v_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
+      {"k_dtype", p->k_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_DTYPE_COUNT - 1},
+      {"v_dtype", p->v_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_DTYPE_COUNT - 1},
       {"out_dtype", p->out_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
       {"causal", p->causal, ATTEND_CAUSAL_NONE, ATTEND_CAUSAL_OFFSET},
       {"causal_offset", p->causal_offset, -ATTEND_MAX_EXTENT, ATTEND_MAX_EXTENT},
@@ -170,6 +171,58 @@ attend_status attend_resolve_strides4(const char *name, const int64_t extent[4],
   return status;
 }
 
+attend_status attend_check_whole_blocks(const char *field, int64_t dim, attend_dtype dtype) {
+  const int elements = attend_formats[dtype].elements;
+  if (dim % elements == 0) return ATTEND_OK;
+  return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
+                     "%s is %" PRId64 ", expected a multiple of %d: %s has blocks of so many", field, dim, elements,
+                     attend_formats[dtype].name);
+}
+
+static attend_status check_scaling(const char *name, attend_dtype dtype, int64_t dim, const attend_scaling *s) {
+  const bool integers = dtype == ATTEND_I8 || dtype == ATTEND_I4;
+  const struct {
+    const char *field;
+    int64_t value, low, high;
+  } ranges[] = {{"dtype", s->dtype, ATTEND_DTYPE_DEFAULT, ATTEND_F16},
+                {"group", s->group, 0, dim > 0 ? dim : ATTEND_MAX_EXTENT},
+                {"zero_points", s->zero_points, 0, integers && s->dtype},
+                {"is_unsigned", s->is_unsigned, 0, integers}};
+  for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+    if (ranges[i].value < ranges[i].low || ranges[i].value > ranges[i].high)
+      return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
+                         "%s.%s is %" PRId64 ", expected %" PRId64 " to %" PRId64 " with %s", name, ranges[i].field,
+                         ranges[i].value, ranges[i].low, ranges[i].high, attend_formats[dtype].name);
+  if (s->group <= 1 || dim == 0 || (s->group % 16 == 0 && dim % s->group == 0) || s->group == dim) return ATTEND_OK;
+  return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
+                     "%s.group is %" PRId64
+                     ", expected 0, 1 or a multiple of 16 that divides the head dim, which is %" PRId64,
+                     name, s->group, dim);
+}
+
+attend_status attend_resolve_scaling(const char *name, attend_dtype dtype, int64_t dim, const int64_t extent[4],
+                                     attend_scaling *s) {
+  attend_status status = attend_check_whole_blocks(*name == 'k'   ? "head_dim"
+                                                   : *name == 'v' ? "v_head_dim"
+                                                                  : "dim",
+                                                   dim, dtype);
+  if (status != ATTEND_OK || attend_formats[dtype].kind != ATTEND_SCALED) {
+    *s = (attend_scaling){0}; /* it is not read */
+    return status;
+  }
+  if ((status = check_scaling(name, dtype, dim, s)) != ATTEND_OK) return status;
+  if (s->group == 0 || !s->dtype) s->group = max_i64(dim, 1);
+  if (!s->dtype) {
+    s->batch = s->head = s->row = s->step = 0;
+    return ATTEND_OK;
+  }
+  attend_strides4 strides = {s->batch, s->head, s->row, s->step};
+  const int64_t scales[4] = {extent[0], extent[1], extent[2], divide_up(dim, s->group)};
+  status = attend_resolve_strides4(name, scales, attend_dtype_size(s->dtype), &strides);
+  s->batch = strides.batch, s->head = strides.head, s->row = strides.query, s->step = strides.key;
+  return status;
+}
+
 /** A tensor that is always contiguous. */
 static attend_status check_contiguous(layout l) {
   if (has_no_element(&l)) return ATTEND_OK;
@@ -199,14 +252,16 @@ static attend_status resolve_layouts(attend_problem *p) {
   const int64_t qb = p->q_starts ? 1 : p->batch, lq = p->q_starts ? p->q_total : p->q_len;
   const int64_t kb = p->page_rows ? p->pages : p->kv_starts ? 1 : p->batch;
   const int64_t rows = p->page_rows ? p->page_rows : p->kv_starts ? p->kv_total : lk;
-  const int64_t q[] = {qb, hq, lq, p->head_dim}, k[] = {kb, hkv, rows, p->head_dim},
-                v[] = {kb, hkv, rows, p->v_head_dim};
+  const int64_t q[] = {qb, hq, lq, p->head_dim}, k[] = {kb, hkv, rows, attend_row_extent(p->k_dtype, p->head_dim)},
+                v[] = {kb, hkv, rows, attend_row_extent(p->v_dtype, p->v_head_dim)};
   const int64_t out[] = {qb, hq, lq, p->v_head_dim}, scores[] = {p->batch, hq, lq, lk}, written[] = {qb, hq, lq, lk};
   attend_status s = attend_resolve_strides("q", q, attend_dtype_size(p->q_dtype), given, false, &p->q_strides);
   if (s == ATTEND_OK) s = attend_resolve_strides("k", k, attend_dtype_size(p->k_dtype), given, false, &p->k_strides);
   if (s == ATTEND_OK) s = attend_resolve_strides("v", v, attend_dtype_size(p->v_dtype), given, false, &p->v_strides);
   if (s == ATTEND_OK)
     s = attend_resolve_strides("out", out, attend_dtype_size(p->out_dtype), given, true, &p->out_strides);
+  if (s == ATTEND_OK) s = attend_resolve_scaling("k_scaling", p->k_dtype, p->head_dim, k, &p->k_scaling);
+  if (s == ATTEND_OK) s = attend_resolve_scaling("v_scaling", p->v_dtype, p->v_head_dim, v, &p->v_scaling);
   if (s == ATTEND_OK && p->mask) s = attend_resolve_strides4("mask", scores, 1, &p->mask_strides);
   if (s == ATTEND_OK && p->bias_dtype)
     s = attend_resolve_strides4("bias", scores, attend_dtype_size(p->bias_dtype), &p->bias_strides);
@@ -260,7 +315,7 @@ static float default_scale(const attend_problem *p) {
 static bool is_plain(const attend_problem *p) {
   return !p->kv_lengths && !p->positions && !p->q_starts && !p->kv_starts && !p->kv_begins && !p->key_ranges &&
          !p->page_rows && !p->mask && !p->bias_dtype && !p->alibi && !p->sinks && !p->lse && !p->weights &&
-         !p->scores && p->score == ATTEND_SCORE_DOT && p->dropout == 0;
+         !p->scores && p->score == ATTEND_SCORE_DOT && p->dropout == 0 && !p->k_scaling.dtype && !p->v_scaling.dtype;
 }
 
 attend_status attend_resolve(const attend_problem *problem, attend_resolved *resolved) {

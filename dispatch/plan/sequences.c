@@ -53,6 +53,22 @@ key_limits attend_limits_of(const attend_resolved *problem, const attend_tensors
 
 static int64_t bytes_of(attend_dtype dtype, int64_t elements) { return elements * (int64_t)attend_dtype_size(dtype); }
 
+/** The scales of one head of a sequence. */
+static attend_row_scales scales_of(const attend_problem *p, const void *base, const void *zeros,
+                                   const attend_scaling *s, int64_t b, int64_t kv_head, int64_t start) {
+  int64_t at = kv_head * s->head;
+  if (p->kv_starts) at += start * s->row;
+  if (!p->kv_starts && !p->page_rows) at += b * s->batch;
+  attend_row_scales scales = {.group = s->group, .dtype = s->dtype, .is_unsigned = s->is_unsigned};
+  if (!s->dtype || !base) return scales;
+  scales.at = (const char *)base + bytes_of(s->dtype, at);
+  if (zeros) scales.zeros = (const char *)zeros + bytes_of(s->dtype, at);
+  scales.stride = bytes_of(s->dtype, s->row);
+  scales.page_stride = p->page_rows ? bytes_of(s->dtype, s->batch) : 0;
+  scales.step = bytes_of(s->dtype, s->step);
+  return scales;
+}
+
 static attend_rows rows_of(const attend_problem *p, const attend_tensors *t, const void *base, attend_dtype dtype,
                            const attend_strides *s, int64_t b, int64_t kv_head, int64_t start) {
   int64_t at = kv_head * s->head;
@@ -118,6 +134,10 @@ void attend_view_of(const attend_resolved *problem, const attend_tensors *t, int
       .dropout_offset = (uint32_t)t->dropout_offset,
       .dropout_head = (uint32_t)(b * p->q_heads + head),
   };
+  if (attend_is_format(p->k_dtype))
+    view->k.scales = scales_of(p, t->k_scales, t->k_zero_points, &p->k_scaling, b, kv_head, s.k_start);
+  if (attend_is_format(p->v_dtype))
+    view->v.scales = scales_of(p, t->v_scales, t->v_zero_points, &p->v_scaling, b, kv_head, s.k_start);
   if (t->mask) view->mask = t->mask + b * mask->batch + head * mask->head + first * mask->query;
   if (t->bias)
     view->bias =

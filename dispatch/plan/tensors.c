@@ -6,7 +6,7 @@
 #include "dispatch/plan/sequences.h"
 
 /* Fields that 0.2 has. */
-#define FIRST_SIZE (offsetof(attend_tensors, dropout_offset) + sizeof(uint64_t))
+#define FIRST_SIZE (offsetof(attend_tensors, v_zero_points) + sizeof(const void *))
 
 attend_status attend_check_lengths(const char *name, const int32_t *lengths, int64_t count, const char *field,
                                    int64_t most) {
@@ -108,6 +108,8 @@ static void replace_null(const attend_problem *p, attend_tensors *t) {
   if (!t->score_weights && p->head_dim == 0) t->score_weights = &nowhere;
 }
 
+static size_t scale_size(const attend_scaling *s) { return s->dtype ? attend_dtype_size(s->dtype) : 1; }
+
 /** Those that only some have; others become NULL. */
 static attend_status check_other_addresses(const attend_problem *p, attend_tensors *t, bool queries, bool keys) {
   if (!p->mask) t->mask = NULL;
@@ -119,6 +121,10 @@ static attend_status check_other_addresses(const attend_problem *p, attend_tenso
   if (!p->weights) t->weights = NULL;
   if (!p->scores) t->scores = NULL;
   if (p->score != ATTEND_SCORE_ADDITIVE) t->score_weights = NULL;
+  if (!p->k_scaling.dtype) t->k_scales = NULL;
+  if (!p->v_scaling.dtype) t->v_scales = NULL;
+  if (!p->k_scaling.zero_points) t->k_zero_points = NULL;
+  if (!p->v_scaling.zero_points) t->v_zero_points = NULL;
   const bool per_query = p->kv_lengths == ATTEND_LENGTHS_PER_QUERY, pairs = queries && p->kv_len > 0;
   const attend_address addresses[] = {
       {"kv_lengths", t->kv_lengths, per_query && queries, sizeof(int32_t)},
@@ -134,6 +140,12 @@ static attend_status check_other_addresses(const attend_problem *p, attend_tenso
       {"weights", t->weights, p->weights && pairs, sizeof(float)},
       {"scores", t->scores, p->scores && pairs, sizeof(float)},
       {"score_weights", t->score_weights, p->score == ATTEND_SCORE_ADDITIVE && p->head_dim > 0, sizeof(float)},
+      {"k_scales", t->k_scales, keys && p->k_scaling.dtype && p->head_dim > 0, scale_size(&p->k_scaling)},
+      {"v_scales", t->v_scales, keys && p->v_scaling.dtype && p->v_head_dim > 0, scale_size(&p->v_scaling)},
+      {"k_zero_points", t->k_zero_points, keys && p->k_scaling.zero_points && p->head_dim > 0,
+       scale_size(&p->k_scaling)},
+      {"v_zero_points", t->v_zero_points, keys && p->v_scaling.zero_points && p->v_head_dim > 0,
+       scale_size(&p->v_scaling)},
   };
   const attend_status status = attend_check_addresses(addresses, sizeof addresses / sizeof *addresses);
   return status == ATTEND_OK ? check_length_addresses(p, t) : status;

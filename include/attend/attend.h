@@ -36,13 +36,15 @@
  *
  * An engine with a thread pool of its own hands it over as attend_options.parallel_for; or it calls attend_plan_begin()
  * once and attend_plan_run_part() on each thread. A server makes one plan for its capacities and runs it at each step
- * with the lengths of the moment: see SEQUENCES below. attend_append() fills its cache.
+ * with the lengths of the moment: see SEQUENCES below. attend_append() (attend/append.h) fills its cache. Keys and
+ * values may be quantised: attend/formats.h has the formats.
  *
  * CONVENTIONS
  *
  * - Dimensions: B batch, Hq query heads, Hkv key/value heads, Lq queries, Lk keys, D query/key head dim, Dv value head
  *   dim. Hq must be a multiple of Hkv; query head h reads key/value head h / (Hq / Hkv).
- * - Sizes and strides count elements, workspaces count bytes. 0 means the default.
+ * - Sizes and strides count elements, but strides of quantised keys and values count bytes, and so do workspaces. 0
+ * means the default.
  * - Every function that can fail returns an attend_status: 0 for success, a negative error otherwise. After an error
  *   outputs are as they were.
  * - The library never aborts or exits. It prints only if `verbose` or ATTEND_VERBOSE asks for it, and touches no memory
@@ -65,6 +67,8 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include "attend/formats.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -121,9 +125,6 @@ ATTEND_API const char *attend_error_detail(void);
 ATTEND_API const char *attend_version(void);
 
 /* --------------------------------------------------------------------------------------------------------- problem */
-
-/** Element types. IEEE binary32, binary16, and bfloat16 (the upper half of a binary32). */
-typedef enum attend_dtype { ATTEND_DTYPE_DEFAULT = 0, ATTEND_F32 = 1, ATTEND_F16 = 2, ATTEND_BF16 = 3 } attend_dtype;
 
 /**
  * Causal masks. Query i of a sequence stands at position p(i) = i + offset among its keys and attends key j only if
@@ -241,10 +242,10 @@ typedef struct attend_problem {
   int64_t window_left;   /**< -1 = open, else 0 to 2^31 - 1; read with window = 1 only */
   int64_t window_right;  /**< likewise */
 
-  attend_dtype q_dtype;   /**< type of q; default f32 */
-  attend_dtype k_dtype;   /**< type of k; default q_dtype */
-  attend_dtype v_dtype;   /**< type of v; default k_dtype */
-  attend_dtype out_dtype; /**< type of out; default q_dtype */
+  attend_dtype q_dtype;   /**< type of q: f32, f16 or bf16; default f32 */
+  attend_dtype k_dtype;   /**< type of k, any of attend/formats.h; default q_dtype */
+  attend_dtype v_dtype;   /**< type of v, likewise; default k_dtype */
+  attend_dtype out_dtype; /**< type of out: f32, f16 or bf16; default q_dtype */
 
   unsigned as_given; /**< ATTEND_AS_GIVEN_...: zeros that are meant */
   float scale;       /**< finite; 0 = 1 / sqrt(D), or 1 with additive scores or a D of 0, unless as_given */
@@ -283,6 +284,8 @@ typedef struct attend_problem {
    * capacities reach beyond the sequence's own lengths: to the bit. Costs some speed at small batches.
    */
   int batch_invariant;
+
+  attend_scaling k_scaling, v_scaling; /**< of keys and values in f8, i8 and i4: how their scales lie */
 } attend_problem;
 
 #define ATTEND_PROBLEM_INIT ATTEND_INIT_(attend_problem)
@@ -338,6 +341,9 @@ typedef struct attend_tensors {
    */
   uint64_t dropout_seed;
   uint64_t dropout_offset; /**< below 2^32 */
+
+  const void *k_scales, *v_scales;           /**< by k_scaling and v_scaling, if these have a dtype */
+  const void *k_zero_points, *v_zero_points; /**< likewise, if they have zero points */
 } attend_tensors;
 
 #define ATTEND_TENSORS_INIT ATTEND_INIT_(attend_tensors)
@@ -490,59 +496,6 @@ ATTEND_API size_t attend_plan_explain(const attend_plan *plan, char *buffer, siz
 /** Makes a plan with default options, runs it once and destroys it. For a shape that is run often make a plan. */
 ATTEND_API attend_status attend_forward(const attend_problem *problem, const attend_tensors *tensors);
 
-/* ---------------------------------------------------------------------------------------------------------- append */
-
-/**
- * Appending new keys, or new values, to a cache: row i of sequence b, in every head, becomes row positions[b] + i of
- * the cache. A call does one tensor. The cache lies as attend_problem says of k and v, in one piece or in pages:
- * kv_len, k_strides, page_rows, pages and block_table of the attention problem are here cache_len, cache_strides and so
- * on, and its kv_lengths are then positions[b] + the new rows.
- *
- * Numbers are rounded to cache_dtype, to nearest even; too large ones become infinite, a NaN stays a NaN. Where the
- * types are the same, bytes are copied.
- */
-typedef struct attend_append_problem {
-  size_t struct_size;         /**< sizeof(attend_append_problem), set by ATTEND_APPEND_PROBLEM_INIT */
-  int64_t batch;              /**< B >= 0. With B, H, rows or dim of 0 there is nothing to append, which is no error */
-  int64_t heads;              /**< H >= 0: Hkv of the attention problem */
-  int64_t rows;               /**< new rows of each sequence, >= 0; with x_starts the most of one sequence */
-  int64_t dim;                /**< elements of a row, >= 0: D of keys, Dv of values */
-  int64_t cache_len;          /**< rows that the cache has room for in each sequence, >= 0 */
-  int64_t x_total;            /**< with x_starts: rows of all sequences, which x has room for; 0 to B rows */
-  int64_t page_rows;          /**< > 0: the cache lies in pages of so many rows; 0 = no pages */
-  int64_t pages;              /**< with page_rows: pages that the cache has in all */
-  int64_t block_table_stride; /**< with page_rows: entries from row to row; 0 = cache_len / page_rows, rounded up */
-  attend_strides x_strides;   /**< of (B, H, rows, dim), or with x_starts of (1, H, x_total, dim) */
-  attend_strides cache_strides; /**< of (B, H, cache_len, dim), or of (pages, H, page_rows, dim); an output's */
-
-  attend_dtype x_dtype;     /**< type of x; default f32 */
-  attend_dtype cache_dtype; /**< type of the cache; default x_dtype */
-  int x_starts;             /**< 1 = new rows of all sequences are packed, those of b being x_starts[b] to [b + 1] */
-  int num_threads;          /**< as in attend_options; the result is the same for every number */
-} attend_append_problem;
-
-#define ATTEND_APPEND_PROBLEM_INIT ATTEND_INIT_(attend_append_problem)
-
-/** The addresses of one call, under the rules of attend_tensors. Nothing but the new rows of the cache is written. */
-typedef struct attend_append_tensors {
-  size_t struct_size; /**< sizeof(attend_append_tensors), set by ATTEND_APPEND_TENSORS_INIT */
-  const void *x;
-  void *cache;
-  const int32_t *positions; /**< (B): where each sequence's first new row goes, 0 to cache_len - its new rows */
-  const int32_t *x_starts;  /**< (B + 1), from 0, not falling, the last at most x_total; steps of at most `rows` */
-  /** (B, cache_len / page_rows rounded up), entries from 0 to pages - 1 where new rows go; the others are not read. */
-  const int32_t *block_table;
-} attend_append_tensors;
-
-#define ATTEND_APPEND_TENSORS_INIT ATTEND_INIT_(attend_append_tensors)
-
-/**
- * Appends at once, without plan, workspace or allocation, on up to num_threads OpenMP threads; on the calling one alone
- * when there is little to copy. Reads the environment as attend_plan_create() does. Rows beyond cache_len, and table
- * entries that name no page, are ATTEND_ERROR_INVALID_ARGUMENT. No two sequences or calls at a time may write one row.
- */
-ATTEND_API attend_status attend_append(const attend_append_problem *problem, const attend_append_tensors *tensors);
-
 /* ----------------------------------------------------------------------------------------------------------- merge */
 
 /**
@@ -595,5 +548,7 @@ ATTEND_API attend_status attend_merge(const attend_merge_problem *problem, const
 #ifdef __cplusplus
 }
 #endif
+
+#include "attend/append.h"
 
 #endif

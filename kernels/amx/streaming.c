@@ -19,7 +19,7 @@
 
 /** Where things lie in the scratch, in bytes. */
 typedef struct streaming_layout {
-  size_t q, k, v, s, relative, attended, p, o, row, statistics, range, group, listed, total;
+  size_t q, k, v, s, relative, attended, p, o, row, statistics, range, group, listed, plain, total;
 } streaming_layout;
 
 /** Elements of a packed query. With a D of 0 it is one step of zeros: the last step writes the tiles of scores. */
@@ -43,6 +43,7 @@ static streaming_layout lay_out(const attend_problem *problem, const attend_tili
   at.range = size_take(&at.total, rows, sizeof(key_range));
   at.group = size_take(&at.total, rows / GROUP, sizeof(row_group));
   at.listed = size_take(&at.total, keys, sizeof(void *));
+  at.plain = size_take(&at.total, plain_kv_size(problem, keys), 1);
   return at;
 }
 
@@ -101,7 +102,7 @@ static key_range keys_of(const streaming *st, int64_t block, const walk *at) {
 static void pack_keys_of(streaming *st, const work_unit *u, const walk *at) {
   if (st->packed_keys == u->block) return;
   const key_range keys = keys_of(st, u->block, at);
-  list_rows(&st->view->k, u->block, keys.begin, keys.end, st->listed);
+  list_plain_rows(&st->view->k, st->view->p->head_dim, u->block, keys.begin, keys.end, st->listed, st->plain);
   pack_key_tiles(st->listed, keys.begin, keys.end, st->view->p->head_dim, st->depth / TILE_DEPTH, st->k);
   st->packed_keys = u->block;
 }
@@ -111,7 +112,7 @@ static void pack_values_of(streaming *st, work_unit *u, const walk *at) {
   if (st->packed_values != u->block) {
     const key_range keys = keys_of(st, u->block, at);
     const int to = st->values = !st->values;
-    list_rows(&st->view->v, u->block, keys.begin, keys.end, st->listed);
+    list_plain_rows(&st->view->v, st->view->p->v_head_dim, u->block, keys.begin, keys.end, st->listed, st->plain);
     st->finite[to] = pack_value_tiles(st->listed, keys.begin, keys.end, st->view->p->v_head_dim, st->width / TILE_ROWS,
                                       st->BLOCK / TILE_DEPTH, st->v[to]);
     if (!st->finite[to]) clear_nonfinite(st->v[to], st->width * st->BLOCK); /* add_nonfinite() adds them */
@@ -160,7 +161,7 @@ static void add_value(const streaming *st, const work_unit *u, int64_t key, int6
 ATTEND_OUTLINE void add_nonfinite(const streaming *st, const work_unit *u) {
   const int64_t dim = st->view->p->v_head_dim, end = min_i64(u->end, st->slice->key_end - u->block);
   for (int64_t j = u->begin; j < end; j++) {
-    const uint16_t *value = (const uint16_t *)(const void *)attend_row(&st->view->v, u->block + j);
+    const uint16_t *value = (const uint16_t *)(const void *)plain_row(&st->view->v, u->block + j, dim, st->plain);
     for (int64_t c = 0; c < dim; c += LANES) {
       const int n = (int)min_i64(LANES, dim - c);
       const vf v = vf_load_bf16_n(value + c, n);
@@ -344,6 +345,7 @@ static void run_once(const attend_slice *slice, const attend_tiling *tiling, cha
       .ranges = (key_range *)(scratch + at.range),
       .groups = (row_group *)(scratch + at.group),
       .listed = (const void **)(scratch + at.listed),
+      .plain = scratch + at.plain,
       .packed_keys = -1,
       .packed_values = -1};
   begin_rows(&st);

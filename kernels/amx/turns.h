@@ -43,6 +43,7 @@ typedef struct streaming {
   row_statistics *statistics;
   key_range *ranges;
   row_group *groups;
+  char *plain;                        /**< those rows, read from a format */
   const void **listed;                /**< addresses of the rows of the block that is being packed */
   int64_t packed_keys, packed_values; /**< which blocks are packed, -1: none */
   int values;                         /**< where its values are */

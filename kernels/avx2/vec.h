@@ -211,4 +211,59 @@ ATTEND_INLINE vf vf_pin(vf a) {
 }
 ATTEND_INLINE void vf_prefetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
 
+#define ATTEND_BYTES
+/** Halves: each becomes vectors by itself, and of 16 bytes in memory straight away. */
+typedef struct vb {
+  __m128i half[2];
+} vb;
+
+ATTEND_INLINE vb vb_load(const void *p) {
+  return (vb){{_mm_loadu_si128((const __m128i *)p), _mm_loadu_si128((const __m128i *)p + 1)}};
+}
+ATTEND_INLINE vb vb_nibbles(const void *p) {
+  const __m128i x = _mm_loadu_si128((const __m128i *)p), low = _mm_set1_epi8(15);
+  return (vb){{_mm_and_si128(x, low), _mm_and_si128(_mm_srli_epi16(x, 4), low)}};
+}
+ATTEND_INLINE vb vb_pairs(const void *p) {
+  const vb x = vb_nibbles(p);
+  return (vb){{_mm_unpacklo_epi8(x.half[0], x.half[1]), _mm_unpackhi_epi8(x.half[0], x.half[1])}};
+}
+ATTEND_INLINE vb vb_add(vb x, int8_t y) {
+  return (vb){{_mm_add_epi8(x.half[0], _mm_set1_epi8(y)), _mm_add_epi8(x.half[1], _mm_set1_epi8(y))}};
+}
+ATTEND_INLINE vb vb_add_16(vb x, uint32_t bits) {
+  const __m128i all = _mm_set1_epi32((int)bits), y = _mm_set1_epi8(16);
+  const __m128i each = _mm_set1_epi64x((int64_t)0x8040201008040201);
+  const __m128i first = _mm_shuffle_epi8(all, _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1));
+  const __m128i second = _mm_shuffle_epi8(all, _mm_setr_epi8(2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3));
+  return (vb){{_mm_or_si128(x.half[0], _mm_and_si128(y, _mm_cmpeq_epi8(_mm_and_si128(first, each), each))),
+               _mm_or_si128(x.half[1], _mm_and_si128(y, _mm_cmpeq_epi8(_mm_and_si128(second, each), each)))}};
+}
+ATTEND_INLINE vb vb_lookup(const int8_t table[16], vb x) {
+  const __m128i t = _mm_loadu_si128((const __m128i *)table);
+  return (vb){{_mm_shuffle_epi8(t, x.half[0]), _mm_shuffle_epi8(t, x.half[1])}};
+}
+/** Bytes 8 i to 8 i + 7. */
+ATTEND_INLINE __m128i vb_eight(vb x, const int i) {
+  return i % 2 ? _mm_unpackhi_epi64(x.half[i / 2], x.half[i / 2]) : x.half[i / 2];
+}
+ATTEND_INLINE vf vb_to_f32(vb x, const int i) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(vb_eight(x, i))); }
+/** An f16 has the same exponent bits. */
+ATTEND_INLINE vf vb_e5m2_to_f32(vb x, const int i) {
+  return _mm256_cvtph_ps(_mm_slli_epi16(_mm_cvtepu8_epi16(vb_eight(x, i)), 8));
+}
+/** An f16 has one exponent bit more: the number is 2^8 times as great. What has all bits set becomes NaN. */
+ATTEND_INLINE vf vb_e4m3_to_f32(vb x, const int i) {
+  const __m128i wide = _mm_cvtepi8_epi16(vb_eight(x, i)), most = _mm_set1_epi16(0x7f);
+  const __m128i size = _mm_and_si128(wide, most), sign = _mm_and_si128(wide, _mm_set1_epi16((short)0x8000));
+  const __m128i nan = _mm_and_si128(_mm_cmpeq_epi16(size, most), _mm_set1_epi16(0x7e00));
+  return _mm256_mul_ps(_mm256_cvtph_ps(_mm_or_si128(nan, _mm_or_si128(sign, _mm_slli_epi16(size, 7)))),
+                       _mm256_set1_ps(256.0f));
+}
+ATTEND_INLINE vf vf_set1_f16(const void *p) {
+  short bits;
+  memcpy(&bits, p, sizeof bits);
+  return _mm256_cvtph_ps(_mm_set1_epi16(bits));
+}
+
 #endif

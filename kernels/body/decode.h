@@ -27,7 +27,7 @@ enum { DECODE_CHUNK = 64 };
 
 /** Where things lie in the scratch, in bytes. */
 typedef struct decode_layout {
-  size_t q, s, o, max, alpha, sum, range, copies, noted, total;
+  size_t q, s, o, max, alpha, sum, range, copies, noted, plain, total;
 } decode_layout;
 
 ATTEND_INLINE decode_layout decode_plan(const attend_problem *p, const attend_tiling *tiling, const int ROWS,
@@ -43,8 +43,10 @@ ATTEND_INLINE decode_layout decode_plan(const attend_problem *p, const attend_ti
   at.alpha = size_take(&at.total, size_add(rows, 16), sizeof(float)); /* whole vectors are stored */
   at.sum = size_take(&at.total, size_mul(rows, LANES), sizeof(float));
   at.range = size_take(&at.total, rows, sizeof(key_range));
-  at.copies = size_take(&at.total, size_mul((size_t)p->v_head_dim, attend_dtype_size(p->v_dtype)), DECODE_CHUNK);
+  at.copies =
+      size_take(&at.total, size_mul((size_t)p->v_head_dim, attend_dtype_size(plain_dtype(p->v_dtype))), DECODE_CHUNK);
   at.noted = size_take(&at.total, noted_size(DECODE_CHUNK), 1);
+  at.plain = size_take(&at.total, plain_kv_size(p, DECODE_CHUNK), 1);
   return at;
 }
 
@@ -66,24 +68,6 @@ ATTEND_OUTLINE void copy_queries(const attend_slice *slice, int64_t width, opera
       copy_query_operands(element(from, p->q_dtype, d), p->q_dtype, (int)min_i64(WIDE, p->head_dim - d),
                           p->scale < 0.0f, to);
   }
-}
-
-/** An address that may be in another tensor or after the last one: a number, since no pointer may leave its tensor. */
-ATTEND_INLINE uintptr_t address_ahead(const char *p, int64_t bytes) { return (uintptr_t)p + (uintptr_t)bytes; }
-
-/** Prefetches the cache line at an address. */
-ATTEND_INLINE void prefetch_line(uintptr_t address) { vf_prefetch((const void *)address); }
-
-/** Prefetches the cache lines of `bytes` bytes. */
-ATTEND_INLINE void prefetch_row(uintptr_t p, int64_t bytes) {
-  int64_t at = 0;
-  for (; at + 256 <= bytes; at += 256, p += 256) {
-    prefetch_line(p);
-    prefetch_line(p + 64);
-    prefetch_line(p + 128);
-    prefetch_line(p + 192);
-  }
-  for (; at < bytes; at += 64, p += 64) prefetch_line(p);
 }
 
 /** Keys or values that follow one another and lie evenly in memory. */
@@ -306,6 +290,7 @@ typedef struct kv_block {
   int64_t key, count;      /**< the first of its rows, and their number */
   int64_t dim, bytes;      /**< of a row */
   int64_t ahead;           /**< rows from the current one to the one to prefetch */
+  int64_t chunk;           /**< rows of a chunk */
   const attend_rows *next; /**< read after it, from row next_key on; NULL = nothing, or spaced otherwise */
   int64_t next_key;
 
@@ -315,6 +300,13 @@ typedef struct kv_block {
   int64_t ahead_bytes, turned_bytes; /**< from a row before it, and from it on, to what is asked for */
 } kv_block;
 
+/** Rows of a chunk that is read from a format: 16 KiB of plain elements, which stay in the L1 cache beside the queries.
+ */
+ATTEND_INLINE int64_t plain_chunk_rows(int64_t dim) {
+  const int64_t rows = 16384 / max_i64(1, plain_stride(dim) * element_size(ATTEND_COMPUTE)) / 16 * 16;
+  return rows < 16 ? 16 : rows > DECODE_CHUNK ? DECODE_CHUNK : rows;
+}
+
 /**
  * Rows are prefetched ahead of the current one: by about 8 KiB in f32, and by 12 in 16 bits, which are used up faster
  * (12 instead of 8: 9 to 12 % faster from L3, no change from memory). Zen 5 drops prefetches that find all miss buffers
@@ -322,7 +314,7 @@ typedef struct kv_block {
  * reached 31 GB/s where whole rows reach 43.
  */
 ATTEND_INLINE kv_block block_of(const attend_rows *all, int64_t dim, int64_t key, int64_t count) {
-  const int64_t bytes = dim * element_size(all->dtype);
+  const int64_t bytes = attend_row_size(all->dtype, dim);
   const int64_t ahead = max_i64(1, (all->dtype == ATTEND_F32 ? 8192 : 12288) / max_i64(1, bytes));
   return (kv_block){.all = all,
                     .key = key,
@@ -330,6 +322,7 @@ ATTEND_INLINE kv_block block_of(const attend_rows *all, int64_t dim, int64_t key
                     .dim = dim,
                     .bytes = bytes,
                     .ahead = ahead,
+                    .chunk = attend_is_format(all->dtype) ? plain_chunk_rows(dim) : DECODE_CHUNK,
                     .begin = all->page_rows ? NULL : attend_row(all, key),
                     .turn = count,
                     .ahead_bytes = ahead * all->stride};
@@ -341,7 +334,8 @@ ATTEND_INLINE kv_block block_of(const attend_rows *all, int64_t dim, int64_t key
  */
 ATTEND_INLINE void expect(kv_block *block, const attend_rows *next, int64_t dim, int64_t key) {
   const int64_t stride = block->all->stride;
-  if (next->stride != stride || dim * element_size(next->dtype) != block->bytes || block->ahead > block->count) return;
+  if (next->stride != stride || attend_row_size(next->dtype, dim) != block->bytes || block->ahead > block->count)
+    return;
   block->next = next, block->next_key = key;
   if (!block->begin || block->ahead < LANES) return;
   block->turn = (block->count - block->ahead) / LANES * LANES; /* chunks begin with whole vectors of scores */
@@ -353,7 +347,7 @@ ATTEND_INLINE void expect(kv_block *block, const attend_rows *next, int64_t dim,
 ATTEND_INLINE void flat_chunk(const kv_block *block, int64_t first, kv_rows *chunk) {
   const bool turned = first >= block->turn;
   chunk->runs = 1;
-  chunk->count = min_i64(DECODE_CHUNK, (turned ? block->count : block->turn) - first);
+  chunk->count = min_i64(block->chunk, (turned ? block->count : block->turn) - first);
   chunk->run[0] = (kv_run){.at = block->begin + first * block->all->stride,
                            .stride = block->all->stride,
                            .count = chunk->count,
@@ -367,7 +361,7 @@ ATTEND_INLINE void flat_chunk(const kv_block *block, int64_t first, kv_rows *chu
  */
 ATTEND_OUTLINE void paged_chunk(const kv_block *block, int64_t first, kv_rows *chunk) {
   const attend_rows *all = block->all;
-  const int64_t end = min_i64(block->count, first + DECODE_CHUNK);
+  const int64_t end = min_i64(block->count, first + block->chunk);
   chunk->runs = 0;
   chunk->count = end - first;
   for (int64_t j = first; j < end;) {
@@ -394,6 +388,19 @@ ATTEND_INLINE void next_chunk(const kv_block *block, int64_t first, kv_rows *chu
     flat_chunk(block, first, chunk);
   else
     paged_chunk(block, first, chunk);
+}
+
+/** Reads a chunk of a format to `plain`, prefetching what lies ahead, and lets the chunk be that. */
+ATTEND_OUTLINE void read_chunk(const kv_block *block, int64_t first, kv_rows *chunk, char *plain) {
+  const int64_t stride = plain_stride(block->dim) * element_size(ATTEND_COMPUTE);
+  int64_t row = block->key + first;
+  char *to = plain;
+  for (const kv_run *run = chunk->run; run < chunk->run + chunk->runs;
+       row += run->count, to += run->count * stride, run++)
+    read_rows(block->all, row, run->count, block->dim, to, run->ahead);
+  chunk->run[0] = (kv_run){plain, stride, chunk->count, 0};
+  chunk->runs = 1;
+  chunk->bytes = block->dim * element_size(ATTEND_COMPUTE);
 }
 
 /** Rows of values that are looked through at once: most hold nothing but finite numbers where others do not. */
@@ -476,6 +483,8 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
   copy_queries(slice, q_stride, q);
 
   const bool work = attend_scores_need_work(p);
+  const bool k_format = attend_is_format(p->k_dtype), v_format = attend_is_format(p->v_dtype);
+  char *plain = scratch + at.plain;
   const float unit = how->unit;
   const key_range all = range_union(ranges, rows);
   for (int64_t block = all.begin / BLOCK * BLOCK; block < all.end; block += BLOCK) {
@@ -492,11 +501,14 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
     expect(&k, &view->v, p->v_head_dim, key);
     for (int64_t j = 0; j < count; j += chunk.count) {
       next_chunk(&k, j, &chunk);
+      if (k_format) read_chunk(&k, j, &chunk, plain);
       score_chunk(q, q_stride, &chunk, rows, s + j, BLOCK, of_keys);
     }
     const bool edge = work || steps > count || !ranges_cover(ranges, rows, key, key + count);
     if (edge) finish_scores(view, slice->row_begin, ranges, rows, key, 0, steps, masks, s, BLOCK);
-    const bool selected = any_excluded(s, rows, BLOCK, count) && !values_finite(&view->v, p->v_head_dim, key, count);
+    /* Values in a format would have to be read twice to know whether they are finite. */
+    const bool selected =
+        any_excluded(s, rows, BLOCK, count) && (v_format || !values_finite(&view->v, p->v_head_dim, key, count));
     for (int64_t r = 0; r < rows; r += ROWS)
       softmax_step(s + r * BLOCK, BLOCK, (int)min_i64(ROWS, rows - r), 0, steps, unit, selected, how->one, max + r,
                    sum + r * LANES, alpha + r);
@@ -508,11 +520,12 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
       expect(&v, &then->view->k, p->head_dim, then->key_begin);
     for (int64_t j = 0; j < count; j += chunk.count) {
       next_chunk(&v, j, &chunk);
+      if (v_format) read_chunk(&v, j, &chunk, plain);
       const operand *weights = (const operand *)s + j / PER_OPERAND;
       noted->count = 0;
-      if (selected) clean_chunk(&chunk, p->v_dtype, j, scratch + at.copies, noted);
+      if (selected) clean_chunk(&chunk, plain_dtype(p->v_dtype), j, scratch + at.copies, noted);
       value_chunk(weights, operands_in(BLOCK), &chunk, rows, alpha, o, width, ROWS, of_values);
-      add_nonfinite(noted, &view->v, p->v_head_dim, key, j, j + chunk.count, s, BLOCK, rows, o, width);
+      add_nonfinite(noted, &view->v, p->v_head_dim, key, j, j + chunk.count, s, BLOCK, rows, o, width, plain);
       for (int64_t r = 0; j == 0 && r < rows; r++) alpha[r] = 1.0f;
     }
   }
@@ -547,7 +560,8 @@ ATTEND_INLINE void decode_run(const attend_slice *slice, const attend_tiling *ti
   static void id(const attend_slice *slice, const attend_tiling *tiling, void *scratch) {                              \
     static const decode_products *const products[] = {ATTEND_EACH_DTYPE(ATTEND_DECODE_PRODUCTS_AT, id)};               \
     const attend_problem *p = slice->view->p;                                                                          \
-    decode_run(slice, tiling, scratch, rows, block, products[p->k_dtype], products[p->v_dtype]);                       \
+    decode_run(slice, tiling, scratch, rows, block, products[plain_dtype(p->k_dtype)],                                 \
+               products[plain_dtype(p->v_dtype)]);                                                                     \
   }                                                                                                                    \
   ATTEND_DESCRIBE(id, ATTEND_BODY_DECODE, ATTEND_CAN_SPLIT | (ATTEND_CAN_OPERANDS & ATTEND_CAN_DROPOUT), rows, block)
 

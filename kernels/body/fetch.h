@@ -53,7 +53,7 @@ ATTEND_INLINE void fetch_spread(fetch_list *list, int64_t calls) { list->quota =
 ATTEND_INLINE void fetch_some_rows(fetch_list *list, const attend_rows *rows, int64_t dim, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end && list->count < FETCH_REGIONS;) {
     const int64_t count = min_i64(attend_rows_together(rows, row), end - row);
-    fetch_rows(list, attend_row(rows, row), rows->stride, dim * element_size(rows->dtype), count);
+    fetch_rows(list, attend_row(rows, row), rows->stride, attend_row_size(rows->dtype, dim), count);
     row += count;
   }
 }

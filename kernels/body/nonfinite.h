@@ -64,7 +64,7 @@ ATTEND_OUTLINE bool copy_finite(const char *from, attend_dtype dtype, int64_t di
 
 /** Bytes of the copies that pack_finite_values() makes. */
 ATTEND_INLINE size_t copied_size(const attend_problem *p) {
-  return size_mul((size_t)p->v_head_dim, PER_OPERAND * attend_dtype_size(p->v_dtype));
+  return size_mul((size_t)p->v_head_dim, PER_OPERAND * attend_dtype_size(plain_dtype(p->v_dtype)));
 }
 
 /**
@@ -100,17 +100,18 @@ ATTEND_OUTLINE void add_nonfinite_row(float weight, const char *value, attend_dt
 /**
  * Adds what is not finite of the values of noted keys from `begin` to `end` of a block, whose first key is `block`, to
  * `rows` rows of sums, `width` apart, as far as their weights say that they attend them. Rows of weights are ld apart.
+ * `plain` has room for a row that is read from a format.
  */
 ATTEND_OUTLINE void add_nonfinite(const noted_keys *noted, const attend_rows *v, int64_t dim, int64_t block,
                                   int64_t begin, int64_t end, const float *s, int64_t ld, int64_t rows, float *o,
-                                  int64_t width) {
+                                  int64_t width, char *plain) {
   for (int32_t i = 0; i < noted->count; i++) {
     const int64_t j = noted->key[i];
     if (j < begin || j >= end) continue;
-    const char *value = attend_row(v, block + j);
+    const char *value = plain_row(v, block + j, dim, plain);
     for (int64_t r = 0; r < rows; r++) {
       const float weight = kept_weight(s + r * ld, j);
-      if (!signbit(weight)) add_nonfinite_row(weight, value, v->dtype, dim, o + r * width);
+      if (!signbit(weight)) add_nonfinite_row(weight, value, plain_dtype(v->dtype), dim, o + r * width);
     }
   }
 }

@@ -20,7 +20,7 @@
 
 #define ATTEND_COMPUTE ATTEND_BF16
 /** Types of q, k and v. f16 is not among them: bf16 would lose three of its bits. */
-#define ATTEND_DTYPES ATTEND_DTYPE_BIT(ATTEND_BF16)
+#define ATTEND_DTYPES (ATTEND_DTYPE_BIT(ATTEND_BF16) | ATTEND_DTYPES_FORMATS)
 /** Expands x(suffix, dtype, ...) for each of them. */
 #define ATTEND_EACH_DTYPE(x, ...) x(bf16, ATTEND_BF16, __VA_ARGS__)
 
@@ -101,7 +101,7 @@ ATTEND_INLINE void read_value_operands_n(const char *p, int64_t stride, attend_d
 #else
 
 #define ATTEND_COMPUTE ATTEND_F32
-#define ATTEND_DTYPES ATTEND_DTYPES_ALL
+#define ATTEND_DTYPES (ATTEND_DTYPES_ALL | ATTEND_DTYPES_FORMATS)
 #define ATTEND_EACH_DTYPE(x, ...)                                                                                      \
   x(f32, ATTEND_F32, __VA_ARGS__) x(f16, ATTEND_F16, __VA_ARGS__) x(bf16, ATTEND_BF16, __VA_ARGS__)
 
@@ -161,6 +161,8 @@ ATTEND_INLINE void read_value_operands_n(const char *p, int64_t stride, attend_d
 }
 
 #endif
+
+#include "kernels/body/formats.h"
 
 /** Scores are finished and made weights in steps of so many. */
 enum { SCORE_STEP = SCORE_VECTORS * LANES };

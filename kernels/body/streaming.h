@@ -20,7 +20,7 @@
 
 /** Where things lie in the scratch, in bytes. */
 typedef struct streaming_layout {
-  size_t q, k, v, s, o, max, sum, range, rows, copies, noted, total;
+  size_t q, k, v, s, o, max, sum, range, rows, plain, copies, noted, total;
 } streaming_layout;
 
 ATTEND_INLINE streaming_layout streaming_plan(const attend_problem *p, const attend_tiling *tiling,
@@ -38,6 +38,7 @@ ATTEND_INLINE streaming_layout streaming_plan(const attend_problem *p, const att
   at.sum = size_take(&at.total, size_mul(rows, LANES), sizeof(float));
   at.range = size_take(&at.total, rows, sizeof(key_range));
   at.rows = size_take(&at.total, (size_t)row->block, sizeof(void *));
+  at.plain = size_take(&at.total, plain_kv_size(p, (size_t)row->block), 1);
   at.copies = size_take(&at.total, copied_size(p), 1);
   at.noted = size_take(&at.total, noted_size((size_t)row->block), 1);
   return at;
@@ -71,6 +72,7 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
   float *max = (float *)(scratch + at.max), *sum = (float *)(scratch + at.sum);
   key_range *ranges = (key_range *)(scratch + at.range);
   const void **listed = (const void **)(scratch + at.rows);
+  char *plain = scratch + at.plain;
   noted_keys *noted = (noted_keys *)(scratch + at.noted);
   const int64_t rows = slice->row_end - slice->row_begin;
   const int64_t q_stride = packed_query(p), width = round_up(p->v_head_dim, LANES);
@@ -104,11 +106,13 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
       }
       if (begin < end && masks != MASKS_EXCLUDE && tile_attends(ranges + row, looked_at, block, block + keys.end)) {
         if (!packed) {
-          list_rows(&view->k, block, keys.begin, keys.end, listed);
-          pack_key_operands(listed, p->k_dtype, keys.begin, keys.end, p->head_dim, PANEL, k);
-          list_rows(&view->v, block, keys.begin, keys.end, listed);
-          pack_finite_values(listed, p->v_dtype, keys.begin, keys.end, p->v_head_dim, PANEL, BLOCK, v,
-                             scratch + at.copies, noted);
+          const attend_dtype k_dtype =
+              list_plain_rows(&view->k, p->head_dim, block, keys.begin, keys.end, listed, plain);
+          pack_key_operands(listed, k_dtype, keys.begin, keys.end, p->head_dim, PANEL, k);
+          const attend_dtype v_dtype =
+              list_plain_rows(&view->v, p->v_head_dim, block, keys.begin, keys.end, listed, plain);
+          pack_finite_values(listed, v_dtype, keys.begin, keys.end, p->v_head_dim, PANEL, BLOCK, v, scratch + at.copies,
+                             noted);
           packed = true;
         }
         const int64_t steps_end = round_up(end, SCORE_STEP);
@@ -124,7 +128,8 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
         softmax_step(s, BLOCK, count, begin, steps_end, unit, selected, how->one, max + row, sum + row * LANES, alpha);
         if (p->dropout > 0.0f) drop_tile(slice, row, count, block, begin, steps_end, s, BLOCK);
         products->values(tile, (const operand *)s, v, begin, end, width, alpha, o + row * width, &fetch);
-        add_nonfinite(noted, &view->v, p->v_head_dim, block, begin, end, s, BLOCK, count, o + row * width, width);
+        add_nonfinite(noted, &view->v, p->v_head_dim, block, begin, end, s, BLOCK, count, o + row * width, width,
+                      plain);
       }
       if (last)
         for (int64_t i = row; i < row + count; i++)

@@ -21,7 +21,7 @@
 
 /** Where things lie in the scratch, in bytes. */
 typedef struct three_pass_layout {
-  size_t q, k, v, s, o, max, sum, range, rows, copies, noted, total;
+  size_t q, k, v, s, o, max, sum, range, rows, plain, copies, noted, total;
 } three_pass_layout;
 
 ATTEND_INLINE three_pass_layout three_pass_plan(const attend_problem *p, const attend_tiling *tiling,
@@ -42,6 +42,7 @@ ATTEND_INLINE three_pass_layout three_pass_plan(const attend_problem *p, const a
   at.sum = size_take(&at.total, size_mul(strip, LANES), sizeof(float));
   at.range = size_take(&at.total, rows, sizeof(key_range));
   at.rows = size_take(&at.total, (size_t)BLOCK, sizeof(void *));
+  at.plain = size_take(&at.total, plain_kv_size(p, (size_t)BLOCK), 1);
   at.copies = size_take(&at.total, copied_size(p), 1);
   at.noted = size_take(&at.total, keys / (size_t)BLOCK, noted_size((size_t)BLOCK));
   return at;
@@ -56,6 +57,7 @@ typedef struct three_pass {
   operand *q, *k, *v;
   float *s, *o, *max, *sum;
   key_range *range;
+  char *plain;    /**< a block of keys or values, read from a format */
   char *noted;    /**< noted_keys of each block */
   bool every_key; /**< scores of all keys of the sequence are wanted, attended or not */
   weighing *how;
@@ -223,7 +225,7 @@ ATTEND_OUTLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t
       if (keys.end == 0) continue;
       w->products->values(tile, (const operand *)s, v, keys.begin, keys.end, w->width, keep, o, NULL);
       add_nonfinite(noted_in(w, b), &w->view->v, w->view->p->v_head_dim, w->first + b * BLOCK, keys.begin, keys.end, s,
-                    BLOCK, count, o, w->width);
+                    BLOCK, count, o, w->width, w->plain);
     }
     for (int r = 0; r < count; r++) {
       const int64_t row0 = row - strip + r;
@@ -252,6 +254,7 @@ ATTEND_OUTLINE void three_pass_once(const attend_slice *slice, const attend_tili
                   .max = (float *)(scratch + at.max),
                   .sum = (float *)(scratch + at.sum),
                   .range = (key_range *)(scratch + at.range),
+                  .plain = scratch + at.plain,
                   .noted = scratch + at.noted,
                   .every_key = view->scores && p->scores != ATTEND_SCORES_ATTENDED,
                   .how = how,
@@ -273,10 +276,11 @@ ATTEND_OUTLINE void three_pass_once(const attend_slice *slice, const attend_tili
   for (int64_t b = 0; b < w.blocks; b++) {
     const int64_t block = w.first + b * BLOCK;
     const key_range keys = tile_keys(&w, all, b), values = tile_keys(&w, attended, b);
-    list_rows(&view->k, block, keys.begin, keys.end, listed);
-    pack_key_operands(listed, p->k_dtype, keys.begin, keys.end, p->head_dim, PANEL, w.k + b * BLOCK * w.depth);
-    list_rows(&view->v, block, values.begin, values.end, listed);
-    pack_finite_values(listed, p->v_dtype, values.begin, values.end, p->v_head_dim, PANEL, BLOCK,
+    const attend_dtype k_dtype = list_plain_rows(&view->k, p->head_dim, block, keys.begin, keys.end, listed, w.plain);
+    pack_key_operands(listed, k_dtype, keys.begin, keys.end, p->head_dim, PANEL, w.k + b * BLOCK * w.depth);
+    const attend_dtype v_dtype =
+        list_plain_rows(&view->v, p->v_head_dim, block, values.begin, values.end, listed, w.plain);
+    pack_finite_values(listed, v_dtype, values.begin, values.end, p->v_head_dim, PANEL, BLOCK,
                        w.v + b * operands(BLOCK) * w.width, scratch + at.copies, noted_in(&w, b));
   }
   strip_rows = round_up(min_i64(strip_rows, rows), ROWS);

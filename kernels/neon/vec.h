@@ -197,4 +197,58 @@ ATTEND_INLINE void vp_transpose(vp r[LANES]) {
 }
 ATTEND_INLINE vp vp_zip(vf a, vf b) { return vsriq_n_u32(vreinterpretq_u32_f32(b), vreinterpretq_u32_f32(a), 16); }
 
+#define ATTEND_BYTES
+typedef int8x16x2_t vb;
+
+ATTEND_INLINE vb vb_load(const void *p) { return (vb){{vld1q_s8(p), vld1q_s8((const int8_t *)p + 16)}}; }
+ATTEND_INLINE vb vb_nibbles(const void *p) {
+  const uint8x16_t x = vld1q_u8(p);
+  return (vb){{vreinterpretq_s8_u8(vandq_u8(x, vdupq_n_u8(15))), vreinterpretq_s8_u8(vshrq_n_u8(x, 4))}};
+}
+ATTEND_INLINE vb vb_pairs(const void *p) {
+  const vb x = vb_nibbles(p);
+  return (vb){{vzip1q_s8(x.val[0], x.val[1]), vzip2q_s8(x.val[0], x.val[1])}};
+}
+ATTEND_INLINE vb vb_add(vb x, int8_t y) {
+  return (vb){{vaddq_s8(x.val[0], vdupq_n_s8(y)), vaddq_s8(x.val[1], vdupq_n_s8(y))}};
+}
+ATTEND_INLINE vb vb_add_16(vb x, uint32_t bits) {
+  const uint8x16_t each = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201)), y = vdupq_n_u8(16);
+  const uint8x16_t first = vcombine_u8(vdup_n_u8((uint8_t)bits), vdup_n_u8((uint8_t)(bits >> 8)));
+  const uint8x16_t second = vcombine_u8(vdup_n_u8((uint8_t)(bits >> 16)), vdup_n_u8((uint8_t)(bits >> 24)));
+  return (vb){{vorrq_s8(x.val[0], vreinterpretq_s8_u8(vandq_u8(y, vtstq_u8(first, each)))),
+               vorrq_s8(x.val[1], vreinterpretq_s8_u8(vandq_u8(y, vtstq_u8(second, each))))}};
+}
+ATTEND_INLINE vb vb_lookup(const int8_t table[16], vb x) {
+  const int8x16_t t = vld1q_s8(table);
+  return (vb){{vqtbl1q_s8(t, vreinterpretq_u8_s8(x.val[0])), vqtbl1q_s8(t, vreinterpretq_u8_s8(x.val[1]))}};
+}
+/** Bytes 8 i to 8 i + 7, in 16 bits each. */
+ATTEND_INLINE int16x8_t vb_eight(vb x, const int i) {
+  return vmovl_s8(i % 2 ? vget_high_s8(x.val[i / 2]) : vget_low_s8(x.val[i / 2]));
+}
+ATTEND_INLINE vf vb_to_f32(vb x, const int i) {
+  const int16x8_t wide = vb_eight(x, i / 2);
+  return vcvtq_f32_s32(vmovl_s16(i % 2 ? vget_high_s16(wide) : vget_low_s16(wide)));
+}
+ATTEND_INLINE vf vb_f16_to_f32(uint16x8_t x, const int i) {
+  return vcvt_f32_f16(vreinterpret_f16_u16(i % 2 ? vget_high_u16(x) : vget_low_u16(x)));
+}
+/** An f16 has the same exponent bits. */
+ATTEND_INLINE vf vb_e5m2_to_f32(vb x, const int i) {
+  return vb_f16_to_f32(vreinterpretq_u16_s16(vshlq_n_s16(vb_eight(x, i / 2), 8)), i);
+}
+/** An f16 has one exponent bit more: the number is 2^8 times as great. What has all bits set becomes NaN. */
+ATTEND_INLINE vf vb_e4m3_to_f32(vb x, const int i) {
+  const uint16x8_t wide = vreinterpretq_u16_s16(vb_eight(x, i / 2)), most = vdupq_n_u16(0x7f);
+  const uint16x8_t size = vandq_u16(wide, most), sign = vandq_u16(wide, vdupq_n_u16(0x8000));
+  const uint16x8_t nan = vandq_u16(vceqq_u16(size, most), vdupq_n_u16(0x7e00));
+  return vmulq_n_f32(vb_f16_to_f32(vorrq_u16(nan, vorrq_u16(sign, vshlq_n_u16(size, 7))), i), 256.0f);
+}
+ATTEND_INLINE vf vf_set1_f16(const void *p) {
+  uint16_t bits;
+  memcpy(&bits, p, sizeof bits);
+  return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(bits)));
+}
+
 #endif

@@ -13,7 +13,7 @@
 
 #define ATTEND_COMPUTE ATTEND_BF16
 /** Types of q, k and v. f16 is not among them: bf16 would lose three of its bits. */
-#define ATTEND_DTYPES ATTEND_DTYPE_BIT(ATTEND_BF16)
+#define ATTEND_DTYPES (ATTEND_DTYPE_BIT(ATTEND_BF16) | ATTEND_DTYPES_FORMATS)
 
 #define ATTEND_CAN_OPERANDS 0
 

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "verify/formats.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "verify/reference.h"
+
+/* Bytes of a block of 32; where its minimum (0: none), its upper bits (0: none) and its integers lie in it. */
+typedef struct block {
+  int bytes, minimum, high, integers, bits, middle;
+} block;
+
+static const block blocks[] = {
+    [ATTEND_Q8_0] = {34, 0, 0, 2, 8, 0},  [ATTEND_Q4_0] = {18, 0, 0, 2, 4, 8}, [ATTEND_Q4_1] = {20, 2, 0, 4, 4, 0},
+    [ATTEND_Q5_0] = {22, 0, 2, 6, 5, 16}, [ATTEND_Q5_1] = {24, 2, 4, 8, 5, 0}, [ATTEND_IQ4_NL] = {18, 0, 0, 2, 4, 0},
+};
+static const int table[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+int64_t attend_verify_block_elements(attend_dtype dtype) {
+  return dtype >= ATTEND_Q8_0 ? 32 : dtype == ATTEND_I4 ? 2 : 1;
+}
+
+int64_t attend_verify_row_extent(attend_dtype dtype, int64_t dim) {
+  return dtype >= ATTEND_Q8_0 ? dim / 32 * blocks[dtype].bytes : dtype == ATTEND_I4 ? dim / 2 : dim;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ rows */
+
+static attend_verify_row row_of(const attend_problem *p, const attend_tensors *t, bool of_values) {
+  attend_verify_row row = {.tensor = of_values ? t->v : t->k,
+                           .scales = of_values ? t->v_scales : t->k_scales,
+                           .zeros = of_values ? t->v_zero_points : t->k_zero_points,
+                           .dtype = of_values ? p->v_dtype : p->k_dtype,
+                           .scaling = of_values ? &p->v_scaling : &p->k_scaling};
+  if (!attend_verify_is_scaled(row.dtype) || !row.scaling->dtype) row.scales = NULL;
+  if (!row.scales || !row.scaling->zero_points) row.zeros = NULL;
+  return row;
+}
+
+attend_verify_row attend_verify_row_of(const attend_problem *p, const attend_tensors *t, bool of_values, int64_t b,
+                                       int64_t h, int64_t j) {
+  attend_verify_row row = row_of(p, t, of_values);
+  row.at = attend_reference_key_at(p, t, of_values ? &p->v_strides : &p->k_strides, b, h, j);
+  const attend_strides scales = {row.scaling->batch, row.scaling->head, row.scaling->row};
+  if (row.scales) row.scales_at = attend_reference_key_at(p, t, &scales, b, h, j);
+  return row;
+}
+
+attend_verify_row attend_verify_row_at(const attend_problem *p, const attend_tensors *t, bool of_values,
+                                       const int64_t at[3]) {
+  attend_verify_row row = row_of(p, t, of_values);
+  const attend_strides *s = of_values ? &p->v_strides : &p->k_strides;
+  row.at = at[0] * s->batch + at[1] * s->head + at[2] * s->row;
+  if (row.scales) row.scales_at = at[0] * row.scaling->batch + at[1] * row.scaling->head + at[2] * row.scaling->row;
+  return row;
+}
+
+static int64_t group_at(const attend_verify_row *row, int64_t d) {
+  return row->scales_at + (row->scaling->group ? d / row->scaling->group : 0) * row->scaling->step;
+}
+
+static double f16_at(const unsigned char *bytes) {
+  uint16_t bits;
+  memcpy(&bits, bytes, sizeof bits);
+  return (double)attend_reference_element(&bits, ATTEND_F16, 0);
+}
+
+/* Integer i of a block, as it is stored. */
+static int integer_of(const block *f, const unsigned char *bytes, int i) {
+  if (f->bits == 8) return (int8_t)bytes[f->integers + i];
+  const int half = bytes[f->integers + i % 16] >> i / 16 * 4 & 15;
+  return f->bits == 5 ? half + (bytes[f->high + i / 8] >> i % 8 & 1) * 16 : half;
+}
+
+static double block_element(attend_dtype dtype, const unsigned char *bytes, int i) {
+  const block *f = &blocks[dtype];
+  const int stored = integer_of(f, bytes, i);
+  const double scale = f16_at(bytes), integer = dtype == ATTEND_IQ4_NL ? table[stored] : stored - f->middle;
+  return scale * integer + (f->minimum ? f16_at(bytes + f->minimum) : 0);
+}
+
+/* Of 1 sign, `exponent` exponent and 7 - `exponent` fraction bits. */
+static double f8_element(unsigned bits, int exponent) {
+  const int fraction = 7 - exponent, bias = (1 << (exponent - 1)) - 1,
+            e = (int)(bits >> fraction) & ((1 << exponent) - 1);
+  const double m = bits & ((1u << fraction) - 1), sign = bits & 128 ? -1 : 1;
+  if (exponent == 5 && e == 31) return m > 0 ? (double)NAN : sign * (double)INFINITY;
+  if (exponent == 4 && (bits & 127) == 127) return (double)NAN;
+  return sign * (e == 0 ? ldexp(m, 1 - bias - fraction) : ldexp(m + (1 << fraction), e - bias - fraction));
+}
+
+/* An element before its scale, and what its zero point is where there are none. */
+static double scaled_element(attend_dtype dtype, const unsigned char *bytes, int64_t d, bool is_unsigned,
+                             double *zero) {
+  *zero = 0;
+  if (dtype == ATTEND_F8_E4M3) return f8_element(bytes[d], 4);
+  if (dtype == ATTEND_F8_E5M2) return f8_element(bytes[d], 5);
+  const int wide = dtype == ATTEND_I8 ? 256 : 16;
+  const int x = dtype == ATTEND_I8 ? bytes[d] : bytes[d / 2] >> d % 2 * 4 & 15;
+  if (is_unsigned) *zero = wide / 2;
+  return is_unsigned || x < wide / 2 ? x : x - wide;
+}
+
+double attend_verify_row_element(const attend_verify_row *row, int64_t d) {
+  const unsigned char *bytes = (const unsigned char *)row->tensor + row->at;
+  if (!attend_verify_is_format(row->dtype))
+    return (double)attend_reference_element(row->tensor, row->dtype, row->at + d);
+  if (!attend_verify_is_scaled(row->dtype))
+    return block_element(row->dtype, bytes + d / 32 * blocks[row->dtype].bytes, (int)(d % 32));
+  double zero;
+  const double x = scaled_element(row->dtype, bytes, d, row->scaling->is_unsigned, &zero);
+  if (row->zeros) zero = (double)attend_reference_element(row->zeros, row->scaling->dtype, group_at(row, d));
+  const double scale =
+      row->scales ? (double)attend_reference_element(row->scales, row->scaling->dtype, group_at(row, d)) : 1;
+  return scale * (x - zero);
+}
+
+/* ------------------------------------------------------------------------------------------------------- quantising */
+
+static float store_f16(unsigned char *bytes, float x) {
+  uint16_t bits;
+  attend_verify_store(&bits, ATTEND_F16, 0, x);
+  memcpy(bytes, &bits, sizeof bits);
+  return (float)f16_at(bytes);
+}
+
+static int nearest(float x, int low, int high) {
+  return !(x > (float)low) ? low : x >= (float)high ? high : (int)lrintf(x);
+}
+
+static int nearest_in_table(float x) {
+  int best = 0;
+  for (int i = 1; i < 16; i++)
+    if (fabsf((float)table[i] - x) < fabsf((float)table[best] - x)) best = i;
+  return best;
+}
+
+static void quantise_block(attend_dtype dtype, unsigned char *bytes, const float *x) {
+  const block *f = &blocks[dtype];
+  float low = 0, high = 0;
+  for (int i = 0; i < 32; i++) low = fminf(low, x[i]), high = fmaxf(high, x[i]);
+  const int most = (1 << f->bits) - 1;
+  const float size = fmaxf(-low, high);
+  const float scale = store_f16(bytes, f->minimum               ? (high - low) / (float)most
+                                       : dtype == ATTEND_IQ4_NL ? size / 113
+                                                                : size / (float)(most / 2));
+  const float offset = f->minimum ? store_f16(bytes + f->minimum, low) : 0;
+  memset(bytes + f->integers, 0, f->bits == 8 ? 32 : 16);
+  if (f->high) memset(bytes + f->high, 0, 4);
+  for (int i = 0; i < 32; i++) {
+    const float in_scales = scale != 0 ? (x[i] - offset) / scale : 0;
+    if (f->bits == 8) {
+      bytes[f->integers + i] = (unsigned char)nearest(in_scales, -128, 127);
+      continue;
+    }
+    const int n = dtype == ATTEND_IQ4_NL ? nearest_in_table(in_scales) : nearest(in_scales + (float)f->middle, 0, most);
+    bytes[f->integers + i % 16] |= (unsigned char)((n & 15) << i / 16 * 4);
+    if (f->high) bytes[f->high + i / 8] |= (unsigned char)(n >> 4 << i % 8);
+  }
+}
+
+/* The nearest of all 8-bit floats. */
+static unsigned char nearest_f8(float x, int exponent) {
+  unsigned best = 0;
+  for (unsigned bits = 0; bits < 256; bits++) {
+    const double y = f8_element(bits, exponent);
+    if (isfinite(y) && fabs(y - (double)x) < fabs(f8_element(best, exponent) - (double)x)) best = bits;
+  }
+  return (unsigned char)best;
+}
+
+void attend_verify_quantise(const attend_verify_row *row, int64_t dim, const float *numbers) {
+  unsigned char *bytes = (unsigned char *)(uintptr_t)row->tensor + row->at;
+  for (int64_t d = 0; !attend_verify_is_scaled(row->dtype) && d < dim; d += 32)
+    quantise_block(row->dtype, bytes + d / 32 * blocks[row->dtype].bytes, numbers + d);
+  for (int64_t d = 0; attend_verify_is_scaled(row->dtype) && d < dim; d++) {
+    const int wide = row->dtype == ATTEND_I8 ? 256 : 16, low = row->scaling->is_unsigned ? 0 : -wide / 2;
+    const float scale = row->scales ? attend_reference_element(row->scales, row->scaling->dtype, group_at(row, d)) : 1;
+    const float zero = row->zeros ? attend_reference_element(row->zeros, row->scaling->dtype, group_at(row, d))
+                                  : (float)(low + wide / 2);
+    const float x = numbers[d] / scale;
+    if (row->dtype == ATTEND_F8_E4M3 || row->dtype == ATTEND_F8_E5M2) {
+      bytes[d] = nearest_f8(x, row->dtype == ATTEND_F8_E4M3 ? 4 : 5);
+      continue;
+    }
+    const int n = nearest(x + zero, low, low + wide - 1);
+    if (row->dtype == ATTEND_I8)
+      bytes[d] = (unsigned char)n;
+    else
+      bytes[d / 2] = (unsigned char)(d % 2 ? (bytes[d / 2] & 15) | (n & 15) << 4 : n & 15);
+  }
+}
+
+void attend_verify_choose_scales(const attend_verify_row *row, int64_t dim, float greatest, uint64_t key) {
+  const bool integers = row->dtype == ATTEND_I8 || row->dtype == ATTEND_I4;
+  const int wide = row->dtype == ATTEND_I4 ? 16 : 256, middle = integers && row->scaling->is_unsigned ? wide / 2 : 0;
+  for (int64_t d = 0; row->scales && d < dim; d += row->scaling->group ? row->scaling->group : dim) {
+    const int64_t at = group_at(row, d);
+    /* About as the numbers need it; half as much at times, and then some are cut off. */
+    const float share = 0.5f + (float)(hash(key, at) % 64) / 64.0f;
+    const float most = row->dtype == ATTEND_F8_E4M3   ? 64.0f
+                       : row->dtype == ATTEND_F8_E5M2 ? 1024.0f
+                                                      : (float)(wide / 2);
+    attend_verify_store((void *)(uintptr_t)row->scales, row->scaling->dtype, at, share * greatest / most);
+    if (row->zeros) {
+      const float off = (float)(hash(key + 1, at) % (uint64_t)(wide / 2)) - (float)(wide / 4);
+      attend_verify_store((void *)(uintptr_t)row->zeros, row->scaling->dtype, at,
+                          (float)middle + off + (hash(key + 2, at) % 2 ? 0.25f : 0.0f));
+    }
+  }
+}
+
+void attend_verify_spoil(const attend_verify_row *row, int64_t d, float number) {
+  unsigned char *bytes = (unsigned char *)(uintptr_t)row->tensor + row->at;
+  const unsigned char sign = signbit(number) ? 128 : 0;
+  if (!attend_verify_is_scaled(row->dtype))
+    store_f16(bytes + d / 32 * blocks[row->dtype].bytes, number);
+  else if (row->dtype == ATTEND_F8_E4M3)
+    bytes[d] = sign | 0x7f;
+  else if (row->dtype == ATTEND_F8_E5M2)
+    bytes[d] = sign | (isnan(number) ? 0x7f : 0x7c);
+  else if (row->scales && row->scaling->row) /* shared with no other row of the head */
+    attend_verify_store((void *)(uintptr_t)row->scales, row->scaling->dtype, group_at(row, d), number);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- cases */
+
+static void round_up_dim(int64_t *dim, attend_dtype dtype) {
+  const int64_t elements = attend_verify_block_elements(dtype);
+  *dim = (*dim + elements - 1) / elements * elements;
+}
+
+/* How scales lie: in rows of their own or in pairs with zero points, per row, per head or once for all. */
+static attend_scaling scaling_of(const attend_problem *p, attend_dtype dtype, int64_t dim, uint64_t key) {
+  attend_scaling s = {0};
+  if (!attend_verify_is_scaled(dtype) || hash(key, 1) % 8 == 0) return s;
+  static const int16_t groups[] = {0, 32, 64, 128, 0, 16, 48, 1};
+  const bool integers = dtype == ATTEND_I8 || dtype == ATTEND_I4;
+  s.dtype = hash(key, 2) % 2 ? ATTEND_F32 : ATTEND_F16;
+  s.group = groups[hash(key, 3) % 8];
+  if (s.group > 1 && dim % s.group) s.group = 0;
+  s.zero_points = integers && hash(key, 4) % 2;
+  s.is_unsigned = integers && hash(key, 5) % 2;
+  const int64_t count = s.group && dim ? dim / s.group : 1, apart = 1 + (int64_t)(hash(key, 6) % 2);
+  const int64_t rows = p->page_rows ? p->page_rows : p->kv_starts ? p->kv_total : p->kv_len;
+  s.step = apart;
+  const uint64_t kind = hash(key, 7) % 6;
+  if (kind == 0) return s;               /* for all rows: per channel where groups are of one element */
+  if (kind == 1) s.head = apart * count; /* per head */
+  if (kind < 2) return s;
+  s.row = apart * count + (int64_t)(hash(key, 8) % 3);
+  s.head = s.row * rows;
+  s.batch = s.head * (p->kv_heads ? p->kv_heads : p->q_heads);
+  if (kind == 3) s.batch = s.row * rows, s.head = s.batch * (p->page_rows ? p->pages : p->batch);
+  return s;
+}
+
+void attend_verify_take_formats(attend_verify_case *c, attend_dtype k, attend_dtype v, uint64_t key) {
+  attend_problem *p = &c->problem;
+  if (!p->v_head_dim && !(p->as_given & ATTEND_AS_GIVEN_V_HEAD_DIM)) p->v_head_dim = p->head_dim;
+  p->k_dtype = k, p->v_dtype = v;
+  round_up_dim(&p->head_dim, k);
+  round_up_dim(&p->v_head_dim, v);
+  c->packed = false;
+  p->k_scaling = scaling_of(p, k, p->head_dim, hash(key, 1));
+  p->v_scaling = scaling_of(p, v, p->v_head_dim, hash(key, 2));
+}
