@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An unmodified libllama at work, for scripts/llama:
- *   probe logits MODEL OUT K_TYPE V_TYPE THREADS PROMPT TOKENS SEQUENCES UNIFIED HOLES   the logits of each step into OUT
- *   probe times MODEL K_TYPE V_TYPE THREADS TOKENS REPEATS PROMPT DEPTH...               milliseconds, a line of JSON each
+ *   probe logits MODEL OUT K_TYPE V_TYPE THREADS PROMPT TOKENS SEQUENCES UNIFIED HOLES   the logits of each step into
+ * OUT probe times MODEL K_TYPE V_TYPE THREADS TOKENS REPEATS PROMPT DEPTH...               milliseconds, a line of JSON
+ * each
  */
 #include <algorithm>
 #include <chrono>
@@ -117,7 +118,8 @@ int times(int count, char **a) {
   for (int i = 7; i < count; i++) depths.push_back(atoi(a[i]));
   std::sort(depths.begin(), depths.end());
   const int most = depths.back(), parts = (most + 511) / 512;
-  s.open(a[1], a[2], threads, most + std::max(prompt, tokens) + 512, std::max(prompt, 512), 1 + parts + static_cast<int>(depths.size()), true);
+  s.open(a[1], a[2], threads, most + std::max(prompt, tokens) + 512, std::max(prompt, 512),
+         1 + parts + static_cast<int>(depths.size()), true);
   llama_memory_t memory = llama_get_memory(s.context);
   int filled = 0, next = 1;
   for (const int depth : depths) {
