@@ -9,6 +9,7 @@
 #include "formats.h"
 #include "ggml-impl.h"
 #include "node.h"
+#include "warn.h"
 
 namespace attend_ggml {
 
@@ -59,7 +60,7 @@ bool computation::prepare(const ggml_tensor *node, int threads) {
   if (workspace_ == nullptr) return false;
   const attend_status status = attend_plan_begin(plan_.get(), &tensors_, workspace_, workspace_size_);
   if (status != ATTEND_OK) {
-    GGML_LOG_WARN("attend: %s: %s\n", attend_status_string(status), attend_error_detail());
+    warn_once(status);
     return false;
   }
   const int useful = attend_plan_useful_parts(plan_.get(), &tensors_);

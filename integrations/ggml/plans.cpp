@@ -5,8 +5,8 @@
 #include <cstring>
 #include <mutex>
 
-#include "ggml-impl.h"
 #include "memory.h"
+#include "warn.h"
 
 namespace attend_ggml {
 namespace {
@@ -42,7 +42,7 @@ shared_plan make_plan(const attend_problem &problem, int threads) {
   attend_plan *plan = nullptr;
   const attend_status status = attend_plan_create(&problem, &options, &plan);
   if (status != ATTEND_OK) {
-    GGML_LOG_WARN("attend: %s: %s\n", attend_status_string(status), attend_error_detail());
+    warn_once(status);
     return {};
   }
   return shared_plan(plan, attend_plan_destroy);

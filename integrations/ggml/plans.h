@@ -12,8 +12,8 @@ using shared_plan = std::shared_ptr<attend_plan>;
 
 /*
  * The plan of a problem for so many threads, made unless it is there already; empty where attend cannot make it, after
- * a line in ggml's log. The 64 used last are kept: llama.cpp asks for keys in steps of 256, so that a sequence of 16384
- * tokens uses 64 shapes one after the other, and each takes some 10 microseconds to plan.
+ * a line in ggml's log the first time. The 64 used last are kept: llama.cpp asks for keys in steps of 256, so that a
+ * sequence of 16384 tokens uses 64 shapes one after the other, and each takes some 10 microseconds to plan.
  */
 shared_plan find_plan(const attend_problem &problem, int threads);
 
