@@ -106,15 +106,21 @@ bool enter() {
     dlclose(library);
     return false;
   }
-  static extension ours;
+  auto *const ours = new (std::nothrow) extension; /* never destroyed: a host may compute until its very end */
+  if (ours == nullptr) return false;
   static ggml_backend_buffer_type buffer_type{};
-  ours.traits.barrier = barrier;
+  ours->traits.barrier = barrier;
   buffer_type.iface.get_name = buffer_type_name;
   buffer_type.iface.alloc_buffer = allocate_no_buffer;
   buffer_type.iface.get_alignment = alignment;
   buffer_type.device = ggml_backend_reg_dev_get(registry, 0);
-  buffer_type.context = static_cast<ggml::cpu::extra_buffer_type *>(&ours);
-  list().push_back(&buffer_type);
+  buffer_type.context = static_cast<ggml::cpu::extra_buffer_type *>(ours);
+  try {
+    list().push_back(&buffer_type);
+  } catch (const std::bad_alloc &) {
+    delete ours;
+    return false;
+  }
   return true;
 }
 
