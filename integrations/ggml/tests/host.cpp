@@ -48,7 +48,7 @@ std::vector<float> compute(ggml_backend_t backend, const shape &s, ggml_status e
   ggml_tensor *k = ggml_new_tensor_3d(context.get(), s.k, s.dim, s.keys, s.kv_heads);
   ggml_tensor *v = ggml_new_tensor_3d(context.get(), s.v, s.dim, s.keys, s.kv_heads);
   ggml_tensor *mask = ggml_new_tensor_3d(context.get(), GGML_TYPE_F16, s.keys, s.queries, s.mask_heads);
-  ggml_tensor *out = ggml_flash_attn_ext(context.get(), q, k, v, mask, 0.125f, 0, 0);
+  ggml_tensor *out = ggml_flash_attn_ext(context.get(), q, k, v, mask, 1, 0, 0);
   ggml_cgraph *graph = ggml_new_graph(context.get());
   ggml_build_forward_expand(graph, out);
   ggml_backend_buffer_ptr buffer(ggml_backend_alloc_ctx_tensors(context.get(), backend));
