@@ -33,7 +33,8 @@ class Builds:
     def __init__(self, arguments):
         self.folder = Path(arguments.build)
         self.plugin = arguments.plugin
-        self.threads = str(arguments.threads)
+        self.threads = "1" if arguments.cpu_time else str(arguments.threads)
+        self.clock = "cpu_ms" if arguments.cpu_time else "ms"
 
     def run(self, program, *arguments, plugin=False, device=False, build="openmp", check=True):
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("GGML_", "ATTEND_GGML"))}
@@ -128,7 +129,7 @@ def measure(builds, model, caches, depths, build, rounds, tokens, prompt):
                                    *depths, plugin=plugin, build=build).stdout  # fmt: skip
                 for line in map(json.loads, lines.splitlines()):
                     key = cache, line["test"], line["depth"], plugin
-                    found.setdefault(key, []).append(statistics.median(line["ms"]))
+                    found.setdefault(key, []).append(statistics.median(line[builds.clock]))
     return found
 
 
@@ -191,6 +192,7 @@ def main():
     parser.add_argument("--no-openmp", action="store_true", help="measure a llama.cpp built without OpenMP, too")
     parser.add_argument("--rounds", type=int, help="rounds of measuring (5; 3 with --quick)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads (all)")
+    parser.add_argument("--cpu-time", action="store_true", help="one thread, by its processor time: where others use the machine, too")
     parser.add_argument("--plot", metavar="FILE.svg", help="draw tokens a second over depth")
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--plugin", required=True, help=argparse.SUPPRESS)
@@ -218,7 +220,8 @@ def main():
                 cases += [("openmp", "heads-128", ("f16", "q8_0"), (0, 8192)), ("openmp", "layers-1b", ("f16", "q8_0"), (0, 8192))]
             if arguments.no_openmp:
                 cases.append(("serial", "heads-64", ("f16", "q8_0"), (0, 8192)))
-            say(f"\n{processor()}, {builds.threads} threads; medians of {rounds} rounds, with and without in turns")
+            say(f"\n{processor()}, {builds.threads} threads; medians of {rounds} rounds, with and without in turns"
+                + ("; by processor time" if arguments.cpu_time else ""))
             for build, model, caches, depths in cases:
                 found = measure(builds, model, caches, depths, build, rounds, 24, 512)
                 say(f"\n{model}, llama.cpp {'with' if build == 'openmp' else 'without'} OpenMP\n")

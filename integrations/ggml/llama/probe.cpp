@@ -6,10 +6,10 @@
  * each
  */
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <string>
 #include <vector>
 
@@ -31,9 +31,15 @@ ggml_type type_named(const char *name) {
   fail(std::string("ggml has no type ") + name);
 }
 
-double now() {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+double milliseconds(clockid_t clock) {
+  timespec t;
+  clock_gettime(clock, &t);
+  return static_cast<double>(t.tv_sec) * 1e3 + static_cast<double>(t.tv_nsec) * 1e-6;
 }
+
+struct times_taken {
+  std::vector<double> wall, processor;
+};
 
 /* A context, and tokens that are the same in every run. */
 struct session {
@@ -100,10 +106,17 @@ int logits(char **a) {
   return fclose(out) == 0 ? 0 : 1;
 }
 
-void print_times(const char *test, int depth, const std::vector<double> &times) {
-  printf("{\"test\": \"%s\", \"depth\": %d, \"ms\": [", test, depth);
-  for (size_t i = 0; i < times.size(); i++) printf("%s%.4f", i ? ", " : "", times[i]);
-  puts("]}");
+void print_numbers(const char *name, const std::vector<double> &numbers) {
+  printf(", \"%s\": [", name);
+  for (size_t i = 0; i < numbers.size(); i++) printf("%s%.4f", i > 0 ? ", " : "", numbers[i]);
+  printf("]");
+}
+
+void print_times(const char *test, int depth, const times_taken &times) {
+  printf("{\"test\": \"%s\", \"depth\": %d", test, depth);
+  print_numbers("ms", times.wall);
+  print_numbers("cpu_ms", times.processor);
+  puts("}");
   fflush(stdout);
 }
 
@@ -133,13 +146,14 @@ int times(int count, char **a) {
     }
     if (depth > 0 && llama_memory_seq_pos_max(memory, 0) != depth - 1) fail("the cache is not as it should be");
     const auto measure = [&](const char *test, int rounds, int each, bool warm) {
-      std::vector<double> all;
+      times_taken all;
       std::vector<int> position{depth};
       if (warm) s.decode(0, each, 1, position, nullptr);
       for (int r = 0; r < rounds; r++) {
-        const double start = now();
+        const double wall = milliseconds(CLOCK_MONOTONIC), processor = milliseconds(CLOCK_PROCESS_CPUTIME_ID);
         s.decode(0, each, 1, position, nullptr);
-        all.push_back(now() - start);
+        all.wall.push_back(milliseconds(CLOCK_MONOTONIC) - wall);
+        all.processor.push_back(milliseconds(CLOCK_PROCESS_CPUTIME_ID) - processor);
         if (each > 1) { /* tokens go on, prompts begin anew */
           llama_memory_seq_rm(memory, 0, depth, -1);
           position[0] = depth;
