@@ -22,7 +22,7 @@ sys.path.append(str(ROOT / "scripts/lib"))
 from picture import pictures  # pylint: disable=wrong-import-position
 ATTEND = os.environ.get("ATTEND", str(ROOT / "build" / "attend"))
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")) + sorted(ROOT.glob("docs/measured/*.md")) + sorted(ROOT.glob("examples/*.md"))
-FOLDERS = ("include", "kernels", "dispatch", "layers", "verify", "tune", "cli", "tests", "bench", "examples", "report", "scripts", "bindings", "cmake", "docs", ".ci")
+FOLDERS = ("include", "kernels", "dispatch", "layers", "verify", "tune", "cli", "tests", "bench", "examples", "report", "scripts", "bindings", "integrations", "cmake", "docs", ".ci")
 
 
 def attend(*arguments):

@@ -202,7 +202,7 @@ run_tests() {
 test_python() {
   local folder=$ROOT/build-python wheel log result=0 line
   mkdir -p "$folder"
-  make_environment "$folder/venv" "$ROOT/bindings/python/tests/requirements.txt" || return 1
+  install_environment "$ROOT/bindings/python/tests/requirements.txt" "$folder/venv" || return 1
   log=$(mktemp)
   rm -f "$folder"/attend-*.whl
   if ! CMAKE_BUILD_PARALLEL_LEVEL=$JOBS "$folder/venv/bin/pip" wheel --disable-pip-version-check --no-deps -w "$folder" "$ROOT" \
