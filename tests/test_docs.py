@@ -20,7 +20,7 @@ from layer_support import built_without_blas, safetensors
 ROOT = pathlib.Path(os.environ.get("SOURCE_DIR", pathlib.Path(__file__).resolve().parent.parent))
 ATTEND = os.environ.get("ATTEND", str(ROOT / "build" / "attend"))
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")) + sorted(ROOT.glob("docs/measured/*.md")) + sorted(ROOT.glob("examples/*.md"))
-FOLDERS = ("include", "kernels", "dispatch", "layers", "verify", "tune", "cli", "tests", "bench", "examples", "report", "scripts", "cmake", "docs", ".ci")
+FOLDERS = ("include", "kernels", "dispatch", "layers", "verify", "tune", "cli", "tests", "bench", "examples", "report", "scripts", "cmake", "docs", "integrations", ".ci")
 
 
 def attend(*arguments):

@@ -44,6 +44,8 @@ present() {
     wine64) [ -x /usr/lib/wine/wine64 ] ;;
     llvm-19) have llvm-mca-19 ;;
     valgrind) have valgrind ;;
+    openmpi-bin) have mpirun && mpirun --version | grep -q 'Open MPI' ;;
+    libopenmpi-dev) pkg-config --exists ompi-c ;;
     python3-venv) python3 -c 'import ensurepip, venv' ;;
     python3-matplotlib | python3-selenium) python_has "${1#python3-}" ;;
     chromium) have chromium ;;
@@ -105,6 +107,7 @@ progress() {
 for_build=(build-essential cmake ninja-build pkg-config python3 libcjson-dev libhwloc-dev)
 for_tests=(libcriterion-dev libopenblas-dev)
 for_bench=(libbenchmark-dev libopenblas-dev)
+for_mpi=(openmpi-bin libopenmpi-dev)
 for_clang=(clang-19 libomp-19-dev libclang-rt-19-dev)
 for_report=(python3-matplotlib)
 for_browser=(chromium chromium-driver python3-selenium)
