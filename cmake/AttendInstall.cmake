@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installation: header, libraries, program, CMake package and pkg-config file. Components are what packages hold: the
-# shared library, what programs are built with, and the programs.
+# shared library, what programs are built with, the programs, and what is for MPI, of which no package is made so far.
 include(CMakePackageConfigHelpers)
 
 set(CMAKE_INSTALL_DEFAULT_COMPONENT_NAME development)
@@ -9,6 +9,11 @@ install(FILES include/attend/attend.h include/attend/append.h include/attend/for
 install(TARGETS attend_shared EXPORT attend-shared RUNTIME COMPONENT library
                               LIBRARY COMPONENT library NAMELINK_COMPONENT development)
 install(TARGETS attend_static EXPORT attend-static)
+if(ATTEND_MPI)
+  install(FILES integrations/mpi/include/attend/mpi.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/attend COMPONENT mpi)
+  install(TARGETS attend_mpi EXPORT attend-mpi COMPONENT mpi)
+  install(EXPORT attend-mpi NAMESPACE attend:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/attend FILE attend-mpi.cmake COMPONENT mpi)
+endif()
 if(ATTEND_CLI)
   install(TARGETS attend_cli COMPONENT tools)
 endif()

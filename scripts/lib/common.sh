@@ -46,6 +46,8 @@ present() {
     valgrind | mandoc | zsh | fish | lintian | debootstrap) have "$1" ;;
     dpkg-dev) have dpkg-shlibdeps ;;
     man-db) have man ;;
+    openmpi-bin) have mpirun && mpirun --version | grep -q 'Open MPI' ;;
+    libopenmpi-dev) pkg-config --exists ompi-c ;;
     python3-venv) python3 -c 'import ensurepip, venv' ;;
     python3-matplotlib | python3-selenium) python_has "${1#python3-}" ;;
     chromium) have chromium ;;
@@ -107,6 +109,7 @@ progress() {
 for_build=(build-essential cmake ninja-build pkg-config python3 libcjson-dev libhwloc-dev)
 for_tests=(libcriterion-dev libopenblas-dev)
 for_bench=(libbenchmark-dev libopenblas-dev)
+for_mpi=(openmpi-bin libopenmpi-dev)
 for_clang=(clang-19 libomp-19-dev libclang-rt-19-dev)
 for_pages=(man-db mandoc zsh fish)
 for_packages=(dpkg-dev lintian)

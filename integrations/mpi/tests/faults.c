@@ -82,8 +82,7 @@ static void run_with(attend_mpi_layout layout, fault f, int victim, int rank) {
   check_all(!written, "%s: outputs were written to", faults[f].name);
   w.t.k = w.k, w.lengths[0] = K, w.begins[0] = 0;
   s = attend_mpi_plan_run(plan, &w.t);
-  check_all(s == ATTEND_OK && w.out[0] != 42, "%s: the next run fails: %s", faults[f].name,
-            attend_mpi_error_detail());
+  check_all(s == ATTEND_OK && w.out[0] != 42, "%s: the next run fails: %s", faults[f].name, attend_mpi_error_detail());
   attend_mpi_plan_destroy(plan);
 }
 
