@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * The cases of attend_verify, spread over the ranks in every way, against the reference: mpirun -np N attend_mpi_grid
- * [CASES]. Rank 0 prints what is wrong, and "N passed, N failed" at the end; the exit status is 1 if anything failed.
+ * [CASES [FIRST SEED]]. Rank 0 prints what is wrong, and "N passed, N failed" at the end; the exit status is 1 if
+ * anything failed.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -199,15 +200,17 @@ int main(int argc, char **argv) {
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &ranks);
   check_all(early == ATTEND_ERROR_INVALID_ARGUMENT, "a plan before MPI_Init() is not refused");
-  const int64_t cases = argc > 1 ? atoll(argv[1]) : 150;
+  const int64_t cases = argc > 1 ? atoll(argv[1]) : 60;
   const uint64_t first = argc > 2 ? (uint64_t)atoll(argv[2]) : 1;
   attend_verify_case c;
   int64_t count = 0;
   test_faults(rank, ranks);
   test_fields(rank, ranks);
-  for (size_t i = 0; argc <= 2 && i < attend_verify_named_count(); i++, count++) {
+  for (size_t i = 0; argc <= 2 && i < attend_verify_named_count(); i++) {
+    if ((i + (size_t)ranks) % 2) continue; /* the others with an odd, or an even, number of ranks: it takes as long */
     attend_verify_named_case(i, 1, ATTEND_DTYPE_DEFAULT, &c);
     check_case(&c, rank, ranks);
+    count++;
   }
   for (int64_t i = 0; i < cases; i++, count++) {
     attend_verify_random_case(first + (uint64_t)i, ATTEND_DTYPE_DEFAULT, &c);
