@@ -189,6 +189,25 @@ static void check_case(attend_verify_case *c, int rank, int ranks) {
   memset(&data, 0, sizeof data);
 }
 
+/** More queries on a rank than are worked on at a time, and windows that end within a chunk. */
+static void check_chunks(int rank, int ranks) {
+  static attend_verify_data data;
+  attend_verify_expected expected = {0};
+  attend_verify_case c = {.name = "chunks", .seed = 1, .problem = ATTEND_PROBLEM_INIT};
+  attend_problem *p = &c.problem;
+  p->batch = 1, p->q_heads = 2, p->kv_heads = 1, p->q_len = 2301, p->kv_len = 2500, p->head_dim = p->v_head_dim = 4;
+  p->causal = ATTEND_CAUSAL_BOTTOM_RIGHT, p->window = 1, p->window_left = 1500, p->window_right = -1;
+  p->sinks = 1, p->lse = 1;
+  attend_verify_lay_out(&c);
+  bool ok = attend_verify_fill(&data, &c);
+  if (ok && rank == 0) ok = attend_verify_expect(&expected, &data);
+  if (!check_all(ok, "no memory")) exit(1);
+  for (int i = 2; i < 6; i++)
+    for (uint64_t key = 0; key < 2; key++) check_way(&data, &expected, &c, &ways[i], rank, ranks, key);
+  attend_verify_expected_free(&expected);
+  attend_verify_data_free(&data);
+}
+
 int main(int argc, char **argv) {
   attend_mpi_plan *plan = NULL;
   attend_problem p = ATTEND_PROBLEM_INIT;
@@ -206,6 +225,7 @@ int main(int argc, char **argv) {
   int64_t count = 0;
   test_faults(rank, ranks);
   test_fields(rank, ranks);
+  if (argc <= 2 && ranks < 4) check_chunks(rank, ranks);
   for (size_t i = 0; argc <= 2 && i < attend_verify_named_count(); i++) {
     if ((i + (size_t)ranks) % 2) continue; /* the others with an odd, or an even, number of ranks: it takes as long */
     attend_verify_named_case(i, 1, ATTEND_DTYPE_DEFAULT, &c);
