@@ -60,6 +60,7 @@ struct attend_mpi_plan {
   int32_t *said, *heard;                /**< of this rank, and of all */
   int32_t *q_begin, *k_begin;           /**< (B, blocks + 1): where runs begin in their sequence */
   int32_t *positions, *begins, *ranges; /**< for `part` */
+  int32_t *no_queries;                  /**< q_starts of sequences that have none */
 
   /* keys */
   float *result, *other;                      /**< outputs and LSE of all rows, merged so far; of another rank */
@@ -142,9 +143,13 @@ bool attend_mpi_needs(const attend_mpi_run *run, int rank, int from);
 /** Fills in plan->expected. Collective. */
 attend_status attend_mpi_expect(attend_mpi_plan *plan);
 
-/** Whether a plan does what attend_plan_run() does: one rank, or heads. */
+/**
+ * Whether a plan does what attend_plan_run() does: heads, or one rank. But lengths per query may here be beyond the
+ * keys that there is room for, on one rank as on several.
+ */
 static inline bool attend_mpi_is_alone(const attend_mpi_plan *plan) {
-  return plan->ranks == 1 || plan->o.layout == ATTEND_MPI_HEADS;
+  if (plan->o.layout == ATTEND_MPI_HEADS) return true;
+  return plan->ranks == 1 && plan->p.kv_lengths != ATTEND_LENGTHS_PER_QUERY;
 }
 
 /** Rows that results have room for. */

@@ -40,7 +40,7 @@ static attend_strides contiguous(int64_t heads, int64_t rows, int64_t dim) {
 }
 
 /** Fills in the defaults that parts of a problem would take otherwise. attend_plan_create() has checked it. */
-static void resolve(attend_problem *p) {
+static void resolve(attend_problem *p, attend_mpi_layout layout) {
   if (!p->kv_heads) p->kv_heads = p->q_heads;
   if (!p->v_head_dim && !(p->as_given & ATTEND_AS_GIVEN_V_HEAD_DIM)) p->v_head_dim = p->head_dim;
   if (!p->q_dtype) p->q_dtype = ATTEND_F32;
@@ -50,9 +50,10 @@ static void resolve(attend_problem *p) {
   const int64_t queries = p->q_starts ? p->q_total : p->q_len;
   const int64_t keys = p->page_rows ? p->page_rows : p->kv_starts ? p->kv_total : p->kv_len;
   if (is_unset(p, &p->q_strides)) p->q_strides = contiguous(p->q_heads, queries, p->head_dim);
+  if (is_unset(p, &p->out_strides)) p->out_strides = contiguous(p->q_heads, queries, p->v_head_dim);
+  if (layout != ATTEND_MPI_SEQUENCE) return; /* keys and values stay where they are: their strides, too */
   if (is_unset(p, &p->k_strides)) p->k_strides = contiguous(p->kv_heads, keys, p->head_dim);
   if (is_unset(p, &p->v_strides)) p->v_strides = contiguous(p->kv_heads, keys, p->v_head_dim);
-  if (is_unset(p, &p->out_strides)) p->out_strides = contiguous(p->q_heads, queries, p->v_head_dim);
   if (p->page_rows && !p->block_table_stride) p->block_table_stride = (p->kv_len + p->page_rows - 1) / p->page_rows;
 }
 
@@ -63,6 +64,8 @@ static attend_problem checking_problem(const attend_mpi_plan *plan, const attend
   p.mask = 0;
   p.bias_dtype = ATTEND_DTYPE_DEFAULT, p.bias_head_scale = 0;
   if (p.kv_lengths == ATTEND_LENGTHS_PER_QUERY) p.kv_lengths = ATTEND_LENGTHS_NONE;
+  /* Without queries attend_plan_begin() would look at nothing; but keys without queries are others' to attend. */
+  if (p.q_len == 0) p.q_starts = 1, p.q_len = 1, p.q_total = 0;
   return p;
 }
 
@@ -183,22 +186,23 @@ static int compared_fields(const attend_mpi_plan *plan, field *fields) {
   const attend_problem *p = &plan->p;
   const attend_mpi_options *o = &plan->o;
   int n = 0;
-#define FIELD(value)                                                                                                   \
-  fields[n++] = (field) { #value + 3, (int64_t)(value) }
-#define FLOAT_FIELD(value)                                                                                             \
-  fields[n++] = (field) { #value + 3, bits_of(value) }
-  FIELD(o->layout);
+#define FIELD(of, name)                                                                                                \
+  fields[n++] = (field) { #name, (int64_t)(of)->name }
+#define FLOAT_FIELD(of, name)                                                                                          \
+  fields[n++] = (field) { #name, bits_of((of)->name) }
+  FIELD(o, layout);
   if (o->layout == ATTEND_MPI_HEADS) return n;
-  FIELD(o->order), FIELD(o->transport), FIELD(o->combine);
-  FIELD(p->batch), FIELD(p->q_heads), FIELD(p->kv_heads), FIELD(p->head_dim), FIELD(p->v_head_dim);
-  if (o->layout == ATTEND_MPI_KEYS) FIELD(p->q_len), FIELD(p->q_starts), FIELD(p->q_total);
-  FIELD(p->q_dtype), FIELD(p->k_dtype), FIELD(p->v_dtype), FIELD(p->out_dtype);
-  FIELD(p->score), FIELD(p->as_given), FLOAT_FIELD(p->scale), FLOAT_FIELD(p->softcap);
-  FIELD(p->causal), FIELD(p->causal_offset), FIELD(p->window);
-  if (p->window) FIELD(p->window_left), FIELD(p->window_right);
+  FIELD(o, order), FIELD(o, transport), FIELD(o, combine);
+  FIELD(p, batch), FIELD(p, q_heads), FIELD(p, kv_heads), FIELD(p, head_dim), FIELD(p, v_head_dim);
+  if (o->layout == ATTEND_MPI_KEYS) FIELD(p, q_len), FIELD(p, q_starts), FIELD(p, q_total);
+  FIELD(p, q_dtype), FIELD(p, k_dtype), FIELD(p, v_dtype), FIELD(p, out_dtype);
+  FIELD(p, score), FLOAT_FIELD(p, scale), FLOAT_FIELD(p, softcap);
+  FIELD(p, causal), FIELD(p, causal_offset), FIELD(p, window);
+  if (p->window) FIELD(p, window_left), FIELD(p, window_right);
   fields[n++] = (field){"kv_lengths per query", p->kv_lengths == ATTEND_LENGTHS_PER_QUERY};
-  FIELD(p->positions), FIELD(p->kv_begins), FIELD(p->key_ranges), FIELD(p->mask), FIELD(p->bias_dtype);
-  FIELD(p->bias_head_scale), FIELD(p->alibi), FIELD(p->sinks), FIELD(p->batch_invariant);
+  fields[n++] = (field){"as_given", p->as_given & ~(unsigned)ATTEND_AS_GIVEN_STRIDES};
+  FIELD(p, positions), FIELD(p, kv_begins), FIELD(p, key_ranges), FIELD(p, mask), FIELD(p, bias_dtype);
+  FIELD(p, bias_head_scale), FIELD(p, alibi), FIELD(p, sinks), FIELD(p, batch_invariant);
 #undef FIELD
 #undef FLOAT_FIELD
   return n;
@@ -311,6 +315,7 @@ static void shared_pieces(attend_mpi_plan *plan, pieces *list) {
   add_piece(list, &plan->k_begin, begins);
   add_piece(list, &plan->positions, floats(p->batch));
   add_piece(list, &plan->begins, floats(p->batch));
+  add_piece(list, &plan->no_queries, floats(p->batch + 1));
   add_piece(list, &plan->counts, mul_size(2 * (size_t)plan->ranks, sizeof(int)));
   add_piece(list, &plan->displacements, mul_size(2 * (size_t)plan->ranks, sizeof(int)));
 }
@@ -360,12 +365,20 @@ static void *obtain(const attend_options *o, size_t size) {
   if (o->allocate) {
     void *memory = o->allocate(o->memory_context, size);
     if (memory && (uintptr_t)memory % ATTEND_WORKSPACE_ALIGNMENT) {
-      if (o->release) o->release(o->memory_context, memory, size);
+      o->release(o->memory_context, memory, size);
       return NULL;
     }
     return memory;
   }
   return aligned_alloc(ATTEND_WORKSPACE_ALIGNMENT, size);
+}
+
+static void release_memory(attend_mpi_plan *plan) {
+  if (plan->memory && plan->local.allocate)
+    plan->local.release(plan->local.memory_context, plan->memory, plan->memory_size);
+  else
+    free(plan->memory);
+  plan->memory = NULL;
 }
 
 static attend_status allocate(attend_mpi_plan *plan, pieces *list) {
@@ -412,7 +425,7 @@ static attend_status start(attend_mpi_plan *plan, const attend_problem *problem,
   plan->p = (attend_problem)ATTEND_PROBLEM_INIT;
   memcpy(&plan->p, problem, problem->struct_size);
   plan->p.struct_size = sizeof plan->p;
-  resolve(&plan->p);
+  resolve(&plan->p, plan->o.layout);
   return check_supported(plan);
 }
 
@@ -464,6 +477,7 @@ static attend_status make_parts(attend_mpi_plan *plan, const attend_problem *pro
   else
     sequence_pieces(plan, &part, &list);
   s = allocate(plan, &list);
+  if (s == ATTEND_OK) memset(plan->no_queries, 0, floats(plan->p.batch + 1));
   for (int64_t h = 0; s == ATTEND_OK && plan->no_sinks && h < plan->p.q_heads; h++) plan->no_sinks[h] = -INFINITY;
   return s;
 }
@@ -483,11 +497,8 @@ static attend_status create(attend_mpi_plan *plan, const attend_problem *problem
     plan->local.num_threads = threads > 1 ? threads : 1;
     attend_plan_destroy(plan->whole);
     attend_plan_destroy(plan->part);
-    if (plan->local.release && plan->local.allocate)
-      plan->local.release(plan->local.memory_context, plan->memory, plan->memory_size);
-    else
-      free(plan->memory);
-    plan->whole = plan->part = NULL, plan->memory = NULL;
+    release_memory(plan);
+    plan->whole = plan->part = NULL;
     s = make_parts(plan, problem);
   }
   s = attend_mpi_agree(plan->comm, plan->rank, plan->ranks, s);
@@ -532,10 +543,7 @@ void attend_mpi_plan_destroy(attend_mpi_plan *plan) {
   if (!plan) return;
   attend_plan_destroy(plan->whole);
   attend_plan_destroy(plan->part);
-  if (plan->memory && plan->local.allocate && plan->local.release)
-    plan->local.release(plan->local.memory_context, plan->memory, plan->memory_size);
-  else if (!plan->local.allocate)
-    free(plan->memory);
+  release_memory(plan);
   MPI_Comm_free(&plan->comm);
   free(plan);
 }

@@ -8,11 +8,16 @@
 
 /* --------------------------------------------------------------------------------------- what this rank has to say */
 
+/** Where nothing may be read of what says how long sequences are. */
+static bool is_empty(const attend_problem *p) { return p->batch == 0 || p->q_heads == 0; }
+
 static int64_t own_queries(const attend_problem *p, const attend_tensors *t, int64_t b) {
+  if (p->q_len == 0 || is_empty(p)) return 0;
   return p->q_starts ? t->q_starts[b + 1] - t->q_starts[b] : p->q_len;
 }
 
 static int64_t own_keys(const attend_problem *p, const attend_tensors *t, int64_t b) {
+  if (is_empty(p)) return 0;
   if (p->kv_lengths == ATTEND_LENGTHS_PER_BATCH) return t->kv_lengths[b];
   return p->kv_starts ? t->kv_starts[b + 1] - t->kv_starts[b] : p->kv_len;
 }
@@ -24,7 +29,7 @@ static void read_tensors(const attend_problem *p, const attend_tensors *tensors,
   t->struct_size = sizeof *t;
   if (!p->kv_lengths) t->kv_lengths = NULL;
   if (!p->positions) t->positions = NULL;
-  if (!p->q_starts) t->q_starts = NULL;
+  if (!p->q_starts || p->q_len == 0) t->q_starts = NULL;
   if (!p->kv_starts) t->kv_starts = NULL;
   if (!p->kv_begins) t->kv_begins = NULL;
   if (!p->key_ranges) t->key_ranges = NULL;
@@ -39,7 +44,7 @@ static void read_tensors(const attend_problem *p, const attend_tensors *tensors,
 /** What plan->whole does not check: tensors that count whole sequences. */
 static attend_status check_whole_tensors(const attend_mpi_plan *plan, const attend_tensors *t) {
   const attend_problem *p = &plan->p;
-  const bool queries = p->batch > 0 && p->q_heads > 0 && (p->q_starts ? t->q_starts[p->batch] > 0 : p->q_len > 0);
+  const bool queries = !is_empty(p) && (t->q_starts ? t->q_starts[p->batch] > 0 : p->q_len > 0);
   if (!queries || attend_mpi_is_alone(plan)) return ATTEND_OK;
   const struct {
     const char *name;
@@ -59,7 +64,7 @@ static attend_status check_whole_tensors(const attend_mpi_plan *plan, const atte
       return attend_mpi_fail(ATTEND_ERROR_INVALID_ARGUMENT, "%s is at %p, expected a multiple of its element size %zu",
                              tensors[i].name, tensors[i].address, tensors[i].element);
   }
-  const int64_t rows = p->q_starts ? t->q_starts[p->batch] : p->batch * p->q_len;
+  const int64_t rows = t->q_starts ? t->q_starts[p->batch] : p->batch * p->q_len;
   for (int64_t i = 0; p->kv_lengths == ATTEND_LENGTHS_PER_QUERY && i < rows; i++)
     if (t->kv_lengths[i] < 0)
       return attend_mpi_fail(ATTEND_ERROR_INVALID_ARGUMENT,
@@ -77,7 +82,14 @@ static attend_status check_merge(void) {
 
 static attend_status check(attend_mpi_plan *plan, const attend_tensors *tensors, attend_tensors *t) {
   if (!tensors) return attend_mpi_fail(ATTEND_ERROR_INVALID_ARGUMENT, "attend_tensors is NULL");
-  attend_status s = attend_plan_begin(plan->whole, tensors, plan->workspace, plan->workspace_size);
+  attend_tensors without = ATTEND_TENSORS_INIT;
+  const bool known = tensors->struct_size <= sizeof without;
+  if (plan->p.q_len == 0 && known && !attend_mpi_is_alone(plan)) {
+    memcpy(&without, tensors, tensors->struct_size);
+    without.q_starts = plan->no_queries;
+  }
+  attend_status s =
+      attend_plan_begin(plan->whole, without.q_starts ? &without : tensors, plan->workspace, plan->workspace_size);
   if (s == ATTEND_OK) s = check_merge();
   if (s != ATTEND_OK) return attend_mpi_fail_as(s);
   read_tensors(&plan->p, tensors, t);

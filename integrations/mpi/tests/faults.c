@@ -101,6 +101,23 @@ static void run_with_other_numbers(attend_mpi_layout layout, int rank, int ranks
   attend_mpi_plan_destroy(plan);
 }
 
+/** A rank without queries has keys that the others attend: they are looked at, too. */
+static void run_without_queries(int rank, int ranks) {
+  world w;
+  make(&w, ATTEND_MPI_SEQUENCE);
+  if (rank == ranks - 1) w.p.q_len = 0;
+  attend_mpi_plan *plan = create(&w, "no queries on one rank");
+  if (!plan) return;
+  if (rank == ranks - 1) w.t.q = w.t.out = NULL, w.t.v = NULL;
+  attend_status s = attend_mpi_plan_run(plan, &w.t);
+  if (ranks > 1) agreed(s, ATTEND_ERROR_INVALID_ARGUMENT, "v is NULL", "no values on a rank without queries");
+  w.t.v = w.v;
+  s = attend_mpi_plan_run(plan, &w.t);
+  check_all(s == ATTEND_OK && (rank == ranks - 1 || w.out[0] != 42), "no queries on one rank: %s",
+            attend_mpi_error_detail());
+  attend_mpi_plan_destroy(plan);
+}
+
 void test_faults(int rank, int ranks) {
   const double start = MPI_Wtime();
   for (attend_mpi_layout layout = ATTEND_MPI_KEYS; layout <= ATTEND_MPI_HEADS; layout++) {
@@ -108,6 +125,7 @@ void test_faults(int rank, int ranks) {
       for (int victim = 0; victim < ranks; victim += ranks > 1 ? ranks - 1 : 1) run_with(layout, f, victim, rank);
     run_with_other_numbers(layout, rank, ranks);
   }
+  run_without_queries(rank, ranks);
   if (rank == 0) printf("faults in runs took %.3f s\n", MPI_Wtime() - start);
 }
 

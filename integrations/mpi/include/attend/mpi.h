@@ -33,7 +33,7 @@
  * first one on whichever rank: columns of masks and biases (which must have all columns, whatever lies here),
  * key_ranges, kv_begins, lengths per query, positions and causal_offset. So does a bottom-right mask: it counts the
  * keys and queries of all ranks. Rows of masks and biases, key ranges and lengths per query are those of the queries
- * that lie here.
+ * that lie here. Lengths per query may be beyond the keys that there are.
  *
  * With ATTEND_MPI_KEYS and ATTEND_MPI_SEQUENCE a rank may hold any number of keys (and queries) of a sequence, none
  * included: it says so by kv_lengths (per sequence), kv_starts or kv_len, and by q_starts or q_len. Ranks tell each
@@ -51,7 +51,8 @@
  *
  * BITS. The same ranks with the same numbers of rows give the same bits in every run, whatever arrives first and for
  * any number of threads. Another number of ranks merges in another order, and gives other bits, within rounding. One
- * rank gives the bits of attend_plan_run(). With ATTEND_MPI_KEYS all ranks have the same bits.
+ * rank gives the bits of attend_plan_run(), but for lengths per query. With ATTEND_MPI_KEYS all ranks have the same
+ * bits.
  *
  * THREADS. MPI is called by the calling thread alone: MPI_THREAD_FUNNELED is enough. A plan holds memory of its own for
  * what moves, so that only one run of a plan may be under way; several plans may run on several threads with
