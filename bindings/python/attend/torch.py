@@ -61,19 +61,31 @@ torch.library.register_fake("attend::sdpa", _fake, lib=_library)
 
 # ---------------------------------------------------------------------------------------------------------- gradients
 
-def _flash_backward(grad_out, query, key, value, out, lse, is_causal, scale):
+def _flash_backward(grad_out, query, key, value, out, lse, attn_mask, is_causal, scale):
     """PyTorch's own, which takes outputs and logarithms of denominators whoever computed them."""
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        grad_out, query, key, value, out, lse, 0.0, is_causal, attn_mask=None, scale=scale)
+    if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(~attn_mask, -math.inf)
+        attn_mask = attn_mask.reshape((1,) * (4 - attn_mask.dim()) + attn_mask.shape)
+        attn_mask = attn_mask.expand(*attn_mask.shape[:2], query.shape[2], key.shape[2])
+        lse = lse.masked_fill(lse == -math.inf, 0)  # rows that attend nothing: exp(-inf - 0) is 0
+    group = query.shape[1] // key.shape[1]
+    if group > 1:  # it knows no groups of heads: their gradients are added up here
+        key, value = (x.repeat_interleave(group, 1) for x in (key, value))
+    grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        grad_out, query, key, value, out, lse, 0.0, is_causal, attn_mask=attn_mask, scale=scale)
+    if group > 1:
+        grads = grads[0], *(x.unflatten(1, (-1, group)).sum(2, dtype=torch.float32).to(x.dtype) for x in grads[1:])
+    return grads
 
 
 def _backward_of(grad_out, grad_lse, query, key, value, out, lse, attn_mask, dropout_p, is_causal, scale, softcap, window_left, window_right, seed,
                  wants_bias):
     no_bias = query.new_empty(0)
-    plain = attn_mask is None and not dropout_p and not softcap and window_left < 0 and window_right < 0
-    if (plain and grad_lse is None and query.shape[:2] == key.shape[:2] and query.shape[3] == value.shape[3]
+    plain = (attn_mask is None or not wants_bias and attn_mask.dtype in (torch.bool, query.dtype)) and not dropout_p and not softcap and window_left < 0 and window_right < 0
+    if (plain and grad_lse is None and query.shape[3] == value.shape[3]
             and query.dtype == key.dtype == value.dtype and min(*query.shape, *key.shape) > 0):
-        return *_flash_backward(grad_out, query, key, value, out, lse, is_causal, scale), no_bias
+        return *_flash_backward(grad_out, query, key, value, out, lse, attn_mask, is_causal, scale), no_bias
     grads = [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (query, key, value)]
     bias_grad = torch.zeros_like(attn_mask, dtype=torch.float32, memory_format=torch.contiguous_format) if wants_bias else no_bias
     if query.numel() == 0 or key.shape[2] == 0:

@@ -211,7 +211,7 @@ def register():
     AttentionMaskInterface.register("attend", _mask)
     for name in ("_check_and_adjust_attn_implementation", "set_attn_implementation"):  # making, and switching over
         check = getattr(PreTrainedModel, name)
-        if not hasattr(check, "__wrapped__"):
+        if not getattr(check, "of_attend", False):
             setattr(PreTrainedModel, name, _refusing(check))
 
 
@@ -221,6 +221,7 @@ def _refusing(check):
         if attn_implementation == "attend" and (why := _refusal(type(self))):
             raise ValueError(f'attn_implementation="attend": {why}. Expected another attn_implementation')
         return check(self, attn_implementation, *arguments, **options)
+    checked.of_attend = True
     return checked
 
 

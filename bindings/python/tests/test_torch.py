@@ -4,6 +4,8 @@
 import collections
 import itertools
 import multiprocessing
+import subprocess
+import sys
 
 import pytest
 from conftest import sample
@@ -344,3 +346,10 @@ def test_pools(method):
     with multiprocessing.get_context(method).Pool(2) as pool:
         for got, wanted in zip(pool.map(in_worker, range(4)), expected):
             assert (got == wanted).all()
+
+
+@pytest.mark.parametrize("order", ["import attend, torch", "import torch, attend"])
+def test_one_openmp(order):
+    """PyTorch and attend have one OpenMP runtime, and so one pool of threads, whichever comes first."""
+    code = order + "; print(len({line.split()[-1] for line in open('/proc/self/maps') if 'libgomp' in line}))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
