@@ -5,6 +5,7 @@ import json
 import math
 import pathlib
 import re
+import statistics
 import sys
 
 import matplotlib
@@ -68,7 +69,7 @@ def prefill(m, network, length, ranks, layout):
 
 
 def text_time(seconds):
-    for unit, scale in (("s", 1), ("ms", 1e-3), ("µs", 1e-6)):
+    for unit, scale in (("h", 3600), ("s", 1), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= scale or unit == "µs":
             return f"{seconds / scale:.3g} {unit}"
 
@@ -113,18 +114,40 @@ def table(machine):
     return "\n".join(lines)
 
 
+SHAPES = {
+    "decode-64ki": "one token over 65,536 keys, 32/8 heads, D = 128; keys spread",
+    "long-prefill": "long-prefill: 16,384 causal, 8/2 heads, D = 128; sequence in zigzag, ring",
+}
+
+
+def ratios(measured):
+    lines = ["| shape | ratio | of rounds | all of them | sent by a rank |", "| --- | --- | --- | --- | --- |"]
+    for key, name in SHAPES.items():
+        rounds = measured[key]["ratios"]
+        lines.append(
+            f"| {name} | {statistics.median(rounds):.2f} | {len(rounds)} | " + ", ".join(f"{r:.2f}" for r in rounds)
+            + f" | {measured[key]['sent_by_a_rank']:,} bytes |"
+        )
+    return "\n".join(lines)
+
+
+def replace(text, what, content):
+    begin, end = f"<!-- generated: {what} -->\n", "<!-- end -->"
+    before, rest = text.split(begin)
+    return before + begin + content + "\n" + end + rest.split(end, 1)[1]
+
+
 def main():
     docs = pathlib.Path(sys.argv[1])
-    machine = Machine(json.loads((docs / "mpi" / "measured.json").read_text()))
+    measured = json.loads((docs / "mpi" / "measured.json").read_text())
+    machine = Machine(measured)
     plot(docs / "mpi" / "decode.svg", "One token over a cache", machine, decode,
          {"keys": "tab:blue", "heads": "tab:orange"})
     plot(docs / "mpi" / "prefill.svg", "A causal prompt", machine, prefill,
          {"ring": "tab:blue", "gather": "tab:green", "heads": "tab:orange"})
     page = docs / "mpi.md"
-    text = page.read_text()
-    begin, end = "<!-- generated: scripts/mpi-model -->\n", "<!-- end -->"
-    before, rest = text.split(begin)
-    page.write_text(before + begin + table(machine) + "\n" + end + rest.split(end, 1)[1])
+    text = replace(page.read_text(), "scripts/mpi-model, ratios", ratios(measured))
+    page.write_text(replace(text, "scripts/mpi-model, model", table(machine)))
 
 
 main()
