@@ -121,7 +121,8 @@ const attend_cli_option rows[] = {
     {"additive", nullptr, "additive scores, w tanh(q + k), at shapes of their own; a tanh counts as a product does", 0,
      [](const char *, void *to) { return in(to).additive = true; }},
     {"phases", nullptr,
-     "instead of whole kernels the parts of their work, each alone: of streaming and decode on AVX2 and AVX-512 in ns a "
+     "instead of whole kernels the parts of their work, each alone: of streaming and decode on AVX2 and AVX-512 in ns "
+     "a "
      "unit, of AMX in cycles of it, counted by the arithmetic peak. `ideal` is what a part takes if nothing but the "
      "limits probed beside it hold it up: arithmetic, the exponential, plain reading of as many bytes from the same "
      "cache",

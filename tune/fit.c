@@ -88,7 +88,8 @@ static void add_column(const fit *f, table *t, attend_profile_column column, int
 static double reference_time(const fit *f, const attend_tune_point *point) {
   double best = INFINITY;
   for (int c = 0; c < f->bench->candidates; c++)
-    if (point->time[c] > 0 && point->time[c] < best && (f->bench->candidate[c].kernel->dtypes & ATTEND_DTYPES_ALL) == ATTEND_DTYPES_ALL)
+    if (point->time[c] > 0 && point->time[c] < best &&
+        (f->bench->candidate[c].kernel->dtypes & ATTEND_DTYPES_ALL) == ATTEND_DTYPES_ALL)
       best = point->time[c];
   return isfinite(best) ? best : point->time[point->best];
 }
