@@ -148,6 +148,24 @@ def table(found, prompt):
     return lines
 
 
+def measure_nodes(builds, rounds):
+    """Lines of a table of single nodes of attention, by processor time."""
+    found = {}
+    for _ in range(rounds):
+        for line in builds.run("nodes", builds.plugin).stdout.splitlines():
+            row = json.loads(line)
+            key = row["type"], row["dim"], row["queries"], row["keys"]
+            found.setdefault(key, []).append((row["stock"], row["attend"]))
+    lines = ["| cache | head dim | queries | keys | stock, ms | attend, ms | times as fast (rounds) |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    for key, times in found.items():
+        stock, ours = (statistics.median(column) for column in zip(*times))
+        ratios = [s / o for s, o in times]
+        lines.append(f"| {' | '.join(map(str, key))} | {stock:.3f} | {ours:.3f} "
+                     f"| **{statistics.median(ratios):.2f}** ({min(ratios):.2f}–{max(ratios):.2f}) |")  # fmt: skip
+    return lines
+
+
 def plot(found, path, title):
     import matplotlib
 
@@ -188,7 +206,7 @@ def processor():
 def main():
     parser = argparse.ArgumentParser(prog="scripts/llama", description="llama.cpp, unmodified, with attend and without: ggml's tests, logits, speed.")
     parser.add_argument("--quick", action="store_true", help="under 15 minutes: a sample of ggml's tests, fewer rounds")
-    parser.add_argument("--only", choices=("tests", "logits", "times"), help="one part alone")
+    parser.add_argument("--only", choices=("tests", "logits", "nodes", "times"), help="one part alone")
     parser.add_argument("--no-openmp", action="store_true", help="measure a llama.cpp built without OpenMP, too")
     parser.add_argument("--rounds", type=int, help="rounds of measuring (5; 3 with --quick)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads (all)")
@@ -214,6 +232,9 @@ def main():
             check_operations(builds, quick if arguments.quick else [None], report)
         if wanted("logits"):
             check_logits(builds, report)
+        if wanted("nodes"):
+            say(f"\n{processor()}: one node of attention, 32 query heads and 8 key heads, on one thread, by processor time\n")
+            say("\n".join(measure_nodes(builds, rounds)))
         if wanted("times"):
             cases = [("openmp", "heads-64", ("f16", "bf16", "q8_0", "q4_0"), DEPTHS)]
             if not arguments.quick:
@@ -233,7 +254,7 @@ def main():
             llama_bench(builds, 0 if arguments.quick else 4096)
     except Failed as failure:
         report(str(failure), False, "")
-    if not arguments.only == "times":
+    if arguments.only not in ("nodes", "times"):
         say(f"{counts[True]} passed, {counts[False]} failed, 0 skipped")
     return 1 if counts[False] else 0
 
