@@ -23,6 +23,11 @@ class Strides4(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in ("batch", "head", "query", "key")]
 
 
+class Scaling(ctypes.Structure):
+    _fields_ = [("group", ctypes.c_int64), *((name, ctypes.c_int64) for name in ("batch", "head", "row", "step")),
+                *((name, ctypes.c_int) for name in ("dtype", "zero_points", "is_unsigned"))]
+
+
 def fields(ctype, names):
     return [(name, ctype) for name in names.split()]
 
@@ -42,6 +47,7 @@ class Problem(ctypes.Structure):
         *fields(ctypes.c_float, "scale softcap dropout"),
         *fields(ctypes.c_int, "score causal window kv_lengths positions q_starts kv_starts kv_begins key_ranges"),
         *fields(ctypes.c_int, "mask bias_dtype bias_head_scale alibi sinks lse weights scores batch_invariant"),
+        *fields(Scaling, "k_scaling v_scaling"),
     ]
 
 
@@ -52,6 +58,7 @@ class Tensors(ctypes.Structure):
         *fields(ctypes.c_void_p, "kv_lengths positions q_starts kv_starts kv_begins key_ranges block_table"),
         *fields(ctypes.c_void_p, "mask bias bias_head_scale alibi_slopes sinks score_weights lse weights scores"),
         *fields(ctypes.c_uint64, "dropout_seed dropout_offset"),
+        *fields(ctypes.c_void_p, "k_scales v_scales k_zero_points v_zero_points"),
     ]
 
 
