@@ -31,6 +31,11 @@ static const char help[] =
     "  --weights FILE               also write the attention weights (B, Hq, Lq, Lk), float32\n"
     "  --dtype f32|f16|bf16         convert q, k and v to this type, and compute an output of it; default: their type\n"
     "                               if all three have the same, else f32\n"
+    "  --k-format NAME, --v-format NAME\n"
+    "                               keys, or values, in this type instead: f32, f16, bf16, or quantised as they are "
+    "read\n"
+    "                               to f8_e4m3, f8_e5m2, i8 (f32 scales a row), i4 (and for 32 elements), q8_0, q4_0,\n"
+    "                               q4_1, q5_0, q5_1 or iq4_nl\n"
     "  --bits bf16                  uint16 files hold the bits of bfloat16\n"
     "\n"
     "sequences: each of the B has lengths and positions of its own\n"
@@ -106,6 +111,13 @@ typedef struct request {
 static bool take_dtype(const char *text, void *to) {
   request *r = to;
   return attend_cli_dtype(text, &r->files.dtype);
+}
+
+static bool take_k_format(const char *text, void *to) {
+  return attend_cli_format("k-format", text, &((request *)to)->files.k_format);
+}
+static bool take_v_format(const char *text, void *to) {
+  return attend_cli_format("v-format", text, &((request *)to)->files.v_format);
 }
 
 static bool take_bits(const char *text, void *to) { return attend_cli_bits(text, &((request *)to)->files.bf16_bits); }
@@ -203,6 +215,8 @@ static const attend_cli_option options[] = {
     {"lse", required_argument, offsetof(request, lse), NULL},
     {"weights", required_argument, offsetof(request, weights), NULL},
     {"dtype", required_argument, 0, take_dtype},
+    {"k-format", required_argument, 0, take_k_format},
+    {"v-format", required_argument, 0, take_v_format},
     {"bits", required_argument, 0, take_bits},
     {"causal", optional_argument, 0, take_causal},
     {"window", required_argument, 0, take_window},
