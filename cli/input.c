@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "cli/options.h"
+#include "dispatch/dispatch.h"
 
 const char *const attend_input_options[INPUTS] = {
     [INPUT_Q] = "q",
@@ -104,6 +105,7 @@ bool attend_input_read(const attend_input_files *files, attend_input *input, att
   if (p->bias_head_scale && !read_per_head(&source[INPUT_BIAS_HEAD_SCALE], p, false)) return false;
   if (p->alibi && !read_per_head(&source[INPUT_ALIBI], p, false)) return false;
   if (p->sinks && !read_per_head(&source[INPUT_SINKS], p, true)) return false;
+  if (!attend_input_quantise(files, input, p, t)) return false;
 
   const attend_npy *a = input->array;
   t->q = a[INPUT_Q].data, t->k = a[INPUT_K].data, t->v = a[INPUT_V].data;
@@ -119,4 +121,6 @@ bool attend_input_read(const attend_input_files *files, attend_input *input, att
 
 void attend_input_free(attend_input *input) {
   for (int i = 0; i < INPUTS; i++) attend_npy_free(&input->array[i]);
+  attend_free(input->k_scales);
+  attend_free(input->v_scales);
 }

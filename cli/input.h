@@ -32,11 +32,13 @@ typedef struct attend_input_files {
   const char *path[INPUTS];
   bool bf16_bits;     /**< uint16 is the bits of bf16 */
   attend_dtype dtype; /**< what q, k and v are converted to; default: their type if they share one, else f32 */
+  attend_dtype k_format, v_format; /**< what k and v are converted to instead, quantised if need be */
 } attend_input_files;
 
 /** What was read: arrays without data stand for options that were not given. */
 typedef struct attend_input {
   attend_npy array[INPUTS];
+  void *k_scales, *v_scales; /**< of attend_alloc(), where k or v was quantised */
 } attend_input;
 
 /** An input as errors have to name it. */
@@ -50,6 +52,12 @@ bool attend_input_read(const attend_input_files *files, attend_input *input, att
                        attend_tensors *tensors);
 
 void attend_input_free(attend_input *input);
+
+/* ----------------------------------------------------------------------------------------------- input_formats.c */
+
+/** Converts k and v, which have been read, to the formats that were asked for. False after reporting why not. */
+bool attend_input_quantise(const attend_input_files *files, attend_input *input, attend_problem *problem,
+                           attend_tensors *tensors);
 
 /* --------------------------------------------------------------------------------------------- input_sequences.c */
 

@@ -31,6 +31,13 @@ static bool take_dtype(const char *text, void *to) {
   return attend_cli_dtype(text, &r->files.dtype);
 }
 
+static bool take_k_format(const char *text, void *to) {
+  return attend_cli_format("k-format", text, &((request *)to)->files.k_format);
+}
+static bool take_v_format(const char *text, void *to) {
+  return attend_cli_format("v-format", text, &((request *)to)->files.v_format);
+}
+
 static bool take_bits(const char *text, void *to) { return attend_cli_bits(text, &((request *)to)->files.bf16_bits); }
 
 static bool take_causal(const char *text, void *to) {
@@ -120,6 +127,11 @@ static const attend_cli_option options[] = {
      "convert q, k and v to this type, and compute an output of it; default: their type if all three have the same, "
      "else f32",
      .take = take_dtype},
+    {"k-format", "NAME", NULL, .take = take_k_format},
+    {"v-format", "NAME",
+     "keys, or values, in this type instead: f32, f16, bf16, or quantised as they are read to f8_e4m3, f8_e5m2, i8 (f32 "
+     "scales a row), i4 (and for 32 elements), q8_0, q4_0, q4_1, q5_0, q5_1 or iq4_nl",
+     .take = take_v_format},
     {"bits", "bf16", "uint16 files hold the bits of bfloat16", .take = take_bits},
     {.help = "sequences: each of the B has lengths and positions of its own"},
     {"kv-lengths", "FILE", "only the first so many keys: (B), or by query (B, Lq), which moves no offset",

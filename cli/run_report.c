@@ -67,6 +67,8 @@ void attend_run_print_problem(FILE *text, const attend_resolved *problem, const 
   print_length(text, ", Lk", p->kv_len, p->kv_starts || p->kv_lengths == ATTEND_LENGTHS_PER_BATCH, &keys);
   if (p->page_rows) fprintf(text, " in %" PRId64 " pages of %" PRId64 " rows", p->pages, p->page_rows);
   fprintf(text, ", D %" PRId64 ", Dv %" PRId64 ", %s", p->head_dim, p->v_head_dim, attend_dtype_name(p->q_dtype));
+  if (p->k_dtype != p->q_dtype || p->v_dtype != p->q_dtype)
+    fprintf(text, ", keys %s, values %s", attend_dtype_name(p->k_dtype), attend_dtype_name(p->v_dtype));
 }
 
 /* ---------------------------------------------------------------------------------------------------------- timing */

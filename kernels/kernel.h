@@ -234,6 +234,11 @@ typedef struct attend_row_copy {
   int64_t from_head, from_row, to_head, to_row; /**< bytes from head to head, and from row to row */
   attend_dtype from_dtype, to_dtype;
   int64_t heads, rows, dim;
+
+  /* Where `to` is in a scaled format: */
+  attend_row_scales scales; /**< of the first row; `at` and `zeros` may be written to */
+  int64_t scales_head;      /**< bytes from head to head */
+  bool scales_given;        /**< they are read, not chosen */
 } attend_row_copy;
 
 /** What a kernel of attention can do beyond writing the final output. */
@@ -284,7 +289,7 @@ typedef struct attend_kernel {
   void (*softmax)(const attend_softmax_problem *problem, const attend_softmax_tensors *tensors, int64_t begin,
                   int64_t end);
 
-  /** Converts to nearest even, NaN staying NaN; where the types are the same, bytes are copied. */
+  /** Converts to nearest even, NaN staying NaN, or quantises; where the types are the same, bytes are copied. */
   void (*append)(const attend_row_copy *copy);
 
   /** Merges rows begin to end of all B H R, the parts in their order. */

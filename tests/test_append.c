@@ -234,7 +234,7 @@ Test(errors, problems) {
     const char *field;
     size_t offset;
     int values[3];
-  } narrow[] = {NARROW(x_dtype, -1, 4, INT_MIN), NARROW(cache_dtype, -1, 4, INT_MIN), NARROW(x_starts, -1, 2, INT_MIN),
+  } narrow[] = {NARROW(x_dtype, -1, 4, INT_MIN), NARROW(cache_dtype, -1, 14, INT_MIN), NARROW(x_starts, -1, 2, INT_MIN),
                 NARROW(num_threads, -1, 1025, INT_MIN)};
   for (size_t i = 0; i < COUNT(narrow); i++)
     for (size_t n = 0; n < 3; n++) {

@@ -211,6 +211,29 @@ class Run(Case):
         self.check("--dtype", "bf16", tolerance=4e-2)
         self.assertEqual(self.output().numbers, from_bf16(bf16_bits(self.output())).numbers)
 
+    def test_formats(self):
+        q, k, v = randoms(1, 2, 3, 64, seed=1), randoms(1, 1, 5, 64, seed=2), randoms(1, 1, 5, 32, seed=3)
+        self.write("q", q), self.write("k", k), self.write("v", v)
+        self.compute()
+        exact = self.output()
+        errors = {}
+        for name, tolerance in (("f32", 0), ("f16", 2e-3), ("i8", 0.03), ("q8_0", 0.03), ("f8_e4m3", 0.15), ("f8_e5m2", 0.3),
+                                ("q5_0", 0.2), ("q5_1", 0.2), ("q4_0", 0.4), ("q4_1", 0.4), ("iq4_nl", 0.4), ("i4", 0.4)):
+            self.compute("--k-format", name, "--v-format", name)
+            errors[name] = max(abs(a - b) for a, b in zip(self.output().numbers, exact.numbers, strict=True))
+            self.assertLessEqual(errors[name], tolerance, name)
+        self.assertGreater(errors["q4_0"], errors["q8_0"])
+        self.compute("--v-format", "q4_0")
+        self.assertNotEqual(self.output().numbers, exact.numbers)
+        self.assertIn("keys f32, values q4_0", self.compute("--v-format", "q4_0", "--explain"))
+        self.write("k", randoms(1, 1, 5, 48, seed=2)), self.write("q", randoms(1, 2, 3, 48, seed=1))
+        result = self.run_attend("--k-format", "q8_0")
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("--k k.npy: rows have 48 elements, expected a multiple of 32: q8_0", result.stderr)
+        result = self.run_attend("--k-format", "q9")
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("--k-format 'q9': expected f32, f16, bf16, f8_e4m3", result.stderr)
+
     def test_kernels_and_threads(self):
         rows = [row for row in json.loads(attend("kernels", "--json").stdout)["kernels"]
                 if row["runnable"] and row["operation"] == "forward"]

@@ -51,7 +51,7 @@ Test(table, scalar_rows_do_everything) {
     const attend_kernel *kernel = attend_kernel_at(i);
     if (kernel->isa != ATTEND_ISA_SCALAR) continue;
     cr_expect_eq(kernel->cpu, 0, "%s", kernel->name);
-    cr_expect_eq(kernel->dtypes, ATTEND_DTYPES_ALL, "%s", kernel->name);
+    cr_expect_eq(kernel->dtypes, ATTEND_DTYPES_ALL | ATTEND_DTYPES_FORMATS, "%s", kernel->name);
     of_body[kernel->body]++;
     with_weights += attend_test_can(kernel, &full);
   }

@@ -144,12 +144,14 @@ static const recorded attend_append_problem_fields[] = {
     FIELD(attend_append_problem, x_strides, 80, 24), FIELD(attend_append_problem, cache_strides, 104, 24),
     FIELD(attend_append_problem, x_dtype, 128, 4),   FIELD(attend_append_problem, cache_dtype, 132, 4),
     FIELD(attend_append_problem, x_starts, 136, 4),  FIELD(attend_append_problem, num_threads, 140, 4),
+    FIELD(attend_append_problem, scaling, 144, 56),
 };
 
 static const recorded attend_append_tensors_fields[] = {
     FIELD(attend_append_tensors, struct_size, 0, 8), FIELD(attend_append_tensors, x, 8, 8),
     FIELD(attend_append_tensors, cache, 16, 8),      FIELD(attend_append_tensors, positions, 24, 8),
     FIELD(attend_append_tensors, x_starts, 32, 8),   FIELD(attend_append_tensors, block_table, 40, 8),
+    FIELD(attend_append_tensors, scales, 48, 8),     FIELD(attend_append_tensors, zero_points, 56, 8),
 };
 
 static const recorded attend_merge_problem_fields[] = {
@@ -215,8 +217,8 @@ typedef struct layout {
 
 static const layout layouts[] = {
     STRUCT(attend_strides, 24),          STRUCT(attend_strides4, 32),          STRUCT(attend_problem, 504),
-    STRUCT(attend_tensors, 216),         STRUCT(attend_options, 96),           STRUCT(attend_append_problem, 144),
-    STRUCT(attend_append_tensors, 48),   STRUCT(attend_merge_problem, 120),    STRUCT(attend_merge_tensors, 40),
+    STRUCT(attend_tensors, 216),         STRUCT(attend_options, 96),           STRUCT(attend_append_problem, 200),
+    STRUCT(attend_append_tensors, 64),   STRUCT(attend_merge_problem, 120),    STRUCT(attend_merge_tensors, 40),
     STRUCT(attend_additive_problem, 88), STRUCT(attend_additive_tensors, 112), STRUCT(attend_softmax_problem, 136),
     STRUCT(attend_softmax_tensors, 40),
 };

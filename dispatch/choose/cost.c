@@ -84,7 +84,7 @@ double attend_cost_us(const attend_resolved *r, const attend_kernel *kernel, con
   const double pair_ns = 2e3 * products / attend_isa_flops_per_us(kernel->isa, kernel->body) + score;
 
   /* Decode asks for keys ahead. Packing waits: 32 rows of D = 128 took 8.1 ms on 8192 keys, and decode 7.0. */
-  const double bytes = read * elements * (double)attend_dtype_size(p->k_dtype);
+  const double bytes = read * elements * (double)attend_row_size(p->k_dtype, 32) / 32;
   const bool far = !decode && bytes > (double)attend_topology_get()->l2;
 
   return 1e-3 * attend_isa_pace(kernel->isa) *

@@ -6,8 +6,8 @@
 #include "kernels/integers.h"
 
 /* Fields that 0.2 has. */
-#define PROBLEM_FIRST_SIZE (offsetof(attend_append_problem, num_threads) + sizeof(int))
-#define TENSORS_FIRST_SIZE (offsetof(attend_append_tensors, block_table) + sizeof(const int32_t *))
+#define PROBLEM_FIRST_SIZE (offsetof(attend_append_problem, scaling) + sizeof(attend_scaling))
+#define TENSORS_FIRST_SIZE (offsetof(attend_append_tensors, zero_points) + sizeof(void *))
 
 typedef struct append_run {
   attend_append_problem p;
@@ -29,7 +29,7 @@ static attend_status check_ranges(const attend_append_problem *p) {
       {"pages", p->pages, 0, ATTEND_MAX_EXTENT},
       {"block_table_stride", p->block_table_stride, 0, ATTEND_MAX_EXTENT},
       {"x_dtype", p->x_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
-      {"cache_dtype", p->cache_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_BF16},
+      {"cache_dtype", p->cache_dtype, ATTEND_DTYPE_DEFAULT, ATTEND_DTYPE_COUNT - 1},
       {"x_starts", p->x_starts, 0, 1},
       {"num_threads", p->num_threads, 0, ATTEND_MOST_THREADS},
   };
@@ -57,7 +57,8 @@ static attend_status resolve(const attend_append_problem *problem, attend_append
     return s;
   const int64_t x[4] = {p->x_starts ? 1 : p->batch, p->heads, p->x_starts ? p->x_total : p->rows, p->dim};
   const int64_t cache[4] = {p->page_rows ? p->pages : p->batch, p->heads, p->page_rows ? p->page_rows : p->cache_len,
-                            p->dim};
+                            attend_row_extent(p->cache_dtype, p->dim)};
+  if ((s = attend_resolve_scaling("scaling", p->cache_dtype, p->dim, cache, &p->scaling)) != ATTEND_OK) return s;
   s = attend_resolve_strides("x", x, attend_dtype_size(p->x_dtype), false, false, &p->x_strides);
   if (s != ATTEND_OK) return s;
   return attend_resolve_strides("cache", cache, attend_dtype_size(p->cache_dtype), false, true, &p->cache_strides);
@@ -96,10 +97,15 @@ static attend_status check_tensors(append_run *run, const attend_append_tensors 
   if (s != ATTEND_OK || is_empty(p)) return s;
   if (!p->x_starts) t->x_starts = NULL;
   if (!p->page_rows) t->block_table = NULL;
+  if (!p->scaling.dtype) t->scales = NULL;
+  if (!p->scaling.zero_points) t->zero_points = NULL;
   const bool room = p->cache_len > 0 && (!p->page_rows || p->pages > 0);
   const attend_address addresses[] = {
       {"x", t->x, !p->x_starts || p->x_total > 0, attend_dtype_size(p->x_dtype)},
       {"cache", t->cache, room, attend_dtype_size(p->cache_dtype)},
+      {"scales", t->scales, room && p->scaling.dtype, p->scaling.dtype ? attend_dtype_size(p->scaling.dtype) : 1},
+      {"zero_points", t->zero_points, room && p->scaling.zero_points,
+       p->scaling.dtype ? attend_dtype_size(p->scaling.dtype) : 1},
       {"positions", t->positions, true, sizeof(int32_t)},
       {"x_starts", t->x_starts, p->x_starts, sizeof(int32_t)},
       {"block_table", t->block_table, p->page_rows && p->cache_len > 0, sizeof(int32_t)},
@@ -132,21 +138,35 @@ static attend_rows cache_of(const append_run *run, int64_t b) {
   const attend_append_problem *p = &run->p;
   const int64_t size = (int64_t)attend_dtype_size(p->cache_dtype);
   attend_rows rows = {.at = run->t.cache, .stride = p->cache_strides.row * size, .dtype = p->cache_dtype};
+  const int64_t scale = p->scaling.dtype ? (int64_t)attend_dtype_size(p->scaling.dtype) : 0;
+  rows.scales = (attend_row_scales){.at = run->t.scales,
+                                    .zeros = run->t.zero_points,
+                                    .stride = p->scaling.row * scale,
+                                    .step = p->scaling.step * scale,
+                                    .group = p->scaling.group,
+                                    .dtype = p->scaling.dtype,
+                                    .is_unsigned = p->scaling.is_unsigned};
   if (p->page_rows) {
     rows.page_rows = (int32_t)p->page_rows;
     rows.page_stride = p->cache_strides.batch * size;
+    rows.scales.page_stride = p->scaling.batch * scale;
     rows.pages = run->t.block_table + b * p->block_table_stride;
   } else {
     rows.at += b * p->cache_strides.batch * size;
+    if (rows.scales.at) rows.scales.at += b * p->scaling.batch * scale;
+    if (rows.scales.zeros) rows.scales.zeros += b * p->scaling.batch * scale;
   }
   return rows;
 }
 
 /** Where heads lie side by side on both sides, or rows do, they are one long row. */
 static void join_rows(attend_row_copy *c) {
-  const int64_t from = (int64_t)attend_dtype_size(c->from_dtype), to = (int64_t)attend_dtype_size(c->to_dtype);
-  if (c->from_head == c->dim * from && c->to_head == c->dim * to) c->dim *= c->heads, c->heads = 1;
-  if (c->from_row == c->dim * from && c->to_row == c->dim * to) c->dim *= c->rows, c->rows = 1;
+  const attend_dtype from = c->from_dtype, to = c->to_dtype;
+  if (attend_formats[to].kind == ATTEND_SCALED) return;
+  if (c->from_head == attend_row_size(from, c->dim) && c->to_head == attend_row_size(to, c->dim))
+    c->dim *= c->heads, c->heads = 1;
+  if (c->from_row == attend_row_size(from, c->dim) && c->to_row == attend_row_size(to, c->dim))
+    c->dim *= c->rows, c->rows = 1;
 }
 
 /** Rows begin to end of all new rows, counted from sequence to sequence. */
@@ -154,6 +174,7 @@ static void append_rows(const void *argument, int64_t begin, int64_t end) {
   const append_run *run = argument;
   const attend_append_problem *p = &run->p;
   const int64_t size = (int64_t)attend_dtype_size(p->x_dtype), cache_size = (int64_t)attend_dtype_size(p->cache_dtype);
+  const int64_t scale = p->scaling.dtype ? (int64_t)attend_dtype_size(p->scaling.dtype) : 0;
   while (begin < end) {
     const int64_t b = sequence_of(run, begin), first = p->x_starts ? run->t.x_starts[b] : b * p->rows;
     const attend_rows cache = cache_of(run, b);
@@ -174,7 +195,15 @@ static void append_rows(const void *argument, int64_t begin, int64_t end) {
                               .to_dtype = p->cache_dtype,
                               .heads = p->heads,
                               .rows = count,
-                              .dim = p->dim};
+                              .dim = p->dim,
+                              .scales = cache.scales,
+                              .scales_head = p->scaling.head * scale,
+                              .scales_given = p->scaling.row == 0};
+      if (copy.scales.at) {
+        const int64_t at = attend_row_scales_at(&cache, row);
+        copy.scales.at += at;
+        if (copy.scales.zeros) copy.scales.zeros += at;
+      }
       join_rows(&copy);
       run->kernel->append(&copy);
       from += count * copy.from_row;

@@ -20,6 +20,13 @@ extern "C" {
  *
  * Numbers are rounded to cache_dtype, to nearest even; too large ones become infinite, a NaN stays a NaN. Where the
  * types are the same, bytes are copied.
+ *
+ * A cache in a format (attend/formats.h) is quantised. Blocks of ggml's are those of its reference quantiser, bit for
+ * bit. In f8, i8 and i4 each group of a new row gets a scale that makes its greatest number the greatest element, and a
+ * zero point, if there are such, that makes its range the range of elements; but with scaling.row = 0, scales and zero
+ * points that rows share, they are read, and what does not fit becomes the nearest element. Elements are rounded to
+ * nearest even. A number that is not finite makes all that share its scale NaN, as far as the scale is its own; with
+ * shared scales an infinity becomes the greatest element, a NaN the lowest.
  */
 typedef struct attend_append_problem {
   size_t struct_size;         /**< sizeof(attend_append_problem), set by ATTEND_APPEND_PROBLEM_INIT */
@@ -35,10 +42,12 @@ typedef struct attend_append_problem {
   attend_strides x_strides;   /**< of (B, H, rows, dim), or with x_starts of (1, H, x_total, dim) */
   attend_strides cache_strides; /**< of (B, H, cache_len, dim), or of (pages, H, page_rows, dim); an output's */
 
-  attend_dtype x_dtype;     /**< type of x; default f32 */
-  attend_dtype cache_dtype; /**< type of the cache; default x_dtype */
+  attend_dtype x_dtype;     /**< type of x: f32, f16 or bf16; default f32 */
+  attend_dtype cache_dtype; /**< type of the cache, any of attend/formats.h; default x_dtype */
   int x_starts;             /**< 1 = new rows of all sequences are packed, those of b being x_starts[b] to [b + 1] */
   int num_threads;          /**< as in attend_options; the result is the same for every number */
+
+  attend_scaling scaling; /**< of a cache in f8, i8 or i4; rows share no scale that is written */
 } attend_append_problem;
 
 #define ATTEND_APPEND_PROBLEM_INIT ATTEND_INIT_(attend_append_problem)
@@ -52,6 +61,9 @@ typedef struct attend_append_tensors {
   const int32_t *x_starts;  /**< (B + 1), from 0, not falling, the last at most x_total; steps of at most `rows` */
   /** (B, cache_len / page_rows rounded up), entries from 0 to pages - 1 where new rows go; the others are not read. */
   const int32_t *block_table;
+
+  void *scales;      /**< by scaling: written, or read if scaling.row is 0 */
+  void *zero_points; /**< likewise */
 } attend_append_tensors;
 
 #define ATTEND_APPEND_TENSORS_INIT ATTEND_INIT_(attend_append_tensors)

@@ -149,23 +149,23 @@ typedef struct score_functions {
   void (*few)(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim, float *s, int64_t ld);
 } score_functions;
 
-#define DEFINE_SCORE_GROUP(name, rows, dtype)                                                                          \
+#define DEFINE_SCORES(name, rows, dtype, of_group)                                                                     \
   ATTEND_OUTLINE void name##_whole(const operand *q, const char *k, int64_t stride, int64_t dim, float *s,             \
                                    int64_t ld) {                                                                       \
-    score_group(q, k, stride, LANES / rows, dim, 0, s, ld, rows, dtype, false, false);                                 \
+    of_group(q, k, stride, LANES / rows, dim, 0, s, ld, rows, dtype, false, false);                                    \
   }                                                                                                                    \
   ATTEND_OUTLINE void name##_fetching(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead,     \
                                       float *s, int64_t ld) {                                                          \
-    score_group(q, k, stride, LANES / rows, dim, ahead, s, ld, rows, dtype, false, true);                              \
+    of_group(q, k, stride, LANES / rows, dim, ahead, s, ld, rows, dtype, false, true);                                 \
   }                                                                                                                    \
   ATTEND_OUTLINE void name##_few(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim,          \
                                  float *s, int64_t ld) {                                                               \
-    score_group(q, k, stride, count, dim, 0, s, ld, rows, dtype, true, false);                                         \
+    of_group(q, k, stride, count, dim, 0, s, ld, rows, dtype, true, false);                                            \
   }                                                                                                                    \
   static const score_functions name = {name##_whole, name##_fetching, name##_few};
 #define DEFINE_SCORE_GROUPS(suffix, dtype, ...)                                                                        \
-  DEFINE_SCORE_GROUP(score_group_##suffix, SCORE_ROWS, dtype)                                                          \
-  DEFINE_SCORE_GROUP(score_group_one_##suffix, 1, dtype)
+  DEFINE_SCORES(score_group_##suffix, SCORE_ROWS, dtype, score_group)                                                  \
+  DEFINE_SCORES(score_group_one_##suffix, 1, dtype, score_group)
 ATTEND_EACH_DTYPE(DEFINE_SCORE_GROUPS, )
 
 /** Scores of `rows` rows, as many as `group` takes, with all keys of a run, to s, rows ld apart. */
@@ -265,9 +265,12 @@ ATTEND_INLINE void decode_values(const operand *s, const kv_rows *v, const float
  */
 typedef struct decode_products {
   const score_functions *scores, *scores_one;
-  void (*values)(const operand *s, const kv_rows *v, const float *alpha, float *o);
-  void (*values_one)(const operand *s, const kv_rows *v, const float *alpha, float *o);
+  void (*values)(const operand *s, int64_t ld, const kv_rows *v, const float *alpha, float *o);
+  void (*values_one)(const operand *s, int64_t ld, const kv_rows *v, const float *alpha, float *o);
+  int rows; /**< of a full tile of values; weights of rows lie ld apart, the block where that is a constant */
 } decode_products;
+
+#include "kernels/body/decode_formats.h"
 
 /** Whether the `count` values from row `row` on are all finite. */
 ATTEND_OUTLINE bool values_finite(const attend_rows *v, int64_t dim, int64_t row, int64_t count) {
@@ -460,10 +463,11 @@ ATTEND_INLINE void score_chunk(const operand *q, int64_t q_stride, const kv_rows
 
 /** Adds a chunk of values to all rows, `tile` at a time. The first rows prefetch the lines ahead. */
 ATTEND_INLINE void value_chunk(const operand *s, int64_t ld, kv_rows *v, int64_t rows, const float *alpha, float *o,
-                               int64_t width, int tile, const decode_products *products) {
+                               int64_t width, const decode_products *products) {
+  const int tile = products->rows;
   for (int64_t r = 0; r < rows;) {
     const bool full = r + tile <= rows;
-    (full ? products->values : products->values_one)(s + r * ld, v, alpha + r, o + r * width);
+    (full ? products->values : products->values_one)(s + r * ld, ld, v, alpha + r, o + r * width);
     for (int i = 0; r == 0 && i < v->runs; i++) v->run[i].ahead = 0;
     r += full ? tile : 1;
   }
@@ -490,7 +494,10 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
   copy_queries(slice, q_stride, q);
 
   const bool work = attend_scores_need_work(p);
+  /* Formats without products of their own are read to a buffer. */
   const bool k_format = attend_is_format(p->k_dtype), v_format = attend_is_format(p->v_dtype);
+  const decode_products *k_products = products_of_format(p->k_dtype), *v_products = products_of_format(p->v_dtype);
+  if (!k_products) k_products = of_keys;
   char *plain = scratch + at.plain;
   const float unit = how->unit;
   const key_range all = range_union(ranges, rows);
@@ -508,8 +515,8 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
     expect(&k, &view->v, p->v_head_dim, key);
     for (int64_t j = 0; j < count; j += chunk.count) {
       next_chunk(&k, j, &chunk);
-      if (k_format) read_chunk(&k, j, &chunk, plain);
-      score_chunk(q, q_stride, &chunk, rows, s + j, BLOCK, of_keys);
+      if (k_format && k_products == of_keys) read_chunk(&k, j, &chunk, plain);
+      score_chunk(q, q_stride, &chunk, rows, s + j, BLOCK, k_products);
     }
     const bool edge = work || steps > count || !ranges_cover(ranges, rows, key, key + count);
     if (edge) finish_scores(view, slice->row_begin, ranges, rows, key, 0, steps, masks, s, BLOCK);
@@ -527,13 +534,15 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
       expect(&v, &view->k, p->head_dim, key + count);
     else if (key + count >= all.end && then && then->key_begin + v.ahead <= then->key_end)
       expect(&v, &then->view->k, p->head_dim, then->key_begin);
+    const bool read = v_format && (selected || !v_products);
     for (int64_t j = 0; j < count; j += chunk.count) {
       next_chunk(&v, j, &chunk);
-      if (v_format) read_chunk(&v, j, &chunk, plain);
+      if (read) read_chunk(&v, j, &chunk, plain);
       const operand *weights = (const operand *)s + j / PER_OPERAND;
       noted->count = 0;
       if (selected) clean_chunk(&chunk, plain_dtype(p->v_dtype), j, scratch + at.copies, noted);
-      value_chunk(weights, operands_in(BLOCK), &chunk, rows, alpha, o, width, ROWS, of_values);
+      value_chunk(weights, operands_in(BLOCK), &chunk, rows, alpha, o, width,
+                  v_products && !read ? v_products : of_values);
       add_nonfinite(noted, &view->v, p->v_head_dim, key, j, j + chunk.count, s, BLOCK, rows, o, width, plain);
       for (int64_t r = 0; j == 0 && r < rows; r++) alpha[r] = 1.0f;
     }
@@ -550,14 +559,18 @@ ATTEND_INLINE void decode_run(const attend_slice *slice, const attend_tiling *ti
 }
 
 #define ATTEND_DECODE_PRODUCTS(suffix, dtype, id, rows, block, vecs)                                                   \
-  ATTEND_OUTLINE void id##_values_##suffix(const operand *s, const kv_rows *v, const float *alpha, float *o) {         \
+  ATTEND_OUTLINE void id##_values_##suffix(const operand *s, int64_t ld, const kv_rows *v, const float *alpha,         \
+                                           float *o) {                                                                 \
+    (void)ld; /* operands_in(block) */                                                                                 \
     decode_values(s, v, alpha, o, rows, vecs, block, dtype);                                                           \
   }                                                                                                                    \
-  ATTEND_OUTLINE void id##_values_one_##suffix(const operand *s, const kv_rows *v, const float *alpha, float *o) {     \
+  ATTEND_OUTLINE void id##_values_one_##suffix(const operand *s, int64_t ld, const kv_rows *v, const float *alpha,     \
+                                               float *o) {                                                             \
+    (void)ld;                                                                                                          \
     decode_values(s, v, alpha, o, 1, vecs, block, dtype);                                                              \
   }                                                                                                                    \
   static const decode_products id##_products_##suffix = {&score_group_##suffix, &score_group_one_##suffix,             \
-                                                         id##_values_##suffix, id##_values_one_##suffix};
+                                                         id##_values_##suffix, id##_values_one_##suffix, rows};
 
 #define ATTEND_DECODE_PRODUCTS_AT(suffix, dtype, id) [dtype] = &id##_products_##suffix,
 

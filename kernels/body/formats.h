@@ -109,27 +109,21 @@ typedef struct format_scales {
   float middle; /**< what loaders have subtracted from unsigned integers */
 } format_scales;
 
-/** Scales and zero points of the groups of elements d to d + 31 of a row: of the same group, or one after the other. */
-ATTEND_INLINE void scales_of_step(const format_scales *s, int64_t d, int64_t dim, vf scale[STEP_VECTORS],
-                                  vf zero[STEP_VECTORS]) {
-  const uint32_t group = (uint32_t)s->group,
-                 first = s->group >= dim ? 0 : (uint32_t)d / group; /* dims are below 2^31 */
-  if (s->group >= dim || (uint32_t)(min_i64(d + STEP, dim) - 1) / group == first) {
-    const int64_t at = first * s->step;
-    const vf one = vf_set1(load_scale(s->at + at, s->dtype));
-    const vf from = vf_set1(s->zeros ? load_scale(s->zeros + at, s->dtype) - s->middle : 0.0f);
-    ATTEND_UNROLL
-    for (int i = 0; i < STEP_VECTORS; i++) scale[i] = one, zero[i] = from;
-    return;
-  }
+/** Scales and zero points of elements d to d + 31 of a row. A function of its own, so that it takes no registers. */
+ATTEND_OUTLINE void scales_one_by_one(const format_scales *s, int64_t d, int64_t dim, vf scale[STEP_VECTORS],
+                                      vf zero[STEP_VECTORS]) {
   float scales[STEP] = {0}, zeros[STEP] = {0};
   for (int64_t i = 0; i < min_i64(STEP, dim - d); i++) {
-    const int64_t at = (int64_t)((uint32_t)(d + i) / group) * s->step;
+    const int64_t at = (int64_t)((uint32_t)(d + i) / (uint32_t)s->group) * s->step;
     scales[i] = load_scale(s->at + at, s->dtype);
     if (s->zeros) zeros[i] = load_scale(s->zeros + at, s->dtype) - s->middle;
   }
-  ATTEND_UNROLL
   for (int i = 0; i < STEP_VECTORS; i++) scale[i] = vf_load(scales + i * LANES), zero[i] = vf_load(zeros + i * LANES);
+}
+
+/** The same of one group: the same number everywhere. */
+ATTEND_INLINE vf set1_scale(const char *p, attend_dtype dtype) {
+  return dtype == ATTEND_F32 ? vf_set1(*(const float *)(const void *)p) : vf_set1_f16(p);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ rows */
@@ -168,6 +162,63 @@ typedef struct format_run {
   int64_t ahead;      /**< bytes from a row to the one to prefetch meanwhile; 0 = none */
 } format_run;
 
+ATTEND_INLINE void load_elements(const char *p, const attend_dtype DTYPE, bool is_unsigned, vf x[STEP_VECTORS]) {
+  switch (DTYPE) {
+#define ATTEND_FORMAT_PLAIN(...)
+#define ATTEND_FORMAT_BLOCK(...)
+#define ATTEND_FORMAT_SCALED(id, ...)                                                                                  \
+  case ATTEND_##id: elements_##id(p, is_unsigned, x); return;
+#include "kernels/formats.def"
+  default: return;
+  }
+}
+
+/** Rows of a scaled format. Scales stay in registers for a group, which is most often some whole steps. */
+ATTEND_INLINE void read_scaled(const format_run *run, const attend_dtype DTYPE, const bool ZEROS) {
+  const int64_t dim = run->dim, bytes = attend_row_size(DTYPE, STEP);
+  const bool whole = !run->scales.at || run->scales.group >= dim || run->scales.group % STEP == 0;
+  const int64_t every = !run->scales.at ? dim : whole ? run->scales.group : STEP;
+  const vf middle = vf_set1(run->scales.middle);
+  format_scales scales = run->scales;
+  const char *row = run->at;
+  char *out = run->out;
+  for (int64_t r = 0; r < run->count; r++, row += run->stride, out += run->out_stride) {
+    const char *at = row, *scale_at = scales.at, *zero_at = scales.zeros;
+    if (run->ahead) prefetch_row(address_ahead(row, run->ahead), attend_row_size(DTYPE, dim));
+    for (int64_t d = 0; d < dim;) {
+      const int64_t end = min_i64(dim, d + every);
+      vf scale[STEP_VECTORS], zero[STEP_VECTORS];
+      ATTEND_UNROLL
+      for (int i = 0; i < STEP_VECTORS; i++) scale[i] = vf_set1(1.0f), zero[i] = vf_zero();
+      if (!whole) {
+        scales_one_by_one(&scales, d, dim, scale, zero);
+      } else if (scale_at) {
+        const vf one = set1_scale(scale_at, scales.dtype);
+        ATTEND_UNROLL
+        for (int i = 0; i < STEP_VECTORS; i++) scale[i] = one;
+        if (ZEROS) {
+          const vf from = vf_sub(set1_scale(zero_at, scales.dtype), middle);
+          ATTEND_UNROLL
+          for (int i = 0; i < STEP_VECTORS; i++) zero[i] = from;
+          zero_at += scales.step;
+        }
+        scale_at += scales.step;
+      }
+      for (; d < end; d += STEP, at += bytes) {
+        vf x[STEP_VECTORS];
+        char tail[STEP] = {0};
+        if (d + STEP > dim) memcpy(tail, at, (size_t)attend_row_size(DTYPE, dim - d));
+        load_elements(d + STEP > dim ? tail : at, DTYPE, scales.is_unsigned, x);
+        ATTEND_UNROLL
+        for (int i = 0; i < STEP_VECTORS; i++)
+          store_plain(out, d + i * LANES, vf_mul(scale[i], ZEROS ? vf_sub(x[i], zero[i]) : x[i]));
+      }
+    }
+    if (scales.at) scales.at += run->scales_stride;
+    if (ZEROS) scales.zeros += run->scales_stride;
+  }
+}
+
 #define ATTEND_FORMAT_PLAIN(...)
 #define ATTEND_FORMAT_BLOCK(id, name, elements, bytes)                                                                 \
   ATTEND_OUTLINE void read_run_##id(const format_run *run) {                                                           \
@@ -189,29 +240,10 @@ typedef struct format_run {
   }
 #define ATTEND_FORMAT_SCALED(id, name, elements, bytes)                                                                \
   ATTEND_OUTLINE void read_run_##id(const format_run *run) {                                                           \
-    format_scales scales = run->scales;                                                                                \
-    const char *row = run->at;                                                                                         \
-    char *out = run->out;                                                                                              \
-    for (int64_t r = 0; r < run->count; r++, row += run->stride, out += run->out_stride) {                             \
-      const char *at = row;                                                                                            \
-      if (run->ahead) prefetch_row(address_ahead(row, run->ahead), attend_row_size(ATTEND_##id, run->dim));            \
-      for (int64_t d = 0; d < run->dim; d += STEP, at += STEP / elements * bytes) {                                    \
-        vf x[STEP_VECTORS], scale[STEP_VECTORS], zero[STEP_VECTORS];                                                   \
-        if (d + STEP <= run->dim) {                                                                                    \
-          elements_##id(at, scales.is_unsigned, x);                                                                    \
-        } else {                                                                                                       \
-          char tail[STEP] = {0};                                                                                       \
-          memcpy(tail, at, (size_t)((run->dim - d) / elements * bytes));                                               \
-          elements_##id(tail, scales.is_unsigned, x);                                                                  \
-        }                                                                                                              \
-        if (scales.at) scales_of_step(&scales, d, run->dim, scale, zero);                                              \
-        ATTEND_UNROLL                                                                                                  \
-        for (int i = 0; i < STEP_VECTORS; i++)                                                                         \
-          store_plain(out, d + i * LANES, scales.at ? vf_mul(scale[i], vf_sub(x[i], zero[i])) : x[i]);                 \
-      }                                                                                                                \
-      scales.at += run->scales_stride;                                                                                 \
-      if (scales.zeros) scales.zeros += run->scales_stride;                                                            \
-    }                                                                                                                  \
+    if (run->scales.zeros)                                                                                             \
+      read_scaled(run, ATTEND_##id, true);                                                                             \
+    else                                                                                                               \
+      read_scaled(run, ATTEND_##id, false);                                                                            \
   }
 #include "kernels/formats.def"
 

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Formats of keys and values: against what ggml made of the same numbers (tests/formats), and what is refused. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dispatch/dispatch.h"
+#include "tests/support.h"
+#include "verify/formats.h"
+
+enum { BLOCKS = 64, COUNT_OF_NUMBERS = 32 * BLOCKS, MOST_BYTES = 34 * BLOCKS };
+
+static void read_recorded(const char *name, const char *kind, void *to, size_t size) {
+  char path[512];
+  snprintf(path, sizeof path, "%s/%s%s", ATTEND_FORMATS_FOLDER, name, kind);
+  FILE *f = fopen(path, "rb");
+  cr_assert(f, "%s: cannot be opened", path);
+  cr_assert_eq(fread(to, 1, size, f), size, "%s: expected %zu bytes", path, size);
+  fclose(f);
+}
+
+/* Appends all numbers as one row. */
+static void append_row(const attend_kernel *kernel, const void *x, attend_dtype from, attend_dtype to, void *cache) {
+  attend_append_problem p = ATTEND_APPEND_PROBLEM_INIT;
+  p.batch = p.heads = p.rows = p.cache_len = 1, p.dim = COUNT_OF_NUMBERS;
+  p.x_dtype = from, p.cache_dtype = to;
+  attend_append_tensors t = ATTEND_APPEND_TENSORS_INIT;
+  t.x = x, t.cache = cache, t.positions = (const int32_t[]){0};
+  cr_assert_eq(attend_append_by(kernel, &p, &t), ATTEND_OK, "%s", attend_error_detail());
+}
+
+static void check_blocks(const attend_kernel *kernel) {
+  static float numbers[COUNT_OF_NUMBERS];
+  read_recorded("numbers", "", numbers, sizeof numbers);
+  for (attend_dtype format = ATTEND_Q8_0; format <= ATTEND_IQ4_NL; format++) {
+    static unsigned char expected[MOST_BYTES], got[MOST_BYTES];
+    const size_t size = (size_t)attend_verify_row_extent(format, COUNT_OF_NUMBERS);
+    read_recorded(attend_dtype_name(format), ".blocks", expected, size);
+    memset(got, 0x5a, sizeof got);
+    append_row(kernel, numbers, ATTEND_F32, format, got);
+    for (size_t i = 0; i < size; i++)
+      cr_assert_eq(got[i], expected[i], "%s, %s: byte %zu of block %zu is %d, expected %d", kernel->name,
+                   attend_dtype_name(format), i % (size / BLOCKS), i / (size / BLOCKS), got[i], expected[i]);
+    for (size_t i = size; i < sizeof got; i++) cr_assert_eq(got[i], 0x5a, "byte %zu after the row was written to", i);
+  }
+}
+
+Test(formats, blocks_are_those_of_ggml) {
+  attend_env env;
+  cr_assert_eq(attend_env_read(&env), ATTEND_OK);
+  int checked = 0;
+  for (size_t i = 0; attend_kernel_of(ATTEND_OP_APPEND, i); i++) {
+    const attend_kernel *kernel = attend_kernel_of(ATTEND_OP_APPEND, i);
+    if (!attend_kernel_runnable(kernel, env.isa, NULL, 0)) continue;
+    check_blocks(kernel);
+    checked++;
+  }
+  cr_expect_gt(checked, 0);
+}
+
+Test(formats, the_reference_reads_blocks_as_ggml_does) {
+  static float decoded[COUNT_OF_NUMBERS];
+  static unsigned char blocks[MOST_BYTES];
+  for (attend_dtype format = ATTEND_Q8_0; format <= ATTEND_IQ4_NL; format++) {
+    read_recorded(attend_dtype_name(format), ".blocks", blocks,
+                  (size_t)attend_verify_row_extent(format, COUNT_OF_NUMBERS));
+    read_recorded(attend_dtype_name(format), ".decoded", decoded, sizeof decoded);
+    const attend_scaling none = {0};
+    const attend_verify_row row = {.tensor = blocks, .dtype = format, .scaling = &none};
+    for (int64_t d = 0; d < COUNT_OF_NUMBERS; d++)
+      cr_assert_eq((float)attend_verify_row_element(&row, d), decoded[d], "%s: element %d is %.9g, expected %.9g",
+                   attend_dtype_name(format), (int)d, attend_verify_row_element(&row, d), (double)decoded[d]);
+  }
+}
+
+/* All 8-bit floats, as the standards list some of them. */
+Test(formats, eight_bit_floats) {
+  static const struct {
+    attend_dtype dtype;
+    unsigned char bits;
+    double value;
+  } known[] = {{ATTEND_F8_E4M3, 0x00, 0},        {ATTEND_F8_E4M3, 0x01, 0x1p-9},   {ATTEND_F8_E4M3, 0x07, 0x7p-9},
+               {ATTEND_F8_E4M3, 0x08, 0x1p-6},   {ATTEND_F8_E4M3, 0x38, 1},        {ATTEND_F8_E4M3, 0x7e, 448},
+               {ATTEND_F8_E4M3, 0xfe, -448},     {ATTEND_F8_E5M2, 0x01, 0x1p-16},  {ATTEND_F8_E5M2, 0x04, 0x1p-14},
+               {ATTEND_F8_E5M2, 0x3c, 1},        {ATTEND_F8_E5M2, 0x7b, 57344},    {ATTEND_F8_E5M2, 0xfb, -57344},
+               {ATTEND_F8_E5M2, 0x7c, INFINITY}, {ATTEND_F8_E5M2, 0xfc, -INFINITY}};
+  const attend_scaling none = {0};
+  for (size_t i = 0; i < COUNT(known); i++) {
+    const attend_verify_row row = {.tensor = &known[i].bits, .dtype = known[i].dtype, .scaling = &none};
+    cr_expect_eq(attend_verify_row_element(&row, 0), known[i].value, "%#x is %g", known[i].bits,
+                 attend_verify_row_element(&row, 0));
+  }
+}
+
+/* What was appended is within half a step of what it was, whatever the format and the shape of its scales. */
+Test(formats, scaled_rows_come_back) {
+  enum { ROWS = 3, DIM = 96, GROUPS = 6 };
+  float x[ROWS * DIM];
+  for (int i = 0; i < ROWS * DIM; i++) x[i] = sinf((float)i) * (i % DIM == 7 ? 30.0f : 1.0f) + 0.5f;
+  for (attend_dtype format = ATTEND_F8_E4M3; format <= ATTEND_I4; format++)
+    for (int variant = 0; variant < 16; variant++) {
+      unsigned char cache[ROWS * DIM];
+      float scales[ROWS * DIM], zeros[ROWS * DIM];
+      const bool integers = format == ATTEND_I8 || format == ATTEND_I4;
+      const int64_t group = (const int64_t[]){0, 16, 32, 1}[variant / 4], count = group ? DIM / group : 1;
+      if (!integers && variant % 4) continue;
+      attend_append_problem p = ATTEND_APPEND_PROBLEM_INIT;
+      p.batch = p.heads = 1, p.rows = p.cache_len = ROWS, p.dim = DIM, p.cache_dtype = format;
+      p.scaling = (attend_scaling){.group = group,
+                                   .row = count,
+                                   .step = 1,
+                                   .dtype = ATTEND_F32,
+                                   .zero_points = variant & 1,
+                                   .is_unsigned = variant >> 1 & 1};
+      attend_append_tensors t = ATTEND_APPEND_TENSORS_INIT;
+      t.x = x, t.cache = cache, t.positions = (const int32_t[]){0}, t.scales = scales, t.zero_points = zeros;
+      cr_assert_eq(attend_append(&p, &t), ATTEND_OK, "%s", attend_error_detail());
+      for (int r = 0; r < ROWS; r++) {
+        const attend_verify_row row = {.tensor = cache,
+                                       .scales = scales,
+                                       .zeros = p.scaling.zero_points ? zeros : NULL,
+                                       .dtype = format,
+                                       .scaling = &p.scaling,
+                                       .at = r * attend_verify_row_extent(format, DIM),
+                                       .scales_at = r * count};
+        for (int d = 0; d < DIM; d++) {
+          const double got = attend_verify_row_element(&row, d), number = (double)x[r * DIM + d];
+          const double scale = (double)scales[r * count + (group ? d / group : 0)];
+          const double step = integers ? scale : fmax(fabs(number) / (format == ATTEND_F8_E4M3 ? 8 : 4), scale / 64);
+          cr_assert(fabs(got - number) <= 1.001 * step * (p.scaling.zero_points ? 1 : 0.51),
+                    "%s, variant %d: element %d of row %d is %g, expected %g within a step of %g",
+                    attend_dtype_name(format), variant, d, r, got, number, step);
+        }
+      }
+    }
+}
+
+Test(formats, what_is_not_finite_makes_its_block_nan) {
+  float x[64] = {0};
+  unsigned char cache[68];
+  x[3] = INFINITY, x[40] = 1;
+  attend_append_problem p = ATTEND_APPEND_PROBLEM_INIT;
+  p.batch = p.heads = p.rows = p.cache_len = 1, p.dim = 64;
+  attend_append_tensors t = ATTEND_APPEND_TENSORS_INIT;
+  t.x = x, t.cache = cache, t.positions = (const int32_t[]){0};
+  for (attend_dtype format = ATTEND_Q8_0; format <= ATTEND_IQ4_NL; format++) {
+    p.cache_dtype = format;
+    cr_assert_eq(attend_append(&p, &t), ATTEND_OK, "%s", attend_error_detail());
+    const attend_scaling none = {0};
+    const attend_verify_row row = {.tensor = cache, .dtype = format, .scaling = &none};
+    for (int d = 0; d < 64; d++)
+      cr_expect_eq(isnan(attend_verify_row_element(&row, d)) != 0, d < 32, "%s: element %d is %g",
+                   attend_dtype_name(format), d, attend_verify_row_element(&row, d));
+  }
+}
+
+static void expect_refused(const attend_problem *p, const char *detail) {
+  attend_plan *plan = NULL;
+  cr_expect_eq(attend_plan_create(p, NULL, &plan), ATTEND_ERROR_INVALID_ARGUMENT, "expected '%s'", detail);
+  cr_expect(strstr(attend_error_detail(), detail), "expected '%s' in '%s'", detail, attend_error_detail());
+  attend_plan_destroy(plan);
+}
+
+Test(formats, what_cannot_be_is_refused) {
+  attend_problem p = ATTEND_PROBLEM_INIT;
+  p.batch = p.q_heads = p.q_len = 1, p.kv_len = 8, p.head_dim = 48, p.k_dtype = ATTEND_Q8_0;
+  expect_refused(&p, "head_dim is 48, expected a multiple of 32");
+  p.k_dtype = ATTEND_F32, p.v_dtype = ATTEND_Q4_0;
+  expect_refused(&p, "v_head_dim is 48, expected a multiple of 32");
+  p.v_dtype = ATTEND_F32, p.q_dtype = ATTEND_Q8_0;
+  expect_refused(&p, "q_dtype is 8");
+  p.q_dtype = ATTEND_F32, p.out_dtype = ATTEND_I8;
+  expect_refused(&p, "out_dtype is 6");
+  p.out_dtype = ATTEND_F32, p.k_dtype = ATTEND_I8;
+  p.k_scaling = (attend_scaling){.group = 20, .dtype = ATTEND_F32};
+  expect_refused(&p, "k_scaling.group is 20");
+  p.k_scaling = (attend_scaling){.group = 64, .dtype = ATTEND_F32};
+  expect_refused(&p, "k_scaling.group is 64");
+  p.k_scaling = (attend_scaling){.dtype = ATTEND_BF16};
+  expect_refused(&p, "k_scaling.dtype is 3");
+  p.k_scaling = (attend_scaling){.zero_points = 1};
+  expect_refused(&p, "k_scaling.zero_points is 1");
+  p.k_dtype = ATTEND_F8_E4M3, p.k_scaling = (attend_scaling){.dtype = ATTEND_F32, .is_unsigned = 1};
+  expect_refused(&p, "k_scaling.is_unsigned is 1");
+  p.k_dtype = ATTEND_I4, p.k_scaling = (attend_scaling){0}, p.head_dim = 47, p.v_head_dim = 48;
+  expect_refused(&p, "head_dim is 47, expected a multiple of 2");
+}
+
+Test(formats, scales_that_are_missing_are_refused) {
+  attend_problem p = ATTEND_PROBLEM_INIT;
+  p.batch = p.q_heads = p.q_len = 1, p.kv_len = 1, p.head_dim = 16, p.k_dtype = ATTEND_I8;
+  p.k_scaling = (attend_scaling){.dtype = ATTEND_F32, .zero_points = 1};
+  p.v_dtype = ATTEND_F32;
+  float numbers[16] = {0}, out[16], scale = 1;
+  attend_tensors t = ATTEND_TENSORS_INIT;
+  t.q = t.k = t.v = numbers, t.out = out;
+  cr_expect_eq(attend_forward(&p, &t), ATTEND_ERROR_INVALID_ARGUMENT);
+  cr_expect(strstr(attend_error_detail(), "k_scales is NULL"), "%s", attend_error_detail());
+  t.k_scales = &scale;
+  cr_expect_eq(attend_forward(&p, &t), ATTEND_ERROR_INVALID_ARGUMENT);
+  cr_expect(strstr(attend_error_detail(), "k_zero_points is NULL"), "%s", attend_error_detail());
+  t.k_zero_points = &scale;
+  cr_expect_eq(attend_forward(&p, &t), ATTEND_OK, "%s", attend_error_detail());
+}
+
+/* A few cases of each format, beside those that others draw: all bodies, whatever the processor has. */
+Test(formats, random_cases) {
+  attend_env env;
+  cr_assert_eq(attend_env_read(&env), ATTEND_OK);
+  attend_verify *v = attend_verify_open(env.isa);
+  for (attend_dtype format = ATTEND_F8_E4M3; format <= ATTEND_IQ4_NL; format++)
+    for (uint64_t seed = 0; seed < 8; seed++) {
+      attend_verify_case c;
+      attend_verify_random_case(seed, format, &c);
+      cr_assert(attend_verify_prepare(v, &c));
+      for (size_t i = 0; i < attend_kernel_count(); i++) {
+        static attend_verify_result result;
+        attend_verify_run(v, attend_kernel_at(i), &result);
+        cr_expect_neq(result.status, ATTEND_VERIFY_FAILED, "%s", result.message);
+      }
+    }
+  attend_verify_close(v);
+}
