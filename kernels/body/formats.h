@@ -206,9 +206,13 @@ ATTEND_INLINE void read_scaled(const format_run *run, const attend_dtype DTYPE, 
       }
       for (; d < end; d += STEP, at += bytes) {
         vf x[STEP_VECTORS];
-        char tail[STEP] = {0};
-        if (d + STEP > dim) memcpy(tail, at, (size_t)attend_row_size(DTYPE, dim - d));
-        load_elements(d + STEP > dim ? tail : at, DTYPE, scales.is_unsigned, x);
+        if (d + STEP <= dim) {
+          load_elements(at, DTYPE, scales.is_unsigned, x);
+        } else {
+          char tail[STEP] = {0};
+          memcpy(tail, at, (size_t)attend_row_size(DTYPE, dim - d));
+          load_elements(tail, DTYPE, scales.is_unsigned, x);
+        }
         ATTEND_UNROLL
         for (int i = 0; i < STEP_VECTORS; i++)
           store_plain(out, d + i * LANES, vf_mul(scale[i], ZEROS ? vf_sub(x[i], zero[i]) : x[i]));
