@@ -7,7 +7,8 @@
 #ifndef ATTEND_KERNELS_BODY_DECODE_FORMATS_H
 #define ATTEND_KERNELS_BODY_DECODE_FORMATS_H
 
-#if LANES >= 8 && !defined(ATTEND_PAIR_DOT)
+/* With 16 registers sums and constants go out to the stack, in both compilers: there a buffer is read as elsewhere. */
+#if LANES >= 16 && !defined(ATTEND_PAIR_DOT)
 
 /** Loads a block of a format, which is a constant. Returns whether it has an offset. */
 ATTEND_INLINE bool load_block(const char *p, const attend_dtype DTYPE, format_block *b) {
@@ -49,19 +50,25 @@ ATTEND_INLINE void score_blocks(const operand *q, const char *k, int64_t stride,
     for (int64_t d = 0; d < dim; d += STEP, at += BYTES, row += STEP_VECTORS * ROWS * LANES, next += (uintptr_t)step) {
       const char *const keys[4] = {at, at + second, at + third, at + fourth};
       vo x[STEP_VECTORS * SCORE_ROWS];
+      const operand *queries = row;
       ATTEND_UNROLL
       for (int j = 0; j < LINES; j++) prefetch_line(next + (uintptr_t)(j * line));
-      ATTEND_UNROLL
-      for (int j = 0; j < STEP_VECTORS * ROWS; j++) x[j] = vo_load(row + j * LANES);
+      if (!FEW) {
+        ATTEND_UNROLL
+        for (int j = 0; j < STEP_VECTORS * ROWS; j++) x[j] = vo_load(row + j * LANES);
+      }
       ATTEND_UNROLL
       for (int j = 0; j < QUAD; j++) {
         format_block b;
         const bool offset = load_block(keys[j], DTYPE, &b);
+        if (FEW) __asm__("" : "+r"(queries)); /* clang would put what it has loaded on the stack */
         ATTEND_UNROLL
         for (int v = 0; v < STEP_VECTORS; v++) {
           const vf key = vf_pin(block_vector(&b, offset, v));
           ATTEND_UNROLL
-          for (int r = 0; r < ROWS; r++) acc[r * KEYS + i + j] = vf_fma(x[v * ROWS + r], key, acc[r * KEYS + i + j]);
+          for (int r = 0; r < ROWS; r++)
+            acc[r * KEYS + i + j] =
+                vf_fma(FEW ? vo_load(queries + (v * ROWS + r) * LANES) : x[v * ROWS + r], key, acc[r * KEYS + i + j]);
         }
       }
     }
@@ -69,8 +76,8 @@ ATTEND_INLINE void score_blocks(const operand *q, const char *k, int64_t stride,
   vf_store_groups(s, ld, vf_sum_each(acc), KEYS);
 }
 
-/** Rows and vectors of a tile of values: a block is read once for four rows, where there are registers for that. */
-enum { BLOCK_ROWS = LANES >= 16 ? 4 : 2, BLOCK_VECTORS = 4 };
+/** Rows and vectors of a tile of values: a block is read once for four rows. */
+enum { BLOCK_ROWS = 4, BLOCK_VECTORS = 4 };
 
 /** As decode_value_tile(), for whole blocks. */
 ATTEND_INLINE void value_blocks_tile(const operand *s, int64_t ld, const kv_rows *v, int64_t first, const float *alpha,
