@@ -54,7 +54,7 @@ static cJSON *row_json(const attend_kernel *kernel, attend_isa highest) {
   cJSON_AddStringToObject(item, "isa", attend_isa_name(kernel->isa));
   if (kernel->compute) cJSON_AddStringToObject(item, "compute", attend_dtype_name(kernel->compute));
   cJSON *dtypes = cJSON_AddArrayToObject(item, "dtypes");
-  for (attend_dtype dtype = ATTEND_F32; dtype <= ATTEND_BF16; dtype++)
+  for (attend_dtype dtype = ATTEND_F32; (int)dtype < ATTEND_DTYPE_COUNT; dtype++)
     if (kernel->dtypes & ATTEND_DTYPE_BIT(dtype))
       cJSON_AddItemToArray(dtypes, cJSON_CreateString(attend_dtype_name(dtype)));
   if (kernel->operation == ATTEND_OP_FORWARD) {
@@ -90,9 +90,10 @@ static void print_row(const attend_kernel *kernel, int width, attend_isa highest
   const bool runnable = attend_kernel_runnable(kernel, highest, why, sizeof why);
   for (attend_dtype dtype = ATTEND_F32; dtype <= ATTEND_BF16; dtype++)
     if (kernel->dtypes & ATTEND_DTYPE_BIT(dtype)) add_word(dtypes, attend_dtype_name(dtype));
+  if (kernel->dtypes & ATTEND_DTYPES_FORMATS) add_word(dtypes, "formats");
   for (int i = 0; i < ABILITIES; i++)
     if (kernel->can & abilities[i].bit) add_word(can, abilities[i].name);
-  printf("%-*s  %-9s  %-9s  %-10s  %-12s  %-30s  %s%s\n", width, kernel->name, attend_operation_name(kernel->operation),
+  printf("%-*s  %-9s  %-9s  %-10s  %-20s  %-30s  %s%s\n", width, kernel->name, attend_operation_name(kernel->operation),
          attend_body_name(kernel->body), attend_isa_name(kernel->isa), dtypes, *can ? can : "-",
          runnable ? "yes" : "no: ", why);
 }
@@ -104,7 +105,7 @@ static void print_table(attend_isa highest) {
       const int length = (int)strlen(attend_kernel_of(operation, i)->name);
       if (length > width) width = length;
     }
-  printf("%-*s  %-9s  %-9s  %-10s  %-12s  %-30s  %s\n", width, "name", "operation", "body", "isa", "dtypes", "can",
+  printf("%-*s  %-9s  %-9s  %-10s  %-20s  %-30s  %s\n", width, "name", "operation", "body", "isa", "dtypes", "can",
          "runnable here");
   for (attend_operation operation = 0; operation < ATTEND_OP_COUNT; operation++)
     for (size_t i = 0; attend_kernel_of(operation, i); i++) print_row(attend_kernel_of(operation, i), width, highest);

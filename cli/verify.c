@@ -82,7 +82,9 @@ static bool take_json(const char *text, void *to) {
 static const attend_cli_option options[] = {
     {"kernel", "GLOB", "only kernels whose name matches, '*avx2*' for example; several with commas between them",
      .text = offsetof(arguments, kernel)},
-    {"dtype", "T", "all tensors of this type: f32, f16 or bf16; or keys and values in this format: q8_0, i8, ...",
+    {"dtype", "T",
+     "all tensors of this type: f32, f16 or bf16; or keys and values of attention in this format: q8_0, "
+     "i8, ...",
      .take = take_dtype},
     {"case", "NAME", "only the named case of that name, or only the random ones: 'random'", .take = take_case},
     {"cases", "N", "number of random cases (default " LITERAL(DEFAULT_CASES) ")", .take = take_cases},
@@ -280,9 +282,9 @@ static bool verify_all(const arguments *a, const attend_env *env, tally *tallies
       const attend_kernel *kernel = tallies[i].kernel;
       if (!kernel || kernel->operation == ATTEND_OP_FORWARD)
         attend_verify_run(v, kernel, result);
-      else if (strcmp(c.name, "random") == 0) /* these have cases of their own, from the same seeds */
-        attend_verify_row_kernel(kernel, env->isa, c.seed, a->dtype > ATTEND_BF16 ? ATTEND_DTYPE_DEFAULT : a->dtype,
-                                 result);
+      else if (strcmp(c.name, "random") == 0 && a->dtype <= ATTEND_BF16)
+        /* These have cases of their own, from the same seeds, and none with formats. */
+        attend_verify_row_kernel(kernel, env->isa, c.seed, a->dtype, result);
       else
         continue;
       count_result(&tallies[i], &c, result);

@@ -162,17 +162,17 @@ static inline bool attend_is_empty(const attend_resolved *problem) {
  */
 attend_status attend_resolve_strides(const char *name, const int64_t extent[4], size_t element, bool as_given,
                                      bool disjoint, attend_strides *strides);
-/** Those of a mask or bias: 0 broadcasts. */
-attend_status attend_resolve_strides4(const char *name, const int64_t extent[4], size_t element,
+/** Those of a mask, a bias or scales: 0 broadcasts. */
+attend_status attend_resolve_strides4(const char *name, const int64_t extent[4], size_t element, bool disjoint,
                                       attend_strides4 *strides);
 /** A head dim must hold whole blocks of a format. */
 attend_status attend_check_whole_blocks(const char *field, int64_t dim, attend_dtype dtype);
 /**
  * Checks how the scales of a tensor of keys or values of that extent lie, and fills in the group; all of it becomes 0
- * where the format has no scales of its own. `name` is the field's.
+ * where the format has no scales of its own. `name` is the field's. If they are `written`, none may have two places.
  */
 attend_status attend_resolve_scaling(const char *name, attend_dtype dtype, int64_t dim, const int64_t extent[4],
-                                     attend_scaling *s);
+                                     bool written, attend_scaling *s);
 /** ATTEND_ERROR_INVALID_ARGUMENT at the first of `count` lengths that is not from 0 to `most`, a field's value. */
 attend_status attend_check_lengths(const char *name, const int32_t *lengths, int64_t count, const char *field,
                                    int64_t most);

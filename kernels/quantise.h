@@ -32,7 +32,11 @@ static inline void store_upper_bits(const uint8_t n[QUANTISED], uint8_t *to) {
   for (int i = 0; i < QUANTISED; i++) to[i / 8] |= (uint8_t)((n[i] >> 4 & 1) << i % 8);
 }
 
-static inline float inverse_of(float scale) { return scale != 0.0f ? 1.0f / scale : 0.0f; }
+/** 0 where it is beyond f32: numbers are less than 2^-120 then, and become 0. */
+static inline float inverse_of(float scale) {
+  const float inverse = 1.0f / scale;
+  return isfinite(inverse) ? inverse : 0.0f;
+}
 
 /** The first of the numbers that are the farthest from 0. */
 static inline float farthest(const float *x, int count) {

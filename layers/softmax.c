@@ -37,7 +37,7 @@ static attend_status resolve(const attend_softmax_problem *problem, attend_softm
   const size_t size = attend_dtype_size(p->dtype);
   if ((s = attend_resolve_strides("x", extent, size, false, false, &p->x_strides)) != ATTEND_OK ||
       (s = attend_resolve_strides("out", extent, size, false, true, &p->out_strides)) != ATTEND_OK ||
-      (p->mask && (s = attend_resolve_strides4("mask", extent, 1, &p->mask_strides)) != ATTEND_OK))
+      (p->mask && (s = attend_resolve_strides4("mask", extent, 1, false, &p->mask_strides)) != ATTEND_OK))
     return s;
   if (p->lengths == ATTEND_LENGTHS_PER_QUERY &&
       size_mul(size_mul((size_t)p->batch, (size_t)p->rows), sizeof(int32_t)) > PTRDIFF_MAX)

@@ -156,6 +156,74 @@ Test(formats, what_is_not_finite_makes_its_block_nan) {
   }
 }
 
+/* Appends one tensor of a scaled format in f32, with f32 or f16 scales; `ok` is what is expected. */
+static void append_scaled(attend_append_problem *p, const void *x, void *cache, void *scales, void *zeros,
+                          attend_status ok) {
+  attend_append_tensors t = ATTEND_APPEND_TENSORS_INIT;
+  const int32_t positions[2] = {0}, table[2] = {0, 1};
+  t.x = x, t.cache = cache, t.scales = scales, t.zero_points = zeros, t.positions = positions, t.block_table = table;
+  cr_expect_eq(attend_append(p, &t), ok, "%s", attend_error_detail());
+}
+
+/* A stride over one row is not stepped along, but still says that rows have scales of their own. */
+Test(formats, scales_of_a_single_row_are_written) {
+  float x[32], scale[2] = {12345.0f, 12345.0f};
+  int8_t cache[32];
+  for (int i = 0; i < 32; i++) x[i] = 127.0f - (float)(4 * i);
+  attend_append_problem p = ATTEND_APPEND_PROBLEM_INIT;
+  p.batch = p.heads = p.rows = p.cache_len = 1, p.dim = 32, p.cache_dtype = ATTEND_I8;
+  p.scaling = (attend_scaling){.row = 1, .dtype = ATTEND_F32};
+  append_scaled(&p, x, cache, scale, NULL, ATTEND_OK);
+  cr_expect_eq(scale[0], 1.0f);
+  cr_expect_eq(cache[1], 123);
+  p.rows = 2, p.dim = 16, p.cache_len = 2, p.page_rows = 1, p.pages = 2;
+  p.scaling = (attend_scaling){.batch = 1, .row = 1, .dtype = ATTEND_F32};
+  scale[0] = scale[1] = 12345.0f;
+  append_scaled(&p, x, cache, scale, NULL, ATTEND_OK);
+  cr_expect_eq(scale[0], 1.0f);
+  cr_expect_eq(scale[1], 63.0f / 127.0f);
+}
+
+Test(formats, scales_that_overlap_are_not_written) {
+  float x[64] = {0}, scales[2];
+  int8_t cache[64];
+  attend_append_problem p = ATTEND_APPEND_PROBLEM_INIT;
+  p.batch = 1, p.heads = 2, p.rows = p.cache_len = 2, p.dim = 16, p.cache_dtype = ATTEND_I8;
+  p.scaling = (attend_scaling){.row = 1, .dtype = ATTEND_F32};
+  append_scaled(&p, x, cache, scales, NULL, ATTEND_ERROR_INVALID_ARGUMENT);
+  cr_expect(strstr(attend_error_detail(), "scaling_strides"), "%s", attend_error_detail());
+}
+
+/* Scales at either end of the range: finite numbers come back finite, and near where they were. */
+Test(formats, scales_at_the_ends_of_the_range) {
+  static const float sizes[] = {1e-44f, 1e-38f, 1e-37f, 1e-5f, 0.0016f, 0.05f, 1e4f, 2e38f};
+  for (attend_dtype format = ATTEND_F8_E4M3; format <= ATTEND_I4; format++)
+    for (int variant = 0; variant < 8; variant++)
+      for (size_t n = 0; n < sizeof sizes / sizeof *sizes; n++) {
+        const bool half = variant & 1, zeros = variant & 2, integers = format >= ATTEND_I8;
+        if ((!integers && variant > 1) || (half && (sizes[n] > 1e4f || (integers && sizes[n] < 0.05f)))) continue;
+        float x[16] = {0};
+        x[0] = sizes[n], x[1] = -sizes[n], x[2] = sizes[n] / 3;
+        unsigned char cache[16];
+        float scale = 7.0f, zero = 7.0f;
+        attend_append_problem p = ATTEND_APPEND_PROBLEM_INIT;
+        p.batch = p.heads = p.rows = p.cache_len = 1, p.dim = 16, p.cache_dtype = format;
+        p.scaling = (attend_scaling){
+            .row = 1, .dtype = half ? ATTEND_F16 : ATTEND_F32, .zero_points = zeros, .is_unsigned = variant >> 2};
+        append_scaled(&p, x, cache, &scale, &zero, ATTEND_OK);
+        const attend_verify_row row = {
+            .tensor = cache, .scales = &scale, .zeros = zeros ? &zero : NULL, .dtype = format, .scaling = &p.scaling};
+        for (int d = 0; d < 16; d++) {
+          const double got = attend_verify_row_element(&row, d);
+          const double room = 1e-36 + (double)sizes[n] * (format == ATTEND_I4   ? 0.15
+                                                          : format == ATTEND_I8 ? 0.01
+                                                                                : 0.13);
+          cr_expect(fabs(got - (double)x[d]) <= room, "%s, variant %d: element %d is %g, expected %g",
+                    attend_dtype_name(format), variant, d, got, (double)x[d]);
+        }
+      }
+}
+
 static void expect_refused(const attend_problem *p, const char *detail) {
   attend_plan *plan = NULL;
   cr_expect_eq(attend_plan_create(p, NULL, &plan), ATTEND_ERROR_INVALID_ARGUMENT, "expected '%s'", detail);

@@ -234,14 +234,15 @@ static void round_up_dim(int64_t *dim, attend_dtype dtype) {
 /* How scales lie: in rows of their own or in pairs with zero points, per row, per head or once for all. */
 static attend_scaling scaling_of(const attend_problem *p, attend_dtype dtype, int64_t dim, uint64_t key) {
   attend_scaling s = {0};
-  if (!attend_verify_is_scaled(dtype) || hash(key, 1) % 8 == 0) return s;
+  if (!attend_verify_is_scaled(dtype)) return s;
   static const int16_t groups[] = {0, 32, 64, 128, 0, 16, 48, 1};
   const bool integers = dtype == ATTEND_I8 || dtype == ATTEND_I4;
+  s.is_unsigned = integers && hash(key, 5) % 2;
+  if (hash(key, 1) % 8 == 0) return s; /* the elements are the numbers */
   s.dtype = hash(key, 2) % 2 ? ATTEND_F32 : ATTEND_F16;
   s.group = groups[hash(key, 3) % 8];
   if (s.group > 1 && dim % s.group) s.group = 0;
   s.zero_points = integers && hash(key, 4) % 2;
-  s.is_unsigned = integers && hash(key, 5) % 2;
   const int64_t count = s.group && dim ? dim / s.group : 1, apart = 1 + (int64_t)(hash(key, 6) % 2);
   const int64_t rows = p->page_rows ? p->page_rows : p->kv_starts ? p->kv_total : p->kv_len;
   s.step = apart;

@@ -346,7 +346,7 @@ void attend_verify_named_case(size_t index, uint64_t seed, attend_dtype dtype, a
   c->problem.struct_size = sizeof c->problem;
   if (!attend_verify_named_is_typed(index)) c->problem.q_dtype = c->dtype = dtype ? dtype : ATTEND_F32;
   if (attend_verify_is_format(c->problem.q_dtype)) {
-    c->problem.q_dtype = ATTEND_F32;
+    c->problem.q_dtype = (index + seed) % 2 ? ATTEND_BF16 : ATTEND_F32; /* those that multiply in bf16 take no other */
     attend_verify_take_formats(c, dtype, dtype, hash(seed, (int64_t)index));
   }
   attend_verify_lay_out(c);

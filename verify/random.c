@@ -110,7 +110,9 @@ static void choose_dtypes(stream *s, attend_dtype dtype, attend_problem *p) {
     if (chance(s, 50)) p->v_dtype = choose_dtype(s);
     return;
   }
-  if (dtype == ATTEND_DTYPE_DEFAULT || attend_verify_is_format(dtype))
+  if (attend_verify_is_format(dtype)) /* kernels that multiply in bf16 take no others */
+    dtype = chance(s, 50) ? ATTEND_BF16 : choose_dtype(s);
+  else if (dtype == ATTEND_DTYPE_DEFAULT)
     dtype = chance(s, 50) ? ATTEND_F32 : choose_dtype(s);
   p->q_dtype = p->k_dtype = p->out_dtype = dtype;
 }

@@ -13,6 +13,7 @@ typedef struct append_run {
   attend_append_problem p;
   attend_append_tensors t;
   const attend_kernel *kernel;
+  bool scales_given; /**< they are read, and not written */
 } append_run;
 
 /* ---------------------------------------------------------------------------------------------------------- checks */
@@ -41,7 +42,8 @@ static bool is_empty(const attend_append_problem *p) {
 }
 
 /** Checks a problem and fills in every default. */
-static attend_status resolve(const attend_append_problem *problem, attend_append_problem *p) {
+static attend_status resolve(const attend_append_problem *problem, append_run *run) {
+  attend_append_problem *p = &run->p;
   attend_status s = attend_read_versioned(p, sizeof *p, PROBLEM_FIRST_SIZE, problem, "attend_append_problem");
   if (s != ATTEND_OK || (s = check_ranges(p)) != ATTEND_OK) return s;
   if (p->x_dtype == ATTEND_DTYPE_DEFAULT) p->x_dtype = ATTEND_F32;
@@ -58,7 +60,9 @@ static attend_status resolve(const attend_append_problem *problem, attend_append
   const int64_t x[4] = {p->x_starts ? 1 : p->batch, p->heads, p->x_starts ? p->x_total : p->rows, p->dim};
   const int64_t cache[4] = {p->page_rows ? p->pages : p->batch, p->heads, p->page_rows ? p->page_rows : p->cache_len,
                             attend_row_extent(p->cache_dtype, p->dim)};
-  if ((s = attend_resolve_scaling("scaling", p->cache_dtype, p->dim, cache, &p->scaling)) != ATTEND_OK) return s;
+  run->scales_given = p->scaling.row == 0; /* before strides that are not stepped along become 0, too */
+  s = attend_resolve_scaling("scaling", p->cache_dtype, p->dim, cache, !run->scales_given, &p->scaling);
+  if (s != ATTEND_OK) return s;
   s = attend_resolve_strides("x", x, attend_dtype_size(p->x_dtype), false, false, &p->x_strides);
   if (s != ATTEND_OK) return s;
   return attend_resolve_strides("cache", cache, attend_dtype_size(p->cache_dtype), false, true, &p->cache_strides);
@@ -198,7 +202,7 @@ static void append_rows(const void *argument, int64_t begin, int64_t end) {
                               .dim = p->dim,
                               .scales = cache.scales,
                               .scales_head = p->scaling.head * scale,
-                              .scales_given = p->scaling.row == 0};
+                              .scales_given = run->scales_given};
       if (copy.scales.at) {
         const int64_t at = attend_row_scales_at(&cache, row);
         copy.scales.at += at;
@@ -216,7 +220,7 @@ attend_status attend_append_by(const attend_kernel *kernel, const attend_append_
                                const attend_append_tensors *tensors) {
   append_run run = {.kernel = kernel};
   attend_env env;
-  attend_status s = resolve(problem, &run.p);
+  attend_status s = resolve(problem, &run);
   if (s != ATTEND_OK || (s = check_tensors(&run, tensors)) != ATTEND_OK || (s = attend_env_read(&env)) != ATTEND_OK)
     return s;
   if (is_empty(&run.p)) return ATTEND_OK;

@@ -132,9 +132,10 @@ static attend_status check_disjoint(const layout *l) {
     if (l->extent[least] == 1) continue;
     if (llabs(l->stride[least]) < span)
       return attend_fail(ATTEND_ERROR_INVALID_ARGUMENT,
-                         "%s_strides are %" PRId64 ", %" PRId64 ", %" PRId64 ": rows of %" PRId64
-                         " elements overlap, expected each stride to step over what the smaller ones span",
-                         l->name, l->stride[0], l->stride[1], l->stride[2], l->extent[3]);
+                         "%s_strides are %" PRId64 ", %" PRId64 ", %" PRId64 ": rows of %" PRId64 " elements, %" PRId64
+                         " apart, overlap, expected each stride to step over what the smaller "
+                         "ones span",
+                         l->name, l->stride[0], l->stride[1], l->stride[2], l->extent[3], l->stride[3]);
     span += (l->extent[least] - 1) * llabs(l->stride[least]);
   }
   return ATTEND_OK;
@@ -163,10 +164,11 @@ attend_status attend_resolve_strides(const char *name, const int64_t extent[4], 
   return status;
 }
 
-attend_status attend_resolve_strides4(const char *name, const int64_t extent[4], size_t element, attend_strides4 *s) {
+attend_status attend_resolve_strides4(const char *name, const int64_t extent[4], size_t element, bool disjoint,
+                                      attend_strides4 *s) {
   layout l = {.name = name, .stride = {s->batch, s->head, s->query, s->key}, .element = element};
   memcpy(l.extent, extent, sizeof l.extent);
-  attend_status status = finish_layout(&l, false);
+  attend_status status = finish_layout(&l, disjoint);
   *s = (attend_strides4){l.stride[0], l.stride[1], l.stride[2], l.stride[3]};
   return status;
 }
@@ -201,7 +203,7 @@ static attend_status check_scaling(const char *name, attend_dtype dtype, int64_t
 }
 
 attend_status attend_resolve_scaling(const char *name, attend_dtype dtype, int64_t dim, const int64_t extent[4],
-                                     attend_scaling *s) {
+                                     bool written, attend_scaling *s) {
   attend_status status = attend_check_whole_blocks(*name == 'k'   ? "head_dim"
                                                    : *name == 'v' ? "v_head_dim"
                                                                   : "dim",
@@ -218,7 +220,7 @@ attend_status attend_resolve_scaling(const char *name, attend_dtype dtype, int64
   }
   attend_strides4 strides = {s->batch, s->head, s->row, s->step};
   const int64_t scales[4] = {extent[0], extent[1], extent[2], divide_up(dim, s->group)};
-  status = attend_resolve_strides4(name, scales, attend_dtype_size(s->dtype), &strides);
+  status = attend_resolve_strides4(name, scales, attend_dtype_size(s->dtype), written, &strides);
   s->batch = strides.batch, s->head = strides.head, s->row = strides.query, s->step = strides.key;
   return status;
 }
@@ -260,11 +262,11 @@ static attend_status resolve_layouts(attend_problem *p) {
   if (s == ATTEND_OK) s = attend_resolve_strides("v", v, attend_dtype_size(p->v_dtype), given, false, &p->v_strides);
   if (s == ATTEND_OK)
     s = attend_resolve_strides("out", out, attend_dtype_size(p->out_dtype), given, true, &p->out_strides);
-  if (s == ATTEND_OK) s = attend_resolve_scaling("k_scaling", p->k_dtype, p->head_dim, k, &p->k_scaling);
-  if (s == ATTEND_OK) s = attend_resolve_scaling("v_scaling", p->v_dtype, p->v_head_dim, v, &p->v_scaling);
-  if (s == ATTEND_OK && p->mask) s = attend_resolve_strides4("mask", scores, 1, &p->mask_strides);
+  if (s == ATTEND_OK) s = attend_resolve_scaling("k_scaling", p->k_dtype, p->head_dim, k, false, &p->k_scaling);
+  if (s == ATTEND_OK) s = attend_resolve_scaling("v_scaling", p->v_dtype, p->v_head_dim, v, false, &p->v_scaling);
+  if (s == ATTEND_OK && p->mask) s = attend_resolve_strides4("mask", scores, 1, false, &p->mask_strides);
   if (s == ATTEND_OK && p->bias_dtype)
-    s = attend_resolve_strides4("bias", scores, attend_dtype_size(p->bias_dtype), &p->bias_strides);
+    s = attend_resolve_strides4("bias", scores, attend_dtype_size(p->bias_dtype), false, &p->bias_strides);
   if (s == ATTEND_OK && p->kv_lengths == ATTEND_LENGTHS_PER_QUERY)
     s = check_contiguous((layout){"kv_lengths", {1, 1, qb, lq}, {0}, sizeof(int32_t)});
   if (s == ATTEND_OK && p->key_ranges)

@@ -26,7 +26,7 @@ extern "C" {
  * zero point, if there are such, that makes its range the range of elements; but with scaling.row = 0, scales and zero
  * points that rows share, they are read, and what does not fit becomes the nearest element. Elements are rounded to
  * nearest even. A number that is not finite makes all that share its scale NaN, as far as the scale is its own; with
- * shared scales an infinity becomes the greatest element, a NaN the lowest.
+ * shared scales an infinity becomes the greatest i8 or i4, a NaN the lowest; f8 keeps a NaN, and e5m2 an infinity.
  */
 typedef struct attend_append_problem {
   size_t struct_size;         /**< sizeof(attend_append_problem), set by ATTEND_APPEND_PROBLEM_INIT */
@@ -47,7 +47,7 @@ typedef struct attend_append_problem {
   int x_starts;             /**< 1 = new rows of all sequences are packed, those of b being x_starts[b] to [b + 1] */
   int num_threads;          /**< as in attend_options; the result is the same for every number */
 
-  attend_scaling scaling; /**< of a cache in f8, i8 or i4; rows share no scale that is written */
+  attend_scaling scaling; /**< of a cache in f8, i8 or i4; no two rows share a scale that is written */
 } attend_append_problem;
 
 #define ATTEND_APPEND_PROBLEM_INIT ATTEND_INIT_(attend_append_problem)

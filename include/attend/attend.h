@@ -146,11 +146,11 @@ typedef enum attend_lengths {
 } attend_lengths;
 
 /**
- * Strides of a (B, H, L, D) tensor, in elements; the last dimension is contiguous. All three 0 means contiguous in that
- * order, unless attend_problem.as_given says that zeros are meant. Otherwise they are taken as they stand: BSHD is
- * {L * H * D, D, H * D}, and a batch stride of 0 repeats one batch entry. A stride along a dimension of one element is
- * not read. Inputs may overlap in any way, with negative strides too; rows of an output must neither overlap nor
- * interleave.
+ * Strides of a (B, H, L, D) tensor, in elements, of keys and values in a format in bytes; the last dimension is
+ * contiguous. All three 0 means contiguous in that order, unless attend_problem.as_given says that zeros are meant.
+ * Otherwise they are taken as they stand: BSHD is {L * H * D, D, H * D}, and a batch stride of 0 repeats one batch
+ * entry. A stride along a dimension of one element is not read. Inputs may overlap in any way, with negative strides
+ * too; rows of an output must neither overlap nor interleave.
  *
  * Packed sequences (q_starts, kv_starts) have no batch dimension: it is (1, H, rows of all, D), and `batch` is not
  * read. Paged keys and values are (pages, H, page_rows, D): `batch` is from page to page.

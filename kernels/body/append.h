@@ -67,8 +67,11 @@ ATTEND_INLINE void choose_scale(const attend_row_copy *c, const char *row, int64
     if (most > high) high = most;
   }
   const attend_dtype dtype = c->scales.dtype;
-  const float most = high > -low ? high : -low;
-  store_scale(scale, dtype, !finite ? NAN : zero ? (high - low) / (float)(range.high - range.low) : most / range.most);
+  const float most = high > -low ? high : -low, steps = (float)(range.high - range.low);
+  float size = zero ? high / steps - low / steps : most / range.most;
+  /* Denormal f16 scales are coarse, and f8 has range to spare. */
+  if (range.high == 0 && dtype == ATTEND_F16 && size > 0.0f && size < 0x1p-14f) size = 0x1p-14f;
+  store_scale(scale, dtype, finite ? size : NAN);
   if (zero)
     store_scale(zero, dtype, finite ? rintf((float)range.low - low * inverse_of(scale_at(scale, dtype))) : 0.0f);
 }

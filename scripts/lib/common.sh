@@ -43,7 +43,7 @@ present() {
     musl-tools) have musl-gcc ;;
     wine64) [ -x /usr/lib/wine/wine64 ] ;;
     llvm-19) have llvm-mca-19 ;;
-    valgrind | mandoc | zsh | fish | lintian | debootstrap) have "$1" ;;
+    valgrind | file | mandoc | zsh | fish | lintian | debootstrap) have "$1" ;;
     dpkg-dev) have dpkg-shlibdeps ;;
     man-db) have man ;;
     openmpi-bin) have mpirun && mpirun --version | grep -q 'Open MPI' ;;
@@ -112,7 +112,7 @@ for_bench=(libbenchmark-dev libopenblas-dev)
 for_mpi=(openmpi-bin libopenmpi-dev)
 for_clang=(clang-19 libomp-19-dev libclang-rt-19-dev)
 for_pages=(man-db mandoc zsh fish)
-for_packages=(dpkg-dev lintian)
+for_packages=(dpkg-dev file lintian)
 for_report=(python3-matplotlib)
 for_python=(build-essential cmake ninja-build python3-venv)
 for_browser=(chromium chromium-driver python3-selenium)

@@ -5,7 +5,9 @@ import numpy
 
 from . import _attend
 
-_FORMATS = ("f32", "f16", "bf16")
+# Bytes that 32 numbers take.
+_BLOCKS = {"q8_0": 34, "q4_0": 18, "q4_1": 20, "q5_0": 22, "q5_1": 24, "iq4_nl": 18}
+_FORMATS = ("f32", "f16", "bf16", *_BLOCKS)
 
 
 class KVCache:
@@ -15,13 +17,14 @@ class KVCache:
     heads       key/value heads
     head_dim    of keys; v_head_dim of values, the same by default
     capacity    rows of each sequence. Without pages it grows by itself, to twice as many; with pages it does not
-    k_format    "f32", "f16" or "bf16"; v_format is the same by default
+    k_format    "f32", "f16", "bf16", or one of ggml's blocks, for dims that are multiples of 32: "q8_0", "q4_0", "q4_1",
+                "q5_0", "q5_1", "iq4_nl"; v_format is the same by default
     page_rows   rows of a page: sequences then take pages as they grow, and give them back. `pages` is how many there are
                 in all; default: as many as all sequences need to reach `capacity`
     package     "numpy" or "torch": whose arrays hold it. bf16 in NumPy needs the package ml_dtypes
 
-    The arrays are `keys` and `values`: (batch, heads, capacity, dim), or (pages, heads, page_rows, dim); `lengths` says
-    how many rows each sequence has, and `block_table` which pages. Not for several threads at once.
+    The arrays are `keys` and `values`: (batch, heads, capacity, dim), or (pages, heads, page_rows, dim), of uint8 and with
+    the bytes of a row as the last dimension where the format is of blocks; `lengths` says how many rows each sequence has, and `block_table` which pages. Not for several threads at once.
     """
 
     def __init__(self, batch, heads, head_dim, *, v_head_dim=None, capacity=256, k_format="f32", v_format=None,
@@ -33,6 +36,9 @@ class KVCache:
         for name, value in (("k_format", k_format), ("v_format", v_format)):
             if value not in _FORMATS:
                 raise ValueError(f"{name} is {value!r}, expected {', '.join(_FORMATS)}")
+        for name, value, dim in (("k_format", k_format, head_dim), ("v_format", v_format, head_dim if v_head_dim is None else v_head_dim)):
+            if value in _BLOCKS and dim % 32:
+                raise ValueError(f"{name} is {value}, which needs a dim that is a multiple of 32, not {dim}")
         if page_rows is None and pages is not None:
             raise ValueError("pages: expected page_rows too")
         if page_rows is not None and page_rows < 1:
@@ -52,17 +58,20 @@ class KVCache:
             shape = (pages, heads, page_rows)
             self.block_table = numpy.full((batch, each), -1, numpy.int32)
             self._free = list(range(pages - 1, -1, -1))
-        self.keys = self._array((*shape, self.head_dim), k_format)
-        self.values = self._array((*shape, self.v_head_dim), v_format)
+        self.keys, self.values = self._arrays(shape)
 
-    def _array(self, shape, name):
+    def _arrays(self, shape):
+        return (self._array(shape, self.head_dim, self.k_format), self._array(shape, self.v_head_dim, self.v_format))
+
+    def _array(self, shape, dim, name):
+        shape = (*shape, dim // 32 * _BLOCKS[name] if name in _BLOCKS else dim)
         if self._package == "torch":
             import torch
-            return torch.zeros(shape, dtype={"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[name])
+            return torch.zeros(shape, dtype={"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}.get(name, torch.uint8))
         if name == "bf16":
             import ml_dtypes
             return numpy.zeros(shape, ml_dtypes.bfloat16)
-        return numpy.zeros(shape, {"f32": numpy.float32, "f16": numpy.float16}[name])
+        return numpy.zeros(shape, {"f32": numpy.float32, "f16": numpy.float16}.get(name, numpy.uint8))
 
     def reserve(self, rows):
         """Makes room for so many rows of each sequence. Only without pages: MemoryError beyond the capacity with them."""
@@ -72,11 +81,9 @@ class KVCache:
             raise MemoryError(f"a sequence of {rows} rows is beyond the capacity of {self.capacity}")
         capacity = max(rows, 2 * self.capacity)
         used = int(self.lengths.max(initial=0))
-        grown = []
-        for old, name in ((self.keys, self.k_format), (self.values, self.v_format)):
-            new = self._array((self.batch, self.heads, capacity, old.shape[3]), name)
+        grown = self._arrays((self.batch, self.heads, capacity))
+        for old, new in zip((self.keys, self.values), grown):
             new[:, :, :used] = old[:, :, :used]
-            grown.append(new)
         self.keys, self.values = grown
         self.capacity = capacity
 
@@ -96,7 +103,7 @@ class KVCache:
 
         starts  (batch + 1) sequence b gets rows starts[b] to starts[b + 1], which may be none
 
-        Numbers are rounded to the cache's format. After an error the cache is as it was.
+        Numbers are rounded to the cache's format. After an error its sequences are as they were.
         """
         if k.shape[:3] != v.shape[:3] or len(k.shape) != 4:
             raise ValueError(f"k has the shape {tuple(k.shape)} and v {tuple(v.shape)}, expected (batch, heads, rows, dim) of both")
@@ -118,8 +125,13 @@ class KVCache:
         self.reserve(int(lengths.max(initial=0)))
         if self.page_rows is not None:
             self._take_pages(lengths)
-        for cache, x in ((self.keys, k), (self.values, v)):
-            _attend.append(cache, x, self.lengths, starts=starts, block_table=self.block_table, threads=threads)
+        try:
+            for cache, x, name in ((self.keys, k, self.k_format), (self.values, v, self.v_format)):
+                _attend.append(cache, x, self.lengths, starts=starts, block_table=self.block_table,
+                               format=name if name in _BLOCKS else None, threads=threads)
+        except BaseException:
+            self.crop(self.lengths)  # gives back the pages that were taken
+            raise
         self.lengths = lengths
 
     def attention(self, q, **options):
@@ -131,9 +143,12 @@ class KVCache:
         for name in ("kv_lengths", "kv_starts", "block_table", "k_format", "v_format"):
             if name in options:
                 raise TypeError(f"{name}: the cache knows that itself")
-        if self.page_rows is None:
-            return _attend.attention(q, self.keys, self.values, kv_lengths=self.lengths, **options)
-        return _attend.attention(q, self.keys, self.values, kv_lengths=self.lengths, block_table=self.block_table, **options)
+        for name, value in (("k_format", self.k_format), ("v_format", self.v_format)):
+            if value in _BLOCKS:
+                options[name] = value
+        if self.page_rows is not None:
+            options["block_table"] = self.block_table
+        return _attend.attention(q, self.keys, self.values, kv_lengths=self.lengths, **options)
 
     def crop(self, lengths):
         """Forgets rows beyond these lengths: a number for all sequences, or one for each."""

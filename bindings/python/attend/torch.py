@@ -14,11 +14,15 @@ torch.get_num_threads().
 
 import collections
 import math
+import threading
 
 import torch
 import torch.nn.functional as F
 
 from . import _attend
+
+if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+    raise ImportError(f"attend.torch needs PyTorch 2.10 or newer, this is {torch.__version__}")
 
 __all__ = ["disable", "enable", "sdpa"]
 
@@ -170,7 +174,6 @@ def _backward(ctx, grad_out, grad_lse):
 
 
 torch.library.register_autograd("attend::sdpa", _backward, setup_context=_setup, lib=_library)
-_op = torch.ops.attend.sdpa.default
 
 
 # -------------------------------------------------------------------------------------------------------- the function
@@ -256,8 +259,10 @@ def sdpa(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scal
 
 # ------------------------------------------------------------------------------------------------------- in its place
 
-_pytorch = None  # PyTorch's function, while attend's is in its place
+_pytorch = F.scaled_dot_product_attention  # kept while attend's is in its place, and after: somebody may still hold that
 _counts = collections.Counter()
+_lock = threading.Lock()
+_users = 0  # enable() that have not ended
 
 
 def _replacement(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
@@ -282,25 +287,30 @@ class enable:
     """
 
     def __init__(self):
-        global _pytorch
-        self._nested = _pytorch is not None
-        if not self._nested:
-            _pytorch = F.scaled_dot_product_attention
-            F.scaled_dot_product_attention = _replacement
-            _counts.clear()
+        global _pytorch, _users
+        with _lock:
+            if _users == 0:
+                _pytorch = F.scaled_dot_product_attention
+                F.scaled_dot_product_attention = _replacement
+                _counts.clear()
+            _users += 1
         self.counts = _counts
 
     def __enter__(self):
         return self.counts
 
     def __exit__(self, *_):
-        if not self._nested:
-            disable()
+        _leave(1)
+
+
+def _leave(users):
+    global _users
+    with _lock:
+        before, _users = _users, max(0, _users - users)
+        if before > 0 and _users == 0:
+            F.scaled_dot_product_attention = _pytorch
 
 
 def disable():
-    """Puts PyTorch's function back."""
-    global _pytorch
-    if _pytorch is not None:
-        F.scaled_dot_product_attention = _pytorch
-        _pytorch = None
+    """Puts PyTorch's function back, however often enable() was called."""
+    _leave(_users)

@@ -167,11 +167,20 @@ attend_dtype dtype_of(const Array &array, const char *name) {
   return dtype;
 }
 
+attend_dtype cache_type(nb::handle format, const Array &cache, int64_t dim, int64_t &width) {
+  const Format &f = read_format(format, "format", cache, "cache");
+  if (f.scaled) fail_value("format is %s: appending quantises to ggml's formats only, which hold their scales", f.name);
+  if (dim % f.elements)
+    fail_value("x has a dim of %lld, expected a multiple of %d for %s", static_cast<long long>(dim), f.elements,
+               f.name);
+  width = f.dtype > ATTEND_BF16 ? dim / f.elements * f.bytes : dim;
+  return f.dtype;
+}
+
 attend_strides strides_of(const Array &a) { return {a.strides[0], a.strides[1], a.strides[2]}; }
 
-const int32_t *Call::integers(nb::handle object, const char *name, int ndim, Array **array) {
-  held.push_back(read_array(object, name));
-  Array &a = held.back();
+Array whole_numbers(nb::handle object, const char *name, int ndim) {
+  Array a = read_array(object, name);
   if (!a.is_int()) {
     const std::string type = type_text(a.type);
     fail_type("%s has dtype %s, expected whole numbers", name, type.c_str());
@@ -190,8 +199,13 @@ const int32_t *Call::integers(nb::handle object, const char *name, int ndim, Arr
     a.owner = std::move(memory);
     a.type = I32;
   }
-  if (array) *array = &a;
-  return static_cast<const int32_t *>(a.data);
+  return a;
+}
+
+const int32_t *Call::integers(nb::handle object, const char *name, int ndim, Array **array) {
+  held.push_back(whole_numbers(object, name, ndim));
+  if (array) *array = &held.back();
+  return static_cast<const int32_t *>(held.back().data);
 }
 
 const float *Call::per_head(nb::handle object, const char *name) {

@@ -91,6 +91,13 @@ void clear_plans();
 attend_dtype dtype_of(const Array &array, const char *name);
 attend_strides strides_of(const Array &array);
 
+// The type of a cache that is appended to, by the name of its format or by its dtype, and how many entries of the array
+// a row of `dim` numbers takes. Throws ValueError for formats whose scales lie elsewhere.
+attend_dtype cache_type(nb::handle format, const Array &cache, int64_t dim, int64_t &width);
+
+// Whole numbers of 32 bits, contiguous: a copy where they are others. Throws for what is none, or does not fit.
+Array whole_numbers(nb::handle object, const char *name, int ndim);
+
 // Runs a function of the library without the GIL.
 template <typename F> void run_unlocked(F &&function) {
   attend_status status;

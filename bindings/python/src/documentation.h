@@ -69,6 +69,8 @@ x            (B, H, rows, D), or with starts (1, H, rows of all, D); rounded to 
 positions    (B) where each sequence's first new row goes
 starts       (B + 1) sequence b has rows starts[b] to starts[b + 1] of x
 block_table  (B, n) the pages of each sequence
+format       "q8_0" and the other blocks of ggml: the cache's rows are then bytes, 34 for 32 numbers in q8_0. Default: the
+             cache's dtype
 
 ValueError, and nothing written, for rows beyond the cache's end and for table entries that name no page.)";
 

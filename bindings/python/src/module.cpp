@@ -112,6 +112,18 @@ struct PlanObject {
 
 // ------------------------------------------------------------------------------------------------- append and merge
 
+// append() and merge() of the library take three strides of 0 for "contiguous", so no array may have them that repeats
+// one row: an input is copied, and an output cannot be one. Along dimensions of one element strides are not read.
+void settle_strides(Array &a, const char *name, bool written) {
+  if (a.strides[0] || a.strides[1] || a.strides[2]) return;
+  if (a.shape[0] <= 1 && a.shape[1] <= 1 && a.shape[2] <= 1) {
+    a.strides[2] = a.shape[3], a.strides[1] = a.shape[2] * a.shape[3], a.strides[0] = a.shape[1] * a.strides[1];
+    return;
+  }
+  if (written) fail_value("%s repeats one row: expected memory for each", name);
+  make_contiguous(a);
+}
+
 Array four(nb::handle object, const char *name, bool writable) {
   Array array = read_array(object, name);
   if (writable && !array.writable) fail_value("%s is read-only, or of a package whose arrays are", name);
@@ -122,40 +134,27 @@ Array four(nb::handle object, const char *name, bool writable) {
   } else {
     make_rows_contiguous(array);
   }
+  settle_strides(array, name, writable);
   return array;
 }
 
-// Whole numbers of 32 bits, contiguous: a copy where they are not.
-Array integers(nb::handle object, const char *name, int ndim) {
-  Array a = read_array(object, name);
-  if (!(a.type == I32)) {
-    nb::object converted = nb::module_::import_("numpy").attr("asarray")(object, "int32");
-    a = read_array(converted, name);
-    auto *kept = new nb::object(std::move(converted));
-    a.owner = std::shared_ptr<void>(kept, [](void *p) { delete static_cast<nb::object *>(p); });
-  }
-  if (a.ndim != ndim) {
-    const std::string shape = shape_text(a.shape, a.ndim);
-    fail_value("%s has the shape %s, expected %d dimension%s", name, shape.c_str(), ndim, ndim == 1 ? "" : "s");
-  }
-  make_contiguous(a);
-  return a;
-}
-
 void append(nb::handle cache, nb::handle x, nb::handle positions, nb::handle starts, nb::handle block_table,
-            int threads) {
+            nb::handle format, int threads) {
   Array to = four(cache, "cache", true), from = four(x, "x", false);
-  Array at = integers(positions, "positions", 1), begin, table;
+  Array at = whole_numbers(positions, "positions", 1), begin, table;
   attend_append_problem p = ATTEND_APPEND_PROBLEM_INIT;
   attend_append_tensors t = ATTEND_APPEND_TENSORS_INIT;
   p.batch = at.shape[0], p.heads = from.shape[1], p.rows = from.shape[2], p.dim = from.shape[3];
   p.cache_len = to.shape[2];
-  if (to.shape[1] != p.heads || to.shape[3] != p.dim) {
+  int64_t width = 0;
+  p.x_dtype = dtype_of(from, "x"), p.cache_dtype = cache_type(format, to, p.dim, width);
+  if (to.shape[1] != p.heads || to.shape[3] != width) {
     const std::string ts = shape_text(to.shape, 4), fs = shape_text(from.shape, 4);
-    fail_value("cache has the shape %s and x %s, expected the same heads and dim", ts.c_str(), fs.c_str());
+    fail_value("cache has the shape %s and x %s, expected the same heads and rows of %lld %s", ts.c_str(), fs.c_str(),
+               static_cast<long long>(width), width == p.dim ? "numbers" : "bytes");
   }
   if (!starts.is_none()) {
-    begin = integers(starts, "starts", 1);
+    begin = whole_numbers(starts, "starts", 1);
     if (begin.shape[0] != p.batch + 1 || from.shape[0] != 1)
       fail_value("starts: expected a start for each of %lld sequences and the end of the last, and x of the shape (1, "
                  "heads, rows of all, dim)",
@@ -170,7 +169,7 @@ void append(nb::handle cache, nb::handle x, nb::handle positions, nb::handle sta
                static_cast<long long>(p.batch));
   }
   if (!block_table.is_none()) {
-    table = integers(block_table, "block_table", 2);
+    table = whole_numbers(block_table, "block_table", 2);
     if (table.shape[0] != p.batch)
       fail_value("block_table has %lld rows, expected %lld: one for each sequence",
                  static_cast<long long>(table.shape[0]), static_cast<long long>(p.batch));
@@ -182,12 +181,7 @@ void append(nb::handle cache, nb::handle x, nb::handle positions, nb::handle sta
                static_cast<long long>(p.batch));
   }
   p.x_strides = strides_of(from), p.cache_strides = strides_of(to);
-  p.x_dtype = dtype_of(from, "x"), p.cache_dtype = dtype_of(to, "cache");
   p.num_threads = threads;
-  // Strides of 0 would mean "contiguous" here; along a dimension of one element they are not read.
-  for (attend_strides *s : {&p.x_strides, &p.cache_strides})
-    if (s->batch == 0 && s->head == 0 && s->row == 0)
-      s->row = p.dim, s->head = p.dim * (s == &p.x_strides ? from : to).shape[2], s->batch = s->head * p.heads;
   t.x = from.data, t.cache = to.data, t.positions = static_cast<const int32_t *>(at.data);
   run_unlocked([&] { return attend_append(&p, &t); });
 }
@@ -199,9 +193,11 @@ nb::object merge(nb::sequence outs, nb::sequence lses, nb::handle out, nb::handl
   std::vector<Array> parts(n), sums(n);
   std::vector<const void *> part_data(n);
   std::vector<const float *> sum_data(n);
+  std::vector<nb::object> objects; // whose memory is used without the GIL, whatever the sequences do meanwhile
   nb::object first = outs[0];
   for (size_t i = 0; i < n; i++) {
     nb::object part = outs[i], sum = lses[i];
+    objects.push_back(part), objects.push_back(sum);
     parts[i] = four(part, "outs", false);
     sums[i] = read_array(sum, "lses");
     if (!(sums[i].type == F32)) fail_type("lses: expected float32, as attention() returns them");
@@ -230,16 +226,13 @@ nb::object merge(nb::sequence outs, nb::sequence lses, nb::handle out, nb::handl
   for (int d = 0; d < 4; d++)
     if (result.shape[d] != parts[0].shape[d]) fail_value("out: expected the shape of the parts");
   if (result.shape[3] > 1 && result.strides[3] != 1) fail_value("out: expected the last dimension to be contiguous");
+  settle_strides(result, "out", true);
   nb::object made_lse = new_array(parts[0], first, F32, parts[0].shape + (4 - rank), rank - 1, lse);
   attend_merge_problem p = ATTEND_MERGE_PROBLEM_INIT;
   attend_merge_tensors t = ATTEND_MERGE_TENSORS_INIT;
   p.parts = static_cast<int64_t>(n);
   p.batch = parts[0].shape[0], p.heads = parts[0].shape[1], p.rows = parts[0].shape[2], p.dim = parts[0].shape[3];
-  const auto strides = [&](const Array &a) {
-    const attend_strides s = strides_of(a);
-    return s.batch || s.head || s.row ? s : attend_strides{p.heads * p.rows * p.dim, p.rows * p.dim, p.dim};
-  };
-  p.part_strides = strides(parts[0]), p.out_strides = strides(result);
+  p.part_strides = strides_of(parts[0]), p.out_strides = strides_of(result);
   p.part_dtype = dtype_of(parts[0], "outs"), p.out_dtype = dtype_of(result, "out");
   p.lse = 1;
   p.num_threads = threads.is_none() ? 0 : nb::cast<int>(threads);
@@ -336,7 +329,7 @@ NB_MODULE(_attend, m) {
           "workspace_size", [](const PlanObject &self) { return self.plan->workspace; },
           "Bytes of workspace that a run needs.");
   m.def("append", &append, "cache"_a, "x"_a, "positions"_a, nb::kw_only(), "starts"_a = nb::none(),
-        "block_table"_a = nb::none(), "threads"_a = 0, APPEND_DOC);
+        "block_table"_a = nb::none(), "format"_a = nb::none(), "threads"_a = 0, APPEND_DOC);
   m.def("merge", &merge, "outs"_a, "lses"_a, nb::kw_only(), "out"_a = nb::none(), "threads"_a = nb::none(), MERGE_DOC);
   m.def("info", &info,
         "What this machine has and what of it is used: processor, features, caches, threads and the tuning profile.");

@@ -433,6 +433,43 @@ def test_merge():
         attend.merge([out], [lse.astype(float)])
 
 
+class Fresh:
+    """A sequence that makes its entries when it is asked for them, and keeps none."""
+
+    def __init__(self, *arrays):
+        self.arrays = arrays
+
+    def __len__(self):
+        return len(self.arrays)
+
+    def __getitem__(self, n):
+        return self.arrays[n].copy()
+
+
+def test_merge_of_arrays_that_nobody_keeps():
+    parts = [attend.attention(Q, K[:, :, a:b], V[:, :, a:b], lse=True) for a, b in ((0, 5), (5, 11))]
+    wanted = attend.merge([p[0] for p in parts], [p[1] for p in parts])
+    for _ in range(20):
+        got = attend.merge(Fresh(*(p[0] for p in parts)), Fresh(*(p[1] for p in parts)))
+        assert (got[0] == wanted[0]).all() and (got[1] == wanted[1]).all()
+
+
+def test_one_row_for_all():
+    """Strides of 0 along dimensions of more than one element: an input of append and merge may have them, no output."""
+    row = numpy.arange(16, dtype=numpy.float32)
+    cache = numpy.zeros((2, 2, 20, 16), numpy.float32)
+    attend.append(cache, numpy.broadcast_to(row, (2, 2, 3, 16)), [0, 4])
+    assert (cache[0, :, :3] == row).all() and (cache[1, :, 4:7] == row).all() and cache.sum() == 12 * row.sum()
+    lse = numpy.zeros((1, 8, 5), numpy.float32)
+    out, _ = attend.merge([numpy.broadcast_to(row, (1, 8, 5, 16))] * 2, [lse, lse])
+    assert (out == row).all()
+    one = numpy.lib.stride_tricks.as_strided(row, (2, 2, 20, 16), (0, 0, 0, 4), writeable=True)
+    with pytest.raises(ValueError, match="repeats one row"):
+        attend.append(one, K, [0, 0])
+    with pytest.raises(ValueError, match="repeats one row"):
+        attend.merge([K], [K[..., 0].copy()], out=one[:, :, :11])
+
+
 def test_append():
     cache = numpy.zeros((2, 2, 20, 16), numpy.float32)
     attend.append(cache, K[:, :, :3], [0, 17])
@@ -440,6 +477,10 @@ def test_append():
     before = cache.copy()
     with pytest.raises(ValueError, match="positions"):
         attend.append(cache, K[:, :, :3], [0, 18])
+    with pytest.raises(ValueError, match="32 bits"):
+        attend.append(cache, K[:, :, :3], numpy.array([2**32 + 3, 0]))
+    with pytest.raises(TypeError, match="whole numbers"):
+        attend.append(cache, K[:, :, :3], numpy.array([0.9, 3.2]))
     assert (cache == before).all()
     half = numpy.zeros((2, 2, 20, 16), BF16)
     attend.append(half, K, [0, 1])
@@ -469,6 +510,32 @@ def test_cache(pages, name, dtype):
         cache.attention(Q, kv_lengths=[1, 1])
     with pytest.raises(ValueError, match="k_format"):
         attend.KVCache(1, 1, 8, k_format="f64")
+
+
+@pytest.mark.parametrize("pages", [None, 4])
+@pytest.mark.parametrize("name, error", [("q8_0", 0.02), ("q5_1", 0.1), ("q5_0", 0.15), ("q4_1", 0.2), ("iq4_nl", 0.2), ("q4_0", 0.25)])
+def test_quantised_cache(pages, name, error):
+    q, k, v = (numpy.tile(x, 4)[..., :32] for x in (Q, K, V))
+    cache = attend.KVCache(2, 2, 32, capacity=16 if pages else 4, k_format=name, v_format="q8_0", page_rows=pages)
+    for a, b in ((0, 5), (5, 6), (6, 11)):
+        cache.append(k[:, :, a:b], v[:, :, a:b])
+    assert cache.keys.dtype == numpy.uint8 and cache.values.shape[3] == 34
+    near(cache.attention(q, causal=True), reference(q, k, v, allowed=J <= I + 4)[0], error)
+    assert abs(cache.attention(q, causal=True) - reference(q, k, v, allowed=J <= I + 4)[0]).max() > error / 1000
+    with pytest.raises(ValueError, match="multiple of 32"):
+        attend.KVCache(1, 1, 48, k_format=name)
+    with pytest.raises(ValueError, match="hold their scales"):
+        attend.append(cache.keys, k, [0, 0], format="i8")
+    with pytest.raises(ValueError, match="bytes"):
+        attend.append(cache.keys[..., :-1].copy(), k, [0, 0], format=name)
+
+
+def test_a_failed_append_takes_no_pages():
+    cache = attend.KVCache(2, 2, 16, capacity=16, page_rows=4, pages=4)
+    with pytest.raises(TypeError):
+        cache.append(K[:, :, :8].astype(float), K[:, :, :8].astype(float))
+    assert list(cache.lengths) == [0, 0] and (cache.block_table == -1).all()
+    cache.append(K[:, :, :8], K[:, :, :8])
 
 
 def test_pages_run_out():

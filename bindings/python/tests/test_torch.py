@@ -220,6 +220,18 @@ def test_vmap():
     torch.testing.assert_close(torch.func.vmap(attend.torch.sdpa)(q, k, v), F.scaled_dot_product_attention(q, k, v))
 
 
+def test_a_replacement_that_is_kept():
+    """Overlapping uses: the first to end takes attend away from nobody, and what was imported meanwhile goes on working."""
+    first, second = attend.torch.enable(), attend.torch.enable()
+    kept = F.scaled_dot_product_attention
+    first.__exit__()
+    assert F.scaled_dot_product_attention is kept
+    second.__exit__()
+    assert F.scaled_dot_product_attention is not kept
+    x = torch.randn(1, 2, 3, 8, dtype=torch.float64)
+    close(kept(x, x, x), F.scaled_dot_product_attention(x, x, x), torch.float64)
+
+
 def test_enable():
     before = F.scaled_dot_product_attention
     x = torch.randn(1, 2, 5, 8)

@@ -46,8 +46,9 @@
  * anything moves they agree on a status. If one rank fails, all of them return its status and its error detail, and
  * outputs are as they were. A rank that cannot take part, because it could not load its cache for instance, calls
  * attend_mpi_plan_run() with NULL for the tensors: so that all ranks learn of it, and none waits for ever. What MPI
- * itself reports is ATTEND_MPI_ERROR_COMMUNICATION on the ranks that see it; the library sets MPI_ERRORS_RETURN on its
- * own duplicate of the communicator, and on no other.
+ * itself reports, ATTEND_MPI_ERROR_COMMUNICATION, is returned on the ranks that see it alone; so is an error that shows
+ * only after they have agreed, of which none is known. The library sets MPI_ERRORS_RETURN on its own duplicate of the
+ * communicator, and on no other.
  *
  * BITS. The same ranks with the same numbers of rows give the same bits in every run, whatever arrives first and for
  * any number of threads. Another number of ranks merges in another order, and gives other bits, within rounding. One
