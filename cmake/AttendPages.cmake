@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Man pages and what shells complete, made of what the programs print for --help. So they need Python and programs that
-# run here: without, or in a cross build without an emulator, there are none.
+# run here: without, or in a cross build, there are none.
 find_package(Python3 QUIET COMPONENTS Interpreter)
 set(ATTEND_PAGES "")
-if(CMAKE_CROSSCOMPILING AND NOT CMAKE_CROSSCOMPILING_EMULATOR)
+if(CMAKE_CROSSCOMPILING)
   message(STATUS "attend: no man pages and completions: they are made by running the program, which this machine cannot")
 elseif(NOT Python3_Interpreter_FOUND)
   message(STATUS "attend: no man pages and completions: they need Python 3")

@@ -17,11 +17,12 @@ typedef struct attend_format {
   uint8_t elements, bytes; /**< so many elements take so many bytes */
 } attend_format;
 
+/** By attend_dtype, whose order the rows have: C++ has no array designators. */
 static const attend_format attend_formats[] = {
-    [ATTEND_DTYPE_DEFAULT] = {"default", ATTEND_PLAIN, 1, 0},
-#define ATTEND_FORMAT_PLAIN(id, name, elements, bytes) [ATTEND_##id] = {name, ATTEND_PLAIN, elements, bytes},
-#define ATTEND_FORMAT_SCALED(id, name, elements, bytes) [ATTEND_##id] = {name, ATTEND_SCALED, elements, bytes},
-#define ATTEND_FORMAT_BLOCK(id, name, elements, bytes) [ATTEND_##id] = {name, ATTEND_BLOCKS, elements, bytes},
+    {"default", ATTEND_PLAIN, 1, 0},
+#define ATTEND_FORMAT_PLAIN(id, name, elements, bytes) {name, ATTEND_PLAIN, elements, bytes},
+#define ATTEND_FORMAT_SCALED(id, name, elements, bytes) {name, ATTEND_SCALED, elements, bytes},
+#define ATTEND_FORMAT_BLOCK(id, name, elements, bytes) {name, ATTEND_BLOCKS, elements, bytes},
 #include "kernels/formats.def"
 };
 #define ATTEND_DTYPE_COUNT ((int)(sizeof attend_formats / sizeof *attend_formats))

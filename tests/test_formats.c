@@ -94,6 +94,14 @@ Test(formats, eight_bit_floats) {
   }
 }
 
+Test(formats, rows_have_the_order_of_the_types) {
+#define EXPECT_NAME(id, text, ...) cr_expect_str_eq(attend_formats[ATTEND_##id].name, text);
+#define ATTEND_FORMAT_PLAIN EXPECT_NAME
+#define ATTEND_FORMAT_SCALED EXPECT_NAME
+#define ATTEND_FORMAT_BLOCK EXPECT_NAME
+#include "kernels/formats.def"
+}
+
 /* What was appended is within half a step of what it was, whatever the format and the shape of its scales. */
 Test(formats, scaled_rows_come_back) {
   enum { ROWS = 3, DIM = 96, GROUPS = 6 };
