@@ -42,7 +42,7 @@ static float *merge_row(const attend_view *view, int64_t head, int64_t query, co
     sum += part->sum * weight;
     part->scale *= 0.5f * weight;
   }
-  const float factor = row_finish_at(view, head, query, max * unit, sum);
+  const float factor = row_finish_at(view, head, query, max * unit, sum, lse_at(view, head, query));
   if (part_of(parts, 0)->sum == 0)
     memset(values, 0, (size_t)dim * sizeof(float));
   else

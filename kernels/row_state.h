@@ -35,9 +35,14 @@ static inline float row_finish(float max, float sum, bool has_sink, float sink, 
   return scale / denominator;
 }
 
+/** Where a row's LSE goes; NULL if nobody wants it. */
+static inline float *lse_at(const attend_view *view, int64_t head, int64_t query) {
+  return view->lse ? view->lse + head * view->result_head + query : NULL;
+}
+
 /** The same for a row of a view, whose ALiBi counts from where attend_alibi_position() says. */
-static inline float row_finish_at(const attend_view *view, int64_t head, int64_t query, float max, float sum) {
-  float *lse = view->lse ? view->lse + head * view->result_head + query : NULL;
+static inline float row_finish_at(const attend_view *view, int64_t head, int64_t query, float max, float sum,
+                                  float *lse) {
   return row_finish(max - attend_score_shift(view, query, head), sum, view->sinks,
                     view->sinks ? view->sinks[head] : 0.0f, lse);
 }

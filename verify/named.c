@@ -285,6 +285,9 @@ static const attend_verify_case cases[] = {
     {"scattered-v-causal", SHAPE(1, 4, 2, 65, 65, 16, 33), NONFINITE(SCATTERED_IN_V), BOTTOM_RIGHT, LSE},
     {"scattered-v-weights", SHAPE(1, 4, 1, 33, 300, 16, 40), NONFINITE(SCATTERED_IN_V), MASK(SOME, H_ | Q_), WEIGHTS},
     {"scattered-v-decode", SHAPE(1, 8, 2, 1, 1111, 16, 40), NONFINITE(SCATTERED_IN_V), MASK(SOME, H_), LSE},
+    {"nan-v-weights", SHAPE(1, 2, 2, 97, 257, 32, 32), NONFINITE(NAN_IN_V), VALUES(RISING), BOTTOM_RIGHT, WEIGHTS, LSE},
+    {"nan-v-denormal", SHAPE(1, 2, 2, 33, 65, 16, 16), TYPES(F16, F16, F16), NONFINITE(NAN_IN_V), VALUES(DENORMAL_V),
+     PER_QUERY, LSE},
     {"nan-v-sinks", SHAPE(1, 4, 2, 17, 65, 16, 16), NONFINITE(NAN_IN_V), SINKS, TOP_LEFT, LSE},
 
     /* Layouts. */

@@ -304,7 +304,7 @@ static void finish_rows(const streaming *st, int64_t row, weighing *w) {
   vf_store(max, vf_fma(base, vf_set1(unit), vf_mul(shift, vf_set1(ln2))));
   for (int i = 0; i < count; i++) {
     const row_place at = place_of(view, st->slice->row_begin + row + i);
-    factor[i] = row_finish_at(view, at.head, at.query, max[i], of->sum[i]);
+    factor[i] = row_finish_at(view, at.head, at.query, max[i], of->sum[i], lse_at(view, at.head, at.query));
     out[i] = output_at(view, at);
   }
   for (int64_t c = 0; c < p->v_head_dim; c += LANES, o += 2 * TILE_PAIRS) {

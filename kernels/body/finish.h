@@ -85,7 +85,8 @@ ATTEND_OUTLINE void store_row_again(void *out, attend_dtype dtype, const float *
     x = vf_select(vm_gt(vf_sub(vf_zero(), most), x), vf_sub(vf_zero(), most), x);
     x = vf_select(vm_gt(infinity, vf_abs(half)), x, whole);
     x = vf_select(vm_gt(x, vf_zero()), x, vf_select(vm_gt(vf_set1(1.0f), x), x, before)); /* neither: NaN */
-    store_as(to, dtype, vf_add(vf_select(vm_gt(infinity, vf_abs(before)), before, x), vf_zero()), n);
+    /* What was finite stays to the bit, the -0 of a number that was too small for 16 bits included. */
+    store_as(to, dtype, vf_select(vm_gt(infinity, vf_abs(before)), before, vf_add(x, vf_zero())), n);
   }
 }
 
@@ -121,7 +122,8 @@ ATTEND_OUTLINE float finish_row(const attend_slice *slice, int64_t row, float ma
     return 0.0f;
   }
   const row_place at = place_of(view, row);
-  const float factor = row_finish_at(view, at.head, at.query, max * w->unit, sum * w->many) * w->many;
+  float *lse = w->one == 1.0f ? lse_at(view, at.head, at.query) : NULL; /* that of the first time is right */
+  const float factor = row_finish_at(view, at.head, at.query, max * w->unit, sum * w->many, lse) * w->many;
   void *out = output_at(view, at);
   vf bad = vf_zero();
   if (w->one != 1.0f)

@@ -231,7 +231,8 @@ ATTEND_OUTLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t
       const int64_t row0 = row - strip + r;
       const float factor = finish_row(w->slice, w->slice->row_begin + row + r, w->max[row0],
                                       vf_hsum(vf_load(w->sum + row0 * LANES)), w->o + row0 * w->width, w->how);
-      if (w->view->p->weights) store_weights(w, row, row - strip, r, tile, span, factor);
+      /* With small weights the least of them would lose digits, and those of the first time are right. */
+      if (w->view->p->weights && w->how->one == 1.0f) store_weights(w, row, row - strip, r, tile, span, factor);
     }
     row += tile;
   }
