@@ -34,16 +34,6 @@ static const attend_cli_command command = {
                 "ATTEND_ISA=avx2 attend kernels\n",
 };
 
-static const struct {
-  unsigned bit;
-  const char *name;
-} abilities[] = {{ATTEND_CAN_WEIGHTS, "weights"},
-                 {ATTEND_CAN_SPLIT, "split"},
-                 {ATTEND_CAN_ADDITIVE, "additive"},
-                 {ATTEND_CAN_DROPOUT, "dropout"},
-                 {ATTEND_CAN_SCORES, "scores"}};
-enum { ABILITIES = sizeof abilities / sizeof *abilities };
-
 static cJSON *row_json(const attend_kernel *kernel, attend_isa highest) {
   char why[256] = "";
   const bool runnable = attend_kernel_runnable(kernel, highest, why, sizeof why);
@@ -61,8 +51,8 @@ static cJSON *row_json(const attend_kernel *kernel, attend_isa highest) {
     cJSON_AddNumberToObject(item, "q_rows", kernel->q_rows);
     cJSON_AddNumberToObject(item, "k_block", kernel->k_block);
     cJSON *can = cJSON_AddArrayToObject(item, "can");
-    for (int i = 0; i < ABILITIES; i++)
-      if (kernel->can & abilities[i].bit) cJSON_AddItemToArray(can, cJSON_CreateString(abilities[i].name));
+    for (int i = 0; i < ATTEND_CAN_COUNT; i++)
+      if (kernel->can >> i & 1) cJSON_AddItemToArray(can, cJSON_CreateString(attend_can_name(i)));
   }
   cJSON_AddBoolToObject(item, "runnable", runnable);
   if (!runnable) cJSON_AddStringToObject(item, "reason", why);
@@ -91,8 +81,8 @@ static void print_row(const attend_kernel *kernel, int width, attend_isa highest
   for (attend_dtype dtype = ATTEND_F32; dtype <= ATTEND_BF16; dtype++)
     if (kernel->dtypes & ATTEND_DTYPE_BIT(dtype)) add_word(dtypes, attend_dtype_name(dtype));
   if (kernel->dtypes & ATTEND_DTYPES_FORMATS) add_word(dtypes, "formats");
-  for (int i = 0; i < ABILITIES; i++)
-    if (kernel->can & abilities[i].bit) add_word(can, abilities[i].name);
+  for (int i = 0; i < ATTEND_CAN_COUNT; i++)
+    if (kernel->can >> i & 1) add_word(can, attend_can_name(i));
   printf("%-*s  %-9s  %-9s  %-10s  %-20s  %-30s  %s%s\n", width, kernel->name, attend_operation_name(kernel->operation),
          attend_body_name(kernel->body), attend_isa_name(kernel->isa), dtypes, *can ? can : "-",
          runnable ? "yes" : "no: ", why);

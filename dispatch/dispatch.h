@@ -44,6 +44,7 @@ double attend_isa_pace(attend_isa isa);
 /** Query rows of a key head up to which decode is chosen where the ISA could pack keys; 0: the cost decides. */
 int attend_isa_decode_rows(attend_isa isa);
 const char *attend_operation_name(attend_operation operation); /**< "forward", "softmax", "append", "merge" */
+const char *attend_can_name(int bit);                          /**< of ATTEND_CAN_..., bit 0 on: "weights", ... */
 const char *attend_body_name(attend_body body);                /**< "blocked", "tiled", "streaming", "decode", "rows" */
 const char *attend_dtype_name(attend_dtype dtype);             /**< "f32", ... */
 

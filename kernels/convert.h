@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "attend/formats.h"
+
 static inline uint32_t f32_to_bits(float value) {
   uint32_t bits;
   memcpy(&bits, &value, sizeof bits);
@@ -57,6 +59,11 @@ static inline uint16_t f32_to_f16(float value) {
   uint32_t shift = 126 - (magnitude >> 23), fraction = (magnitude & 0x7fffff) | 0x800000;
   uint32_t half = UINT32_C(1) << (shift - 1);
   return (uint16_t)(sign | (fraction + half - 1 + (fraction >> shift & 1)) >> shift);
+}
+
+/** A scale or a zero point of keys or values: f32 or f16. */
+static inline float load_scale(const void *p, attend_dtype dtype) {
+  return dtype == ATTEND_F32 ? *(const float *)p : f16_to_f32(*(const uint16_t *)p);
 }
 
 #endif

@@ -249,6 +249,7 @@ enum {
   ATTEND_CAN_DROPOUT = 1 << 3,  /**< drops weights */
   ATTEND_CAN_SCORES = 1 << 4    /**< writes scores */
 };
+enum { ATTEND_CAN_COUNT = 5 };
 
 /** What enter() keeps for leave(): as much as the configuration of AMX tiles. */
 typedef struct attend_thread_state {

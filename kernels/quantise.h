@@ -194,6 +194,8 @@ static inline uint8_t f32_to_f8(float x, int fraction) {
   return (uint8_t)(sign | (n < most ? n : most));
 }
 
+static inline bool is_f8(attend_dtype dtype) { return dtype == ATTEND_F8_E4M3 || dtype == ATTEND_F8_E5M2; }
+
 /** What elements of a scaled format may be, and the greatest one that a scale is made for. */
 typedef struct scaled_range {
   int low, high;
@@ -210,7 +212,7 @@ static inline scaled_range range_of_scaled(attend_dtype dtype, bool is_unsigned)
 
 /** Element d of a row: x in scales, plus the zero point. A NaN becomes the lowest integer. */
 static inline void store_scaled(attend_dtype dtype, const scaled_range *range, float x, int64_t d, uint8_t *row) {
-  if (dtype == ATTEND_F8_E4M3 || dtype == ATTEND_F8_E5M2) {
+  if (is_f8(dtype)) {
     row[d] = f32_to_f8(x, dtype == ATTEND_F8_E4M3 ? 3 : 2);
     return;
   }

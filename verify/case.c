@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "dispatch/dispatch.h"
+#include "dispatch/text.h"
 #include "verify/formats.h"
 
 uint64_t attend_verify_key(const attend_verify_case *c) {
@@ -96,90 +96,78 @@ static const char *const causal[] = {"none", "top-left", "bottom-right", "offset
 static const char *const lengths[] = {"none", "per-batch", "per-query"};
 static const char *const scores[] = {"none", "raw", "softcap", "attended"};
 
-typedef struct text {
-  char *buffer;
-  size_t size, length;
-} text;
-
-static void add(text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void add(text *t, const char *format, ...) {
-  const bool room = t->length < t->size;
-  va_list arguments;
-  va_start(arguments, format);
-  const int n = vsnprintf(room ? t->buffer + t->length : NULL, room ? t->size - t->length : 0, format, arguments);
-  va_end(arguments);
-  if (n > 0) t->length += (size_t)n;
+static void add_strides(attend_text *t, const char *name, attend_verify_layout layout, const attend_strides *s) {
+  attend_text_add(t, " %s=%s{%" PRId64 ",%" PRId64 ",%" PRId64 "}", name, layouts[layout], s->batch, s->head, s->row);
 }
 
-static void add_strides(text *t, const char *name, attend_verify_layout layout, const attend_strides *s) {
-  add(t, " %s=%s{%" PRId64 ",%" PRId64 ",%" PRId64 "}", name, layouts[layout], s->batch, s->head, s->row);
-}
-
-static void add_strides4(text *t, const char *name, attend_verify_layout4 layout, attend_verify_pattern pattern,
+static void add_strides4(attend_text *t, const char *name, attend_verify_layout4 layout, attend_verify_pattern pattern,
                          const attend_strides4 *s) {
-  add(t, " %s=%s{%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "} excluding %s", name, layouts4[layout], s->batch,
-      s->head, s->query, s->key, patterns[pattern]);
+  attend_text_add(t, " %s=%s{%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "} excluding %s", name, layouts4[layout],
+                  s->batch, s->head, s->query, s->key, patterns[pattern]);
 }
 
-static void add_scaling(text *t, const char *name, const attend_scaling *s) {
+static void add_scaling(attend_text *t, const char *name, const attend_scaling *s) {
   if (!s->dtype && !s->is_unsigned) return;
-  add(t, " %s={group %" PRId64 ", %" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 " %s%s%s}", name, s->group, s->batch,
-      s->head, s->row, s->step, attend_dtype_name(s->dtype), s->zero_points ? " zero points" : "",
-      s->is_unsigned ? " unsigned" : "");
+  attend_text_add(t, " %s={group %" PRId64 ", %" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 " %s%s%s}", name, s->group,
+                  s->batch, s->head, s->row, s->step, attend_dtype_name(s->dtype), s->zero_points ? " zero points" : "",
+                  s->is_unsigned ? " unsigned" : "");
 }
 
-static void add_sequences(text *t, const attend_verify_case *c) {
+static void add_sequences(attend_text *t, const attend_verify_case *c) {
   const attend_problem *p = &c->problem;
-  if (p->q_starts) add(t, " q_starts of %" PRId64 " rows", p->q_total);
-  if (p->kv_starts) add(t, " kv_starts of %" PRId64 " rows", p->kv_total);
+  if (p->q_starts) attend_text_add(t, " q_starts of %" PRId64 " rows", p->q_total);
+  if (p->kv_starts) attend_text_add(t, " kv_starts of %" PRId64 " rows", p->kv_total);
   if (p->page_rows)
-    add(t, " pages=%" PRId64 " of %" PRId64 " rows, table stride %" PRId64, p->pages, p->page_rows,
-        p->block_table_stride);
-  add(t, " kv_lengths=%s", lengths[p->kv_lengths]);
-  for (int64_t b = 0; c->lengths_given && b < p->batch; b++) add(t, "%s%d", b ? "," : " ", (int)c->lengths[b]);
-  add(t, " positions=%d kv_begins=%d key_ranges=%d", p->positions, p->kv_begins, p->key_ranges);
+    attend_text_add(t, " pages=%" PRId64 " of %" PRId64 " rows, table stride %" PRId64, p->pages, p->page_rows,
+                    p->block_table_stride);
+  attend_text_add(t, " kv_lengths=%s", lengths[p->kv_lengths]);
+  for (int64_t b = 0; c->lengths_given && b < p->batch; b++)
+    attend_text_add(t, "%s%d", b ? "," : " ", (int)c->lengths[b]);
+  attend_text_add(t, " positions=%d kv_begins=%d key_ranges=%d", p->positions, p->kv_begins, p->key_ranges);
 }
 
 size_t attend_verify_describe(const attend_verify_case *c, char *buffer, size_t size) {
   const attend_problem *p = &c->problem;
-  text t = {buffer, size, 0};
-  add(&t, "%s, seed %" PRIu64 ":", c->name, c->seed);
-  add(&t, " B=%" PRId64 " Hq=%" PRId64 " Hkv=%" PRId64 " Lq=%" PRId64 " Lk=%" PRId64 " D=%" PRId64 " Dv=%" PRId64,
+  attend_text t = {buffer, size, 0};
+  attend_text_add(&t, "%s, seed %" PRIu64 ":", c->name, c->seed);
+  attend_text_add(
+      &t, " B=%" PRId64 " Hq=%" PRId64 " Hkv=%" PRId64 " Lq=%" PRId64 " Lk=%" PRId64 " D=%" PRId64 " Dv=%" PRId64,
       p->batch, p->q_heads, p->kv_heads, p->q_len, p->kv_len, p->head_dim, p->v_head_dim);
   const attend_dtype k_dtype = p->k_dtype ? p->k_dtype : p->q_dtype;
-  add(&t, " types=%s/%s/%s/%s", attend_dtype_name(p->q_dtype), attend_dtype_name(k_dtype),
-      attend_dtype_name(p->v_dtype ? p->v_dtype : k_dtype),
-      attend_dtype_name(p->out_dtype ? p->out_dtype : p->q_dtype));
+  attend_text_add(&t, " types=%s/%s/%s/%s", attend_dtype_name(p->q_dtype), attend_dtype_name(k_dtype),
+                  attend_dtype_name(p->v_dtype ? p->v_dtype : k_dtype),
+                  attend_dtype_name(p->out_dtype ? p->out_dtype : p->q_dtype));
   add_scaling(&t, "k_scaling", &p->k_scaling);
   add_scaling(&t, "v_scaling", &p->v_scaling);
   add_sequences(&t, c);
-  if (p->as_given) add(&t, " as_given=%u", p->as_given);
-  if (p->score == ATTEND_SCORE_ADDITIVE) add(&t, " additive");
-  add(&t, " scale=%.9g softcap=%.9g causal=%s", (double)p->scale, (double)p->softcap, causal[p->causal]);
-  if (p->causal == ATTEND_CAUSAL_OFFSET) add(&t, " %" PRId64, p->causal_offset);
+  if (p->as_given) attend_text_add(&t, " as_given=%u", p->as_given);
+  if (p->score == ATTEND_SCORE_ADDITIVE) attend_text_add(&t, " additive");
+  attend_text_add(&t, " scale=%.9g softcap=%.9g causal=%s", (double)p->scale, (double)p->softcap, causal[p->causal]);
+  if (p->causal == ATTEND_CAUSAL_OFFSET) attend_text_add(&t, " %" PRId64, p->causal_offset);
   if (p->window)
-    add(&t, " window=%" PRId64 ",%" PRId64, p->window_left, p->window_right);
+    attend_text_add(&t, " window=%" PRId64 ",%" PRId64, p->window_left, p->window_right);
   else
-    add(&t, " window=none");
+    attend_text_add(&t, " window=none");
   if (p->mask)
     add_strides4(&t, "mask", c->mask, c->mask_pattern, &p->mask_strides);
   else
-    add(&t, " mask=none");
+    attend_text_add(&t, " mask=none");
   if (p->bias_dtype) {
     add_strides4(&t, "bias", c->bias, c->bias_pattern, &p->bias_strides);
-    add(&t, " of %s%s", attend_dtype_name(p->bias_dtype), p->bias_head_scale ? " times bias_head_scale" : "");
+    attend_text_add(&t, " of %s%s", attend_dtype_name(p->bias_dtype),
+                    p->bias_head_scale ? " times bias_head_scale" : "");
   } else {
-    add(&t, " bias=none");
+    attend_text_add(&t, " bias=none");
   }
-  add(&t, " alibi=%d sinks=%d lse=%d weights=%d batch_invariant=%d", p->alibi, p->sinks, p->lse, p->weights,
-      p->batch_invariant);
-  if (p->scores) add(&t, " scores=%s", scores[p->scores]);
-  if (p->dropout > 0) add(&t, " dropout=%.9g", (double)p->dropout);
-  if (c->packed) add(&t, " packed");
+  attend_text_add(&t, " alibi=%d sinks=%d lse=%d weights=%d batch_invariant=%d", p->alibi, p->sinks, p->lse, p->weights,
+                  p->batch_invariant);
+  if (p->scores) attend_text_add(&t, " scores=%s", scores[p->scores]);
+  if (p->dropout > 0) attend_text_add(&t, " dropout=%.9g", (double)p->dropout);
+  if (c->packed) attend_text_add(&t, " packed");
   add_strides(&t, "q", c->q, &p->q_strides);
   add_strides(&t, "k", c->k, &p->k_strides);
   add_strides(&t, "v", c->v, &p->v_strides);
   add_strides(&t, "out", c->out, &p->out_strides);
-  add(&t, " values=%s nonfinite=%s", values[c->values], nonfinite[c->nonfinite]);
+  attend_text_add(&t, " values=%s nonfinite=%s", values[c->values], nonfinite[c->nonfinite]);
   return t.length;
 }

@@ -142,23 +142,14 @@ static attend_rows cache_of(const append_run *run, int64_t b) {
   const attend_append_problem *p = &run->p;
   const int64_t size = (int64_t)attend_dtype_size(p->cache_dtype);
   attend_rows rows = {.at = run->t.cache, .stride = p->cache_strides.row * size, .dtype = p->cache_dtype};
-  const int64_t scale = p->scaling.dtype ? (int64_t)attend_dtype_size(p->scaling.dtype) : 0;
-  rows.scales = (attend_row_scales){.at = run->t.scales,
-                                    .zeros = run->t.zero_points,
-                                    .stride = p->scaling.row * scale,
-                                    .step = p->scaling.step * scale,
-                                    .group = p->scaling.group,
-                                    .dtype = p->scaling.dtype,
-                                    .is_unsigned = p->scaling.is_unsigned};
+  rows.scales = attend_scales_from(&p->scaling, run->t.scales, run->t.zero_points,
+                                   p->page_rows ? 0 : b * p->scaling.batch, p->page_rows > 0);
   if (p->page_rows) {
     rows.page_rows = (int32_t)p->page_rows;
     rows.page_stride = p->cache_strides.batch * size;
-    rows.scales.page_stride = p->scaling.batch * scale;
     rows.pages = run->t.block_table + b * p->block_table_stride;
   } else {
     rows.at += b * p->cache_strides.batch * size;
-    if (rows.scales.at) rows.scales.at += b * p->scaling.batch * scale;
-    if (rows.scales.zeros) rows.scales.zeros += b * p->scaling.batch * scale;
   }
   return rows;
 }

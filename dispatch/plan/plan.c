@@ -4,10 +4,10 @@
 
 #include <inttypes.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "dispatch/plan/run_state.h"
+#include "dispatch/text.h"
 #include "kernels/integers.h"
 #include "kernels/size.h"
 
@@ -225,48 +225,32 @@ const char *attend_plan_kernel(const attend_plan *plan) {
   return plan && plan->choice.kernel ? plan->choice.kernel->name : "none";
 }
 
-/** A text that is cut off at the end of its buffer but knows how long it would be. */
-typedef struct text {
-  char *buffer;
-  size_t size, length;
-} text;
-
-static void append(text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void append(text *t, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  size_t used = t->length < t->size ? t->length : t->size;
-  int length = vsnprintf(used < t->size ? t->buffer + used : NULL, t->size - used, format, arguments);
-  va_end(arguments);
-  if (length > 0) t->length += (size_t)length;
-}
-
 static const char *plural(int64_t count) { return count == 1 ? "" : "s"; }
 
 size_t attend_plan_explain(const attend_plan *plan, char *buffer, size_t size) {
-  text t = {buffer, buffer ? size : 0, 0};
+  attend_text t = {buffer, buffer ? size : 0, 0};
   if (t.size) *buffer = 0;
   if (!plan) return 0;
   char reason[256];
   attend_choice_reason(&plan->choice, &plan->problem, reason, sizeof reason);
-  append(&t, "%s (%s)", attend_plan_kernel(plan), reason);
+  attend_text_add(&t, "%s (%s)", attend_plan_kernel(plan), reason);
   if (!plan->choice.kernel) return t.length;
   const attend_tiling *tiling = &plan->choice.tiling;
   const int splits = plan->share.splits;
   if (plan->few_queries)
-    append(&t, "; %s for sequences of up to %" PRId64 " quer%s", plan->few.kernel->name, plan->few_queries,
-           plan->few_queries == 1 ? "y" : "ies");
+    attend_text_add(&t, "; %s for sequences of up to %" PRId64 " quer%s", plan->few.kernel->name, plan->few_queries,
+                    plan->few_queries == 1 ? "y" : "ies");
   const int64_t chunks = plan->problem.p.batch * plan->problem.p.kv_heads * plan->share.chunks;
-  append(&t, "; %s%" PRId64 " chunk%s of %" PRId64 " row%s", plan->ragged ? "at most " : "", chunks, plural(chunks),
-         tiling->slice_rows, plural(tiling->slice_rows));
+  attend_text_add(&t, "; %s%" PRId64 " chunk%s of %" PRId64 " row%s", plan->ragged ? "at most " : "", chunks,
+                  plural(chunks), tiling->slice_rows, plural(tiling->slice_rows));
   if (plan->adapts)
-    append(&t, ", cut up by the lengths of each run");
+    attend_text_add(&t, ", cut up by the lengths of each run");
   else if (splits > 1)
-    append(&t, ", keys split in %d by %" PRId64 " and merged", splits, tiling->split_keys);
+    attend_text_add(&t, ", keys split in %d by %" PRId64 " and merged", splits, tiling->split_keys);
   if (plan->groups > 1)
-    append(&t, ", dealt out to %d groups of cores%s", plan->groups, plan->bind ? ", threads bound to them" : "");
-  append(&t, "; %d of %d thread%s, workspace %zu bytes", plan->cut.useful, plan->threads, plural(plan->threads),
-         plan->workspace_size);
+    attend_text_add(&t, ", dealt out to %d groups of cores%s", plan->groups,
+                    plan->bind ? ", threads bound to them" : "");
+  attend_text_add(&t, "; %d of %d thread%s, workspace %zu bytes", plan->cut.useful, plan->threads,
+                  plural(plan->threads), plan->workspace_size);
   return t.length;
 }

@@ -53,20 +53,25 @@ key_limits attend_limits_of(const attend_resolved *problem, const attend_tensors
 
 static int64_t bytes_of(attend_dtype dtype, int64_t elements) { return elements * (int64_t)attend_dtype_size(dtype); }
 
+attend_row_scales attend_scales_from(const attend_scaling *s, const void *base, const void *zeros, int64_t at,
+                                     bool paged) {
+  attend_row_scales scales = {.group = s->group, .dtype = s->dtype, .is_unsigned = s->is_unsigned};
+  if (!s->dtype || !base) return scales;
+  scales.at = (const char *)base + bytes_of(s->dtype, at);
+  if (zeros) scales.zeros = (const char *)zeros + bytes_of(s->dtype, at);
+  scales.stride = bytes_of(s->dtype, s->row);
+  scales.page_stride = paged ? bytes_of(s->dtype, s->batch) : 0;
+  scales.step = bytes_of(s->dtype, s->step);
+  return scales;
+}
+
 /** The scales of one head of a sequence. */
 static attend_row_scales scales_of(const attend_problem *p, const void *base, const void *zeros,
                                    const attend_scaling *s, int64_t b, int64_t kv_head, int64_t start) {
   int64_t at = kv_head * s->head;
   if (p->kv_starts) at += start * s->row;
   if (!p->kv_starts && !p->page_rows) at += b * s->batch;
-  attend_row_scales scales = {.group = s->group, .dtype = s->dtype, .is_unsigned = s->is_unsigned};
-  if (!s->dtype || !base) return scales;
-  scales.at = (const char *)base + bytes_of(s->dtype, at);
-  if (zeros) scales.zeros = (const char *)zeros + bytes_of(s->dtype, at);
-  scales.stride = bytes_of(s->dtype, s->row);
-  scales.page_stride = p->page_rows ? bytes_of(s->dtype, s->batch) : 0;
-  scales.step = bytes_of(s->dtype, s->step);
-  return scales;
+  return attend_scales_from(s, base, zeros, at, p->page_rows > 0);
 }
 
 static attend_rows rows_of(const attend_problem *p, const attend_tensors *t, const void *base, attend_dtype dtype,

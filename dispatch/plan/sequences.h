@@ -14,6 +14,11 @@ typedef struct attend_sequence {
 
 attend_sequence attend_sequence_of(const attend_resolved *problem, const attend_tensors *tensors, int64_t b);
 
+/** Scales and zero points that begin at element `at` of tensors in which they lie so; `paged`: `batch` is from page to
+ * page. */
+attend_row_scales attend_scales_from(const attend_scaling *s, const void *base, const void *zeros, int64_t at,
+                                     bool paged);
+
 /** Which keys its queries attend. */
 key_limits attend_limits_of(const attend_resolved *problem, const attend_tensors *tensors, int64_t b,
                             const attend_sequence *sequence);

@@ -1,26 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** What a plan moves and computes, when sequences are as long as there is room for. */
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "dispatch/text.h"
 #include "internal.h"
-
-typedef struct text {
-  char *buffer;
-  size_t size, length;
-} text;
-
-static void add(text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void add(text *t, const char *format, ...) {
-  const bool room = t->length < t->size;
-  va_list arguments;
-  va_start(arguments, format);
-  const int n = vsnprintf(room ? t->buffer + t->length : NULL, room ? t->size - t->length : 0, format, arguments);
-  va_end(arguments);
-  if (n > 0) t->length += (size_t)n;
-}
 
 static int64_t packed_rows(const attend_mpi_plan *plan, int rank) {
   int64_t rows = 0;
@@ -57,18 +41,19 @@ attend_status attend_mpi_expect(attend_mpi_plan *plan) {
 }
 
 size_t attend_mpi_plan_explain(const attend_mpi_plan *plan, char *buffer, size_t size) {
-  text t = {buffer, size, 0};
+  attend_text t = {buffer, size, 0};
   if (size > 0) buffer[0] = 0;
   if (!plan) return 0;
   const attend_mpi_options *o = &plan->o;
   const char *layout = o->layout == ATTEND_MPI_KEYS ? "keys" : o->layout == ATTEND_MPI_HEADS ? "heads" : "sequence";
-  add(&t, "%s over %d rank%s", layout, plan->ranks, plan->ranks == 1 ? "" : "s");
+  attend_text_add(&t, "%s over %d rank%s", layout, plan->ranks, plan->ranks == 1 ? "" : "s");
   if (plan->ranks > 1 && o->layout == ATTEND_MPI_KEYS)
-    add(&t, ", results merged by %s", o->combine == ATTEND_MPI_SLICES ? "slices" : "tree");
+    attend_text_add(&t, ", results merged by %s", o->combine == ATTEND_MPI_SLICES ? "slices" : "tree");
   if (plan->ranks > 1 && o->layout == ATTEND_MPI_SEQUENCE)
-    add(&t, " %s, keys and values by %s", o->order == ATTEND_MPI_ZIGZAG ? "in zigzag" : "in order",
-        o->transport == ATTEND_MPI_GATHER ? "gather" : "ring");
-  add(&t, "; rank %d with full sequences: %.4g FLOP, sends %" PRIu64 " bytes, receives %" PRIu64 ", holds %zu; ",
+    attend_text_add(&t, " %s, keys and values by %s", o->order == ATTEND_MPI_ZIGZAG ? "in zigzag" : "in order",
+                    o->transport == ATTEND_MPI_GATHER ? "gather" : "ring");
+  attend_text_add(
+      &t, "; rank %d with full sequences: %.4g FLOP, sends %" PRIu64 " bytes, receives %" PRIu64 ", holds %zu; ",
       plan->rank, plan->expected.flops, plan->expected.sent, plan->expected.received, plan->memory_size);
   const bool room = t.length < t.size;
   t.length += attend_plan_explain(plan->part ? plan->part : plan->whole, room ? buffer + t.length : NULL,

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "attend/mpi.h"
+#include "kernels/formats.h"
 #include "kernels/integers.h"
 #include "kernels/key_range.h"
 
@@ -165,7 +166,5 @@ static inline size_t attend_mpi_packed_size(const attend_mpi_plan *plan, int64_t
 
 /** MPI counts in int: what is larger moves in pieces. */
 #define ATTEND_MPI_PIECE ((size_t)64 << 20)
-
-static inline size_t attend_mpi_dtype_size(attend_dtype dtype) { return dtype == ATTEND_F32 ? 4 : 2; }
 
 #endif

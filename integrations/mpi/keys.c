@@ -36,7 +36,7 @@ static void prepare_masks(const attend_mpi_run *run, attend_tensors *t) {
   }
   if (t->bias && p->bias_strides.key) {
     copy_columns(run, t->bias, &p->bias_strides, plan->bias, &plan->bias_strides,
-                 (int64_t)attend_mpi_dtype_size(p->bias_dtype));
+                 (int64_t)attend_dtype_size(p->bias_dtype));
     t->bias = plan->bias;
   }
 }

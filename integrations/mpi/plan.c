@@ -333,7 +333,7 @@ static void keys_pieces(attend_mpi_plan *plan, const attend_problem *part, piece
   add_piece(list, &plan->ranges, part->key_ranges ? mul_size(floats(queries), 2) : 0);
   add_piece(list, &plan->mask, p->mask ? copied_size(p, &part->mask_strides, 1) : 0);
   add_piece(list, &plan->bias,
-            p->bias_dtype ? copied_size(p, &part->bias_strides, attend_mpi_dtype_size(p->bias_dtype)) : 0);
+            p->bias_dtype ? copied_size(p, &part->bias_strides, attend_dtype_size(p->bias_dtype)) : 0);
 }
 
 static void sequence_pieces(attend_mpi_plan *plan, const attend_problem *part, pieces *list) {
@@ -436,8 +436,8 @@ static void measure(attend_mpi_plan *plan) {
   plan->k_rows = p->kv_starts ? p->kv_total : p->batch * p->kv_len;
   plan->chunk = p->q_len < CHUNK ? p->q_len : CHUNK;
   if (plan->o.layout != ATTEND_MPI_SEQUENCE) return; /* only there do types have a size in bytes */
-  plan->k_row = p->kv_heads * p->head_dim * (int64_t)attend_mpi_dtype_size(p->k_dtype);
-  plan->v_row = p->kv_heads * p->v_head_dim * (int64_t)attend_mpi_dtype_size(p->v_dtype);
+  plan->k_row = p->kv_heads * p->head_dim * (int64_t)attend_dtype_size(p->k_dtype);
+  plan->v_row = p->kv_heads * p->v_head_dim * (int64_t)attend_dtype_size(p->v_dtype);
 }
 
 /** AUTO becomes what it means, by capacities that all ranks know. */

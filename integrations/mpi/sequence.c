@@ -49,7 +49,7 @@ static void keep_error(attend_mpi_plan *plan, attend_status status) {
 }
 
 static const char *at(const void *tensor, int64_t element, attend_dtype dtype) {
-  return (const char *)tensor + element * (int64_t)attend_mpi_dtype_size(dtype);
+  return (const char *)tensor + element * (int64_t)attend_dtype_size(dtype);
 }
 
 /* ----------------------------------------------------------------------------------------------------------- results
@@ -188,7 +188,7 @@ static attend_mpi_rows rows_in(const attend_mpi_plan *plan, char *packed, int64_
 static char *pack(const attend_mpi_run *run, int64_t b, const void *tensor, const attend_strides *s, int64_t dim,
                   attend_dtype dtype, char *to) {
   const attend_problem *p = &run->plan->p;
-  const int64_t keys = attend_mpi_keys(run->plan, run->plan->rank, b), size = (int64_t)attend_mpi_dtype_size(dtype);
+  const int64_t keys = attend_mpi_keys(run->plan, run->plan->rank, b), size = (int64_t)attend_dtype_size(dtype);
   const bool together = s->head == dim || p->kv_heads == 1;
   const int64_t pieces = together ? 1 : p->kv_heads, length = (together ? p->kv_heads : 1) * dim * size;
   if (length == 0) return to;

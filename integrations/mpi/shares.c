@@ -52,7 +52,7 @@ static attend_status check_whole_tensors(const attend_mpi_plan *plan, const atte
     bool needed;
     size_t element;
   } tensors[] = {{"mask", t->mask, p->mask, 1},
-                 {"bias", t->bias, p->bias_dtype, p->bias_dtype ? attend_mpi_dtype_size(p->bias_dtype) : 1},
+                 {"bias", t->bias, p->bias_dtype, p->bias_dtype ? attend_dtype_size(p->bias_dtype) : 1},
                  {"bias_head_scale", t->bias_head_scale, p->bias_head_scale, sizeof(float)},
                  {"kv_lengths", t->kv_lengths, p->kv_lengths == ATTEND_LENGTHS_PER_QUERY, sizeof(int32_t)}};
   for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {

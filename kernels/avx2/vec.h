@@ -212,26 +212,8 @@ ATTEND_INLINE vf vf_pin(vf a) {
 ATTEND_INLINE void vf_prefetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
 ATTEND_INLINE void vf_prefetch_l2(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); }
 
-#define ATTEND_BYTES
-/** Halves: each becomes vectors by itself, and of 16 bytes in memory straight away. */
-typedef struct vb {
-  __m128i half[2];
-} vb;
+#include "kernels/avx2/bytes.h"
 
-ATTEND_INLINE vb vb_load(const void *p) {
-  return (vb){{_mm_loadu_si128((const __m128i *)p), _mm_loadu_si128((const __m128i *)p + 1)}};
-}
-ATTEND_INLINE vb vb_nibbles(const void *p) {
-  const __m128i x = _mm_loadu_si128((const __m128i *)p), low = _mm_set1_epi8(15);
-  return (vb){{_mm_and_si128(x, low), _mm_and_si128(_mm_srli_epi16(x, 4), low)}};
-}
-ATTEND_INLINE vb vb_pairs(const void *p) {
-  const vb x = vb_nibbles(p);
-  return (vb){{_mm_unpacklo_epi8(x.half[0], x.half[1]), _mm_unpackhi_epi8(x.half[0], x.half[1])}};
-}
-ATTEND_INLINE vb vb_add(vb x, int8_t y) {
-  return (vb){{_mm_add_epi8(x.half[0], _mm_set1_epi8(y)), _mm_add_epi8(x.half[1], _mm_set1_epi8(y))}};
-}
 ATTEND_INLINE vb vb_add_16(vb x, uint32_t bits) {
   const __m128i all = _mm_set1_epi32((int)bits), y = _mm_set1_epi8(16);
   const __m128i each = _mm_set1_epi64x((int64_t)0x8040201008040201);
@@ -239,10 +221,6 @@ ATTEND_INLINE vb vb_add_16(vb x, uint32_t bits) {
   const __m128i second = _mm_shuffle_epi8(all, _mm_setr_epi8(2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3));
   return (vb){{_mm_or_si128(x.half[0], _mm_and_si128(y, _mm_cmpeq_epi8(_mm_and_si128(first, each), each))),
                _mm_or_si128(x.half[1], _mm_and_si128(y, _mm_cmpeq_epi8(_mm_and_si128(second, each), each)))}};
-}
-ATTEND_INLINE vb vb_lookup(const int8_t table[16], vb x) {
-  const __m128i t = _mm_loadu_si128((const __m128i *)table);
-  return (vb){{_mm_shuffle_epi8(t, x.half[0]), _mm_shuffle_epi8(t, x.half[1])}};
 }
 /** Bytes 8 i to 8 i + 7. */
 ATTEND_INLINE __m128i vb_eight(vb x, const int i) {

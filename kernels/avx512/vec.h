@@ -202,34 +202,12 @@ ATTEND_INLINE vp vp_zip(vf a, vf b) {
   return _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(a), 16), _mm512_castps_si512(b));
 }
 
-#define ATTEND_BYTES
-/** Halves: each becomes vectors by itself, and of 16 bytes in memory straight away. */
-typedef struct vb {
-  __m128i half[2];
-} vb;
+#include "kernels/avx2/bytes.h"
 
-ATTEND_INLINE vb vb_load(const void *p) {
-  return (vb){{_mm_loadu_si128((const __m128i *)p), _mm_loadu_si128((const __m128i *)p + 1)}};
-}
-ATTEND_INLINE vb vb_nibbles(const void *p) {
-  const __m128i x = _mm_loadu_si128((const __m128i *)p), low = _mm_set1_epi8(15);
-  return (vb){{_mm_and_si128(x, low), _mm_and_si128(_mm_srli_epi16(x, 4), low)}};
-}
-ATTEND_INLINE vb vb_pairs(const void *p) {
-  const vb x = vb_nibbles(p);
-  return (vb){{_mm_unpacklo_epi8(x.half[0], x.half[1]), _mm_unpackhi_epi8(x.half[0], x.half[1])}};
-}
-ATTEND_INLINE vb vb_add(vb x, int8_t y) {
-  return (vb){{_mm_add_epi8(x.half[0], _mm_set1_epi8(y)), _mm_add_epi8(x.half[1], _mm_set1_epi8(y))}};
-}
 ATTEND_INLINE vb vb_add_16(vb x, uint32_t bits) {
   const __m128i y = _mm_set1_epi8(16);
   return (vb){{_mm_mask_add_epi8(x.half[0], (__mmask16)bits, x.half[0], y),
                _mm_mask_add_epi8(x.half[1], (__mmask16)(bits >> 16), x.half[1], y)}};
-}
-ATTEND_INLINE vb vb_lookup(const int8_t table[16], vb x) {
-  const __m128i t = _mm_loadu_si128((const __m128i *)table);
-  return (vb){{_mm_shuffle_epi8(t, x.half[0]), _mm_shuffle_epi8(t, x.half[1])}};
 }
 ATTEND_INLINE vf vb_to_f32(vb x, const int i) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x.half[i])); }
 /** An f16 has the same exponent bits. */

@@ -42,14 +42,6 @@ ATTEND_INLINE void store_scale(char *to, attend_dtype dtype, float x) {
   else
     store_half((uint8_t *)to, x);
 }
-ATTEND_INLINE float scale_at(const char *at, attend_dtype dtype) {
-  uint16_t half;
-  float x;
-  memcpy(&half, at, sizeof half);
-  if (dtype == ATTEND_F16) return f16_to_f32(half);
-  memcpy(&x, at, sizeof x);
-  return x;
-}
 
 /** Chooses the scale, and the zero point, of `count` numbers from element d on. */
 ATTEND_INLINE void choose_scale(const attend_row_copy *c, const char *row, int64_t d, int64_t count, char *scale,
@@ -70,10 +62,10 @@ ATTEND_INLINE void choose_scale(const attend_row_copy *c, const char *row, int64
   const float most = high > -low ? high : -low, steps = (float)(range.high - range.low);
   float size = zero ? high / steps - low / steps : most / range.most;
   /* Denormal f16 scales are coarse, and f8 has range to spare. */
-  if (range.high == 0 && dtype == ATTEND_F16 && size > 0.0f && size < 0x1p-14f) size = 0x1p-14f;
+  if (is_f8(c->to_dtype) && dtype == ATTEND_F16 && size > 0.0f && size < 0x1p-14f) size = 0x1p-14f;
   store_scale(scale, dtype, finite ? size : NAN);
   if (zero)
-    store_scale(zero, dtype, finite ? rintf((float)range.low - low * inverse_of(scale_at(scale, dtype))) : 0.0f);
+    store_scale(zero, dtype, finite ? rintf((float)range.low - low * inverse_of(load_scale(scale, dtype))) : 0.0f);
 }
 
 /** One row in a scaled format. `scales` and `zeros` are the row's, or NULL. */
@@ -86,8 +78,8 @@ ATTEND_INLINE void quantise_row(const attend_row_copy *c, const char *from, uint
     const int64_t at = d / group * s->step;
     char *scale = scales ? scales + at : NULL, *zero = zeros ? zeros + at : NULL;
     if (scale && !c->scales_given) choose_scale(c, from, d, group, scale, zero, FROM);
-    const float size = scale ? scale_at(scale, s->dtype) : 1.0f, inverse = isfinite(size) ? inverse_of(size) : 0.0f;
-    const float middle = zero ? scale_at(zero, s->dtype) : s->is_unsigned ? (float)((range.high + 1) / 2) : 0.0f;
+    const float size = scale ? load_scale(scale, s->dtype) : 1.0f, inverse = isfinite(size) ? inverse_of(size) : 0.0f;
+    const float middle = zero ? load_scale(zero, s->dtype) : s->is_unsigned ? (float)((range.high + 1) / 2) : 0.0f;
     float x[QUANTISED];
     for (int64_t i = 0; i < group; i += QUANTISED) {
       const int n = (int)min_i64(QUANTISED, group - i);

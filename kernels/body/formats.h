@@ -94,12 +94,6 @@ DEFINE_ELEMENTS(F8_E5M2, vb_load(p), vb_e5m2_to_f32)
 DEFINE_ELEMENTS(I8, is_unsigned ? vb_add(vb_load(p), -128) : vb_load(p), vb_to_f32)
 DEFINE_ELEMENTS(I4, is_unsigned ? vb_add(vb_pairs(p), -8) : vb_lookup(signed_nibbles, vb_pairs(p)), vb_to_f32)
 
-/** A scale or a zero point. */
-ATTEND_INLINE float load_scale(const char *p, attend_dtype dtype) {
-  if (dtype == ATTEND_F32) return *(const float *)(const void *)p;
-  return f16_to_f32(*(const uint16_t *)(const void *)p);
-}
-
 /** What one row's scales are. */
 typedef struct format_scales {
   const char *at, *zeros;

@@ -5,8 +5,7 @@ import numpy
 
 from . import _attend
 
-# Bytes that 32 numbers take.
-_BLOCKS = {"q8_0": 34, "q4_0": 18, "q4_1": 20, "q5_0": 22, "q5_1": 24, "iq4_nl": 18}
+_BLOCKS = _attend._block_bytes  # that 32 numbers take, by format
 _FORMATS = ("f32", "f16", "bf16", *_BLOCKS)
 
 

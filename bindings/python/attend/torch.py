@@ -225,6 +225,12 @@ def _general(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_g
     return out if whole or dims > 3 else out[0]
 
 
+def _autocast(*tensors):
+    """float32 in the type that autocast says: PyTorch computes in that, too."""
+    dtype = torch.get_autocast_dtype("cpu")
+    return (x.to(dtype) if x is not None and x.dtype == torch.float32 else x for x in tensors)
+
+
 def sdpa(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
     """torch.nn.functional.scaled_dot_product_attention, by attend: the same arguments, results and gradients.
 
@@ -237,9 +243,8 @@ def sdpa(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scal
             and torch._C._functorch.peek_interpreter_stack() is None and not torch._C._len_torch_dispatch_stack()
             and not torch.is_autocast_enabled("cpu")):
         return _attend._attention(query, key, value, causal="top-left" if is_causal else None, scale=scale)
-    if torch.is_autocast_enabled("cpu"):  # PyTorch computes in that type, too
-        dtype = torch.get_autocast_dtype("cpu")
-        query, key, value, attn_mask = (x.to(dtype) if x is not None and x.dtype == torch.float32 else x for x in (query, key, value, attn_mask))
+    if torch.is_autocast_enabled("cpu"):
+        query, key, value, attn_mask = _autocast(query, key, value, attn_mask)
     why = _unsupported(query, key, value, attn_mask)
     if why:
         raise TypeError(f"attend.torch.sdpa does not take {why}: expected float32, bfloat16 or float16 of the CPU, all three alike")
@@ -268,9 +273,7 @@ _users = 0  # enable() that have not ended
 def _replacement(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
     if torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):
-            dtype = torch.get_autocast_dtype("cpu")
-            tensors = (x.to(dtype) if x is not None and x.dtype == torch.float32 else x for x in (query, key, value, attn_mask))
-            return _replacement(*tensors, dropout_p, is_causal, scale, enable_gqa)
+            return _replacement(*_autocast(query, key, value, attn_mask), dropout_p, is_causal, scale, enable_gqa)
     why = _unsupported(query, key, value, attn_mask)
     if not torch.compiler.is_compiling():
         _counts[why or "attend"] += 1

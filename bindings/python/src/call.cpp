@@ -73,6 +73,7 @@ struct Format {
   int elements, bytes; // so many elements take so many bytes
   bool scaled, is_unsigned;
 };
+constexpr int BLOCK_ELEMENTS = 32; // of ggml's blocks, which hold their scales
 const Format formats[] = {
 #define ATTEND_FORMAT_PLAIN(id, name, elements, bytes) {name, ATTEND_##id, elements, bytes, false, false},
 #define ATTEND_FORMAT_SCALED(id, name, elements, bytes) {name, ATTEND_##id, elements, bytes, true, false},
@@ -165,6 +166,13 @@ attend_dtype dtype_of(const Array &array, const char *name) {
     fail_type("%s has dtype %s, expected float32, float16 or bfloat16", name, type.c_str());
   }
   return dtype;
+}
+
+nb::dict block_bytes() {
+  nb::dict bytes;
+  for (const Format &f : formats)
+    if (f.dtype > ATTEND_BF16 && f.elements == BLOCK_ELEMENTS) bytes[f.name] = f.bytes;
+  return bytes;
 }
 
 attend_dtype cache_type(nb::handle format, const Array &cache, int64_t dim, int64_t &width) {
@@ -511,22 +519,22 @@ Call::Call(const Arguments &a, bool make) {
   p.as_given = ATTEND_AS_GIVEN_V_HEAD_DIM | ATTEND_AS_GIVEN_STRIDES;
   p.q_strides = strides_of(q), p.k_strides = strides_of(k), p.v_strides = strides_of(v);
   held.reserve(20); // addresses of entries are kept
-  if (k_format.scaled) {
-    static const char *const names_of_k[] = {"k_scales", "k_zero_points"};
-    p.k_scaling.is_unsigned = k_format.is_unsigned;
-    read_scales(a.k_scales, a.k_zero_points, k, names_of_k, k_format.dtype, k_dim, p.k_scaling, tensors.k_scales,
-                tensors.k_zero_points);
-  } else if (given(a.k_scales) || given(a.k_zero_points)) {
-    fail_value("k_scales and k_zero_points go with f8, i8 and i4, not with %s", k_format.name);
-  }
-  if (v_format.scaled) {
-    static const char *const names_of_v[] = {"v_scales", "v_zero_points"};
-    p.v_scaling.is_unsigned = v_format.is_unsigned;
-    read_scales(a.v_scales, a.v_zero_points, v, names_of_v, v_format.dtype, v_dim, p.v_scaling, tensors.v_scales,
-                tensors.v_zero_points);
-  } else if (given(a.v_scales) || given(a.v_zero_points)) {
-    fail_value("v_scales and v_zero_points go with f8, i8 and i4, not with %s", v_format.name);
-  }
+  const auto read_scaling = [this](const Format &f, nb::handle scales, nb::handle zero_points, const Array &x,
+                                   const char *const(&names)[2], int64_t dim, attend_scaling &scaling,
+                                   const void *&scale_data, const void *&zero_data) {
+    if (f.scaled) {
+      scaling.is_unsigned = f.is_unsigned;
+      read_scales(scales, zero_points, x, names, f.dtype, dim, scaling, scale_data, zero_data);
+    } else if (given(scales) || given(zero_points)) {
+      fail_value("%s and %s go with f8, i8 and i4, not with %s", names[0], names[1], f.name);
+    }
+  };
+  static const char *const names_of_k[] = {"k_scales", "k_zero_points"}, *const names_of_v[] = {"v_scales",
+                                                                                                "v_zero_points"};
+  read_scaling(k_format, a.k_scales, a.k_zero_points, k, names_of_k, k_dim, p.k_scaling, tensors.k_scales,
+               tensors.k_zero_points);
+  read_scaling(v_format, a.v_scales, a.v_zero_points, v, names_of_v, v_dim, p.v_scaling, tensors.v_scales,
+               tensors.v_zero_points);
   read_numbers(a);
   read_sequences(a);
   read_masks(a);

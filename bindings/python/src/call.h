@@ -95,6 +95,9 @@ attend_strides strides_of(const Array &array);
 // a row of `dim` numbers takes. Throws ValueError for formats whose scales lie elsewhere.
 attend_dtype cache_type(nb::handle format, const Array &cache, int64_t dim, int64_t &width);
 
+// Bytes that 32 numbers take, by the names of the formats of blocks.
+nb::dict block_bytes();
+
 // Whole numbers of 32 bits, contiguous: a copy where they are others. Throws for what is none, or does not fit.
 Array whole_numbers(nb::handle object, const char *name, int ndim);
 

@@ -47,15 +47,6 @@ attend_status attend_python_info(const attend_python_sink *sink) {
   return ATTEND_OK;
 }
 
-static const struct {
-  unsigned bit;
-  const char *name;
-} abilities[] = {{ATTEND_CAN_WEIGHTS, "weights"},
-                 {ATTEND_CAN_SPLIT, "split"},
-                 {ATTEND_CAN_ADDITIVE, "additive"},
-                 {ATTEND_CAN_DROPOUT, "dropout"},
-                 {ATTEND_CAN_SCORES, "scores"}};
-
 attend_status attend_python_kernels(const attend_python_sink *sink) {
   attend_env env;
   const attend_status status = attend_env_read(&env);
@@ -71,13 +62,13 @@ attend_status attend_python_kernels(const attend_python_sink *sink) {
       sink->text(sink->context, "body", attend_body_name(kernel->body), false);
       sink->text(sink->context, "isa", attend_isa_name(kernel->isa), false);
       sink->text(sink->context, "dtypes", NULL, true);
-      for (attend_dtype dtype = ATTEND_F32; dtype <= ATTEND_BF16; dtype++)
+      for (attend_dtype dtype = ATTEND_F32; (int)dtype < ATTEND_DTYPE_COUNT; dtype++)
         if (kernel->dtypes & ATTEND_DTYPE_BIT(dtype))
           sink->text(sink->context, "dtypes", attend_dtype_name(dtype), true);
       sink->text(sink->context, "can", NULL, true);
-      for (size_t a = 0; a < sizeof abilities / sizeof *abilities; a++)
-        if (operation == ATTEND_OP_FORWARD && kernel->can & abilities[a].bit)
-          sink->text(sink->context, "can", abilities[a].name, true);
+      for (int bit = 0; bit < ATTEND_CAN_COUNT; bit++)
+        if (operation == ATTEND_OP_FORWARD && kernel->can >> bit & 1)
+          sink->text(sink->context, "can", attend_can_name(bit), true);
       sink->flag(sink->context, "runnable", runnable);
       sink->text(sink->context, "reason", why, false);
     }

@@ -337,6 +337,7 @@ NB_MODULE(_attend, m) {
         "A dict for each kernel, of every operation: its name, what it can do, and whether it runs here.");
   m.def("clear_plans", &clear_plans,
         "Forgets the plans that are kept. They are made anew, by the environment and the profile as they are then.");
+  m.attr("_block_bytes") = block_bytes();
   m.def("_profile_path", &profile_path);
   m.def("_tune", &tune);
   m.def("_stop_tuning", [] { stop_tuning = 1; });

@@ -563,6 +563,8 @@ def test_info():
     kernels = attend.kernels()
     assert {"forward", "softmax", "append", "merge"} <= {k["operation"] for k in kernels}
     assert any(k["runnable"] for k in kernels)
+    assert all("q8_0" in k["dtypes"] for k in kernels if k["operation"] == "forward")
+    assert any("weights" in k["can"] for k in kernels)
 
 
 def test_tune(tmp_path, monkeypatch):
