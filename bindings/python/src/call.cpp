@@ -520,13 +520,13 @@ Call::Call(const Arguments &a, bool make) {
   p.q_strides = strides_of(q), p.k_strides = strides_of(k), p.v_strides = strides_of(v);
   held.reserve(20); // addresses of entries are kept
   const auto read_scaling = [this](const Format &f, nb::handle scales, nb::handle zero_points, const Array &x,
-                                   const char *const(&names)[2], int64_t dim, attend_scaling &scaling,
+                                   const char *const(&params)[2], int64_t dim, attend_scaling &scaling,
                                    const void *&scale_data, const void *&zero_data) {
     if (f.scaled) {
       scaling.is_unsigned = f.is_unsigned;
-      read_scales(scales, zero_points, x, names, f.dtype, dim, scaling, scale_data, zero_data);
+      read_scales(scales, zero_points, x, params, f.dtype, dim, scaling, scale_data, zero_data);
     } else if (given(scales) || given(zero_points)) {
-      fail_value("%s and %s go with f8, i8 and i4, not with %s", names[0], names[1], f.name);
+      fail_value("%s and %s go with f8, i8 and i4, not with %s", params[0], params[1], f.name);
     }
   };
   static const char *const names_of_k[] = {"k_scales", "k_zero_points"}, *const names_of_v[] = {"v_scales",
