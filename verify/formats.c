@@ -171,6 +171,7 @@ static unsigned char nearest_f8(float x, int exponent) {
 }
 
 void attend_verify_quantise(const attend_verify_row *row, int64_t dim, const float *numbers) {
+  if (dim == 0) return; /* there may be no tensor then */
   unsigned char *bytes = (unsigned char *)(uintptr_t)row->tensor + row->at;
   for (int64_t d = 0; !attend_verify_is_scaled(row->dtype) && d < dim; d += 32)
     quantise_block(row->dtype, bytes + d / 32 * blocks[row->dtype].bytes, numbers + d);
