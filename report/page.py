@@ -213,8 +213,8 @@ def accuracy_part(sources):
 def compared_part(sources):
     if len(sources) < 2 or not standard(sources[0].runs):
         return []
-    title = f"The library's choice beside {sources[0].name}"
-    return figures([figure(plots.compared(sources, escaped(title)), title + ".", tables.compared(sources))])
+    title, data = f"The library's choice beside {sources[0].name}", tables.compared(sources)
+    return figures([figure(plots.compared(sources, escaped(title)), title + ".", data) or table(data)] if data.rows else [])
 
 
 def left_out(sources):

@@ -282,7 +282,7 @@ def peers(each, dtype, count, title):
 def compared(sources, title):
     """The speed of auto in other files beside the first."""
     first = fewest([run for run in standard(sources[0].runs) if run.kernel == "auto"])
-    first = [run for run in first if run.dtype == first[0].dtype]
+    first = [run for run in first if run.dtype == dtypes_of(first)[0]]
     series = {source.name: [(run.seconds / other.seconds, i) for i, run in enumerate(first)
                             if (other := one(source.runs, kernel="auto", shape=run.shape, dtype=run.dtype, threads=run.threads))]
               for source in sources[1:]}
