@@ -19,7 +19,9 @@ FIGURES = ("flops", "bytes", "of_peak", "peak_flops", "peak_bytes", "error", "pl
 PHASE_FIGURES = ("cycles", "ns", "median", "ideal")
 SERVING = ("mixed-serving", "chunked-prefill", "batch-decode", "speculative", "mla-decode")
 
-TIME = object()  # a kind of field
+# Kinds of fields beside those of Python. Figures and ratios of what is in these bounds can be drawn.
+TIME, SECONDS = object(), object()
+MOST, LEAST_SECONDS, MOST_SECONDS = 1e30, 1e-12, 1e9
 
 
 class BadInput(Exception):
@@ -179,14 +181,17 @@ def is_finite(number):
 
 
 def field(where, table, key, kind):
-    """A field that must be there and be of a kind: numbers are finite and not negative, times are more than 0."""
+    """A field that must be there and be of a kind: numbers are finite and not negative, times are more than 0, seconds are those of
+    a measurement."""
     if key not in table:
         raise BadInput(f"{where}: field '{key}' is missing")
     value = table[key]
-    number = kind in (float, TIME)
+    number = kind in (float, TIME, SECONDS)
     right = isinstance(value, (int, float) if number else kind) and (kind is bool or not isinstance(value, bool))
-    if not right or (number and not (is_finite(value) and value >= 0 and (value > 0 or kind is float))):
-        names = {TIME: "a number above 0", float: "a number of at least 0", str: "text", list: "a list", dict: "an object", int: "a whole number"}
+    least, most = (LEAST_SECONDS, MOST_SECONDS) if kind is SECONDS else (0, MOST)
+    if not right or (number and not (is_finite(value) and least <= value <= most and (value > 0 or kind is float))):
+        names = {SECONDS: f"a number above 0, from {LEAST_SECONDS:g} to {MOST_SECONDS:g} seconds", TIME: "a number above 0, at most 1e30",
+                 float: "a number of at least 0, at most 1e30", str: "text", list: "a list", dict: "an object", int: "a whole number"}
         raise BadInput(f"{where}: field '{key}' is {json.dumps(value)[:60]}, expected {names[kind]}")
     return value
 
@@ -216,7 +221,7 @@ def read_benchmarks(path, items):
         if median:
             known.update({key: [] for key in ("seconds", *FIGURES, *PHASE_FIGURES)})
         seconds = field(where, item, "real_time", TIME) * unit_seconds(where, item)
-        known["seconds"].append(field(where, {"real_time": seconds}, "real_time", TIME))  # it may have become 0
+        known["seconds"].append(field(where, {"real_time": seconds}, "real_time", SECONDS))
         known["label"] = field(where, item, "label", str) if "label" in item else ""
         for key in FIGURES + PHASE_FIGURES:
             if key in item:
@@ -240,6 +245,7 @@ def read_bench(path, name, data):
             for key in (scale, "ideal"):
                 if not known[key]:
                     raise BadInput(f"{path}: benchmark '{title}': field '{key}' is missing")
+            field(f"{path}: benchmark '{title}'", {scale: statistics.median(known[scale])}, scale, TIME)
             phases.append(Phase(*phase.groups(), known["label"], scale, statistics.median(known[scale]), statistics.median(known["ideal"])))
         elif match:
             kernel, shape, dtype, threads = match.groups()
@@ -268,7 +274,7 @@ def read_peers(path, name, data):
                 raise BadInput(f"{where}: has the fields 'cannot' and 'seconds', expected one of them")
             continue
         for key in ("seconds", "least", "most"):
-            field(where, result, key, TIME)
+            field(where, result, key, SECONDS)
         for key in ("error", "flops", "memory_bytes"):
             if key == "error" or result.get(key) is not None:
                 field(where, result, key, float)
@@ -281,7 +287,7 @@ def rounds_of(where, table, key):
     rounds = field(where, table, key, list)
     if not rounds:
         raise BadInput(f"{where}: field '{key}' is [], expected a number for every round")
-    return [field(f"{where}: {key}", {str(i): each}, str(i), TIME) for i, each in enumerate(rounds)]
+    return [field(f"{where}: {key}", {str(i): each}, str(i), SECONDS) for i, each in enumerate(rounds)]
 
 
 def read_engine(path, name, data):
@@ -298,8 +304,7 @@ def read_engine(path, name, data):
         stock, attend = (rounds_of(where, result, key) for key in ("stock", "attend"))
         if len(stock) != len(attend):
             raise BadInput(f"{where}: fields 'stock' and 'attend' have {len(stock)} and {len(attend)} rounds, expected as many")
-        ratios = [field(where, {"stock / attend": s / a}, "stock / attend", TIME) for s, a in zip(stock, attend)]
-        results.append(InEngine(*texts, depth, statistics.median(stock), statistics.median(attend), ratios))
+        results.append(InEngine(*texts, depth, statistics.median(stock), statistics.median(attend), [s / a for s, a in zip(stock, attend)]))
     if not results:
         raise BadInput(f"{path}: no results in it")
     return Engine(name, context, results)
