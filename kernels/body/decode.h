@@ -447,17 +447,17 @@ ATTEND_OUTLINE void clean_chunk(kv_rows *chunk, attend_dtype dtype, int64_t firs
 }
 
 /** Scores of all rows with a chunk of keys. The first rows prefetch the lines ahead. */
-ATTEND_INLINE void score_chunk(const operand *q, int64_t q_stride, const kv_rows *keys, int64_t rows, float *s,
-                               int64_t ld, const decode_products *products) {
+ATTEND_INLINE void score_chunk(const operand *q, int64_t q_stride, kv_rows *keys, int64_t rows, float *s, int64_t ld,
+                               const decode_products *products) {
   for (int i = 0; i < keys->runs; i++) {
-    kv_run k = keys->run[i];
-    for (int64_t r = 0; r < rows; k.ahead = 0) {
+    kv_run *k = &keys->run[i];
+    for (int64_t r = 0; r < rows; k->ahead = 0) {
       const bool full = r + SCORE_ROWS <= rows;
       const int n = full ? SCORE_ROWS : 1;
-      score_rows(q + r * q_stride, &k, keys->dim, s + r * ld, ld, n, full ? products->scores : products->scores_one);
+      score_rows(q + r * q_stride, k, keys->dim, s + r * ld, ld, n, full ? products->scores : products->scores_one);
       r += n;
     }
-    s += k.count;
+    s += k->count;
   }
 }
 

@@ -42,9 +42,11 @@ ATTEND_INLINE void transpose_rows(const void *const rows[LANES], int count, int6
       ATTEND_UNROLL
       for (int i = 0; i < LANES; i++) r[i] = vf_mul(f, load_as_f32(element(rows[i], dtype, d), dtype));
     } else if (n == LANES) { /* a tile of queries: fewer rows, but whole vectors of them */
+      ATTEND_UNROLL
       for (int i = 0; i < LANES; i++)
         r[i] = i < count ? vf_mul(f, load_as_f32(element(rows[i], dtype, d), dtype)) : vf_zero();
     } else {
+      ATTEND_UNROLL
       for (int i = 0; i < LANES; i++)
         r[i] = i < count ? vf_mul(f, load_as_f32_n(element(rows[i], dtype, d), dtype, n)) : vf_zero();
     }
@@ -53,7 +55,9 @@ ATTEND_INLINE void transpose_rows(const void *const rows[LANES], int count, int6
       ATTEND_UNROLL
       for (int i = 0; i < LANES; i++) vf_store(out + (d + i) * out_stride, r[i]);
     } else {
-      for (int i = 0; i < n; i++) vf_store(out + (d + i) * out_stride, r[i]);
+      ATTEND_UNROLL
+      for (int i = 0; i < LANES; i++)
+        if (i < n) vf_store(out + (d + i) * out_stride, r[i]);
     }
   }
 }

@@ -21,7 +21,7 @@ LOGITS += [("logits-llama", "f16", 3, unified, holes) for unified in (0, 1) for 
 LOGITS += [(model, cache, 2, 1, 0) for model in ("logits-gemma", "logits-gpt-oss") for cache in ("f16", "q8_0")]
 MOST_KL = 1e-4  # to stock, with an f16 or f32 cache
 TIE = 0.05  # logits of random weights, which reach to 15, may be that close: either token is the likeliest then
-DEPTHS = (0, 2048, 8192, 16384)
+DEPTHS, QUICK_DEPTHS = (0, 2048, 8192, 16384), (0, 8192)
 COLOURS = {"f16": "#0072b2", "bf16": "#e69f00", "q8_0": "#009e73", "q4_0": "#cc79a7"}
 
 
@@ -60,6 +60,12 @@ class Builds:
 
 def say(text):
     print(text, flush=True)
+
+
+def progress(text):
+    """What is measured just now, on a terminal only."""
+    if sys.stderr.isatty():
+        print(f"\r{text}\033[K", end="" if text else "\r", file=sys.stderr, flush=True)
 
 
 # ---------------------------------------------------------------------------------------------------------- the tests
@@ -126,14 +132,16 @@ def check_logits(builds, report):
 def measure(builds, model, caches, depths, build, rounds, tokens, prompt):
     """Milliseconds by (cache, test, depth, plugin), a median of each run; with and without take turns."""
     found = {}
-    for _ in range(rounds):
+    for i in range(rounds):
         for cache in caches:
             for plugin in (False, True):
+                progress(f"{model}, {cache} cache, {'attend' if plugin else 'stock'}, round {i + 1} of {rounds}")
                 lines = builds.run("probe", "times", builds.model(model), cache, cache, builds.threads, tokens, 1, prompt,
                                    *depths, plugin=plugin, build=build).stdout  # fmt: skip
                 for line in map(json.loads, lines.splitlines()):
                     key = cache, line["test"], line["depth"], plugin
                     found.setdefault(key, []).append(statistics.median(line[builds.clock]))
+    progress("")
     return found
 
 
@@ -223,10 +231,10 @@ def processor():
 
 def main():
     parser = argparse.ArgumentParser(prog="scripts/llama", description="llama.cpp, unmodified, with attend and without: ggml's tests, logits, speed.")
-    parser.add_argument("--quick", action="store_true", help="under 15 minutes: a sample of ggml's tests, fewer rounds")
+    parser.add_argument("--quick", action="store_true", help="under 15 minutes: a sample of ggml's tests, one round, depths 0 and 8192")
     parser.add_argument("--only", choices=("tests", "logits", "nodes", "times"), help="one part alone")
     parser.add_argument("--no-openmp", action="store_true", help="measure a llama.cpp built without OpenMP, too")
-    parser.add_argument("--rounds", type=int, help="rounds of measuring (5; 3 with --quick)")
+    parser.add_argument("--rounds", type=int, help="rounds of measuring (5; 1 with --quick)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads (all)")
     parser.add_argument("--cpu-time", action="store_true", help="one thread, by its processor time: where others use the machine, too")
     parser.add_argument("--plot", metavar="FILE.svg", help="draw tokens a second over depth")
@@ -235,7 +243,7 @@ def main():
     parser.add_argument("--plugin", required=True, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     builds = Builds(arguments)
-    rounds = arguments.rounds or (3 if arguments.quick else 5)
+    rounds = arguments.rounds or (1 if arguments.quick else 5)
     counts = {True: 0, False: 0}
     kept = []
 
@@ -258,7 +266,7 @@ def main():
             say("\n".join(lines))
             kept += nodes
         if wanted("times"):
-            cases = [("openmp", "heads-64", ("f16", "bf16", "q8_0", "q4_0"), DEPTHS)]
+            cases = [("openmp", "heads-64", ("f16", "bf16", "q8_0", "q4_0"), QUICK_DEPTHS if arguments.quick else DEPTHS)]
             if not arguments.quick:
                 cases += [("openmp", "heads-128", ("f16", "q8_0"), (0, 8192)), ("openmp", "layers-1b", ("f16", "q8_0"), (0, 8192))]
             if arguments.no_openmp:
