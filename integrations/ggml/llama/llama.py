@@ -242,6 +242,8 @@ def main():
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--plugin", required=True, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.json and not os.access(Path(arguments.json).resolve().parent, os.W_OK):
+        parser.error(f"--json: {arguments.json} cannot be written")  # before all the work
     builds = Builds(arguments)
     rounds = arguments.rounds or (1 if arguments.quick else 5)
     counts = {True: 0, False: 0}
