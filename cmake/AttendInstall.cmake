@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installation: header, libraries, program, CMake package and pkg-config file. Components are what packages hold: the
-# shared library, what programs are built with, the programs, and what is for MPI, of which no package is made so far.
+# shared library, what programs are built with, the programs, the plug-in for ggml (which its own folder installs), the Python
+# package, and what is for MPI, of which no package is made so far.
 include(CMakePackageConfigHelpers)
 
 set(CMAKE_INSTALL_DEFAULT_COMPONENT_NAME development)
@@ -22,6 +23,9 @@ if(ATTEND_CLI AND NOT ATTEND_CLI STREQUAL "VERIFY")
 endif()
 if(TARGET attend-bench)
   install(TARGETS attend-bench COMPONENT tools)
+endif()
+if(ATTEND_PYTHON_TREE)
+  install(DIRECTORY ${ATTEND_PYTHON_TREE}/ DESTINATION lib/python3/dist-packages COMPONENT python)
 endif()
 if(ATTEND_PAGES)
   install(DIRECTORY ${ATTEND_PAGES}/man/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT tools)

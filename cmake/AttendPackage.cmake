@@ -82,8 +82,25 @@ limits of the machine; their man pages, and completions for bash, zsh and
 fish."
     DEPENDS "python3:any" RECOMMENDS "python3-matplotlib")
 endif()
-# ggml-attend: attend_package(ggml ...) here, where integrations/ggml/ installs a component of that name
-# python3-attend: attend_package(python ...) here, where bindings/python/ installs a component of that name
+if(TARGET ggml-attend)
+  attend_package(ggml ggml-attend libs "CPU attention kernels for llama.cpp and other users of ggml"
+    "${about}This package holds libggml-attend.so, by which an unmodified llama.cpp
+computes attention by attend where GGML_BACKEND_PATH names it. It is built
+for ggml ${ATTEND_GGML_VERSION}, and says so in any other and is not used there.")
+endif()
+if(ATTEND_PYTHON_TREE)
+  file(GLOB module ${ATTEND_PYTHON_TREE}/attend/_attend.cpython-*.so)
+  if(NOT module MATCHES "/_attend\\.cpython-3([0-9]+)-[^/]*$")
+    message(FATAL_ERROR "ATTEND_PYTHON_TREE is an unpacked wheel of Debian's Python: ${ATTEND_PYTHON_TREE} has no attend/_attend.cpython-3*.so")
+  endif()
+  math(EXPR next "${CMAKE_MATCH_1} + 1")
+  attend_package(python python3-attend python "CPU attention kernels for NumPy, PyTorch and transformers"
+    "${about}This package holds the Python package: attention on arrays of NumPy and
+of all that has DLPack, and, where they are installed, for PyTorch and
+transformers. It has the library inside."
+    DEPENDS "python3 (>= 3.${CMAKE_MATCH_1}~), python3 (<< 3.${next}), python3-numpy")
+  set(CPACK_DEBIAN_PYTHON_PACKAGE_CONTROL_EXTRA ${PROJECT_SOURCE_DIR}/cmake/debian/postinst ${PROJECT_SOURCE_DIR}/cmake/debian/prerm)
+endif()
 unset(about)
 
 include(CPack)

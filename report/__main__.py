@@ -8,7 +8,7 @@ import stat
 import sys
 import tempfile
 
-from results import BadInput, Peers, Source, clean, merged, name_and_path, read
+from results import BadInput, Found, clean, name_and_path, read
 
 DEBIAN = "/usr/bin/python3"
 EXAMPLES = """
@@ -16,6 +16,7 @@ examples
   attend-bench --quick --benchmark_out=results.json
   attend report results.json -o report.html
   attend report before=old.json after=new.json -o report.html
+  attend report zen3/gcc=zen3.json zen5/gcc=zen5.json -o report.html
   attend report results.json peers.json --format markdown
 """
 
@@ -32,11 +33,11 @@ def fail(text):
 
 
 def arguments():
-    parser = Parser(prog="attend report", usage="attend report [NAME=]RESULTS.json... [-o FILE] [--format FORMAT]",
+    parser = Parser(prog="attend report", usage="attend report [[MACHINE/]NAME=]RESULTS.json... [-o FILE] [--format FORMAT]",
                     formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES, allow_abbrev=False,
-                    description="Makes a page of what attend-bench and scripts/peers measured: one file that opens offline.\n"
-                    "Several files are set beside the first; files of one NAME are one run.")
-    parser.add_argument("results", nargs="+", metavar="RESULTS.json", help="JSON of attend-bench or of scripts/peers")
+                    description="Makes a page of what attend-bench, scripts/peers and scripts/llama measured: one file that opens offline.\n"
+                    "Several files are set beside the first; files of one NAME are one run. Machines stand side by side.")
+    parser.add_argument("results", nargs="+", metavar="RESULTS.json", help="JSON of attend-bench, scripts/peers or scripts/llama")
     parser.add_argument("-o", "--output", metavar="FILE", help="where the report goes; default, and -: standard output")
     parser.add_argument("--format", choices=("html", "markdown", "csv"), default="html",
                         help="html (needs matplotlib), markdown, or csv: a row for every measurement")
@@ -131,17 +132,15 @@ def main():
     if options.format == "html":
         go_on_with_matplotlib()
     try:
-        inputs = [read(argument) for argument in options.results]
+        found = Found.of([read(argument) for argument in options.results])
     except BadInput as reason:
         fail(str(reason))
-    sources = merged([each for each in inputs if isinstance(each, Source)])
-    peers = [each for each in inputs if isinstance(each, Peers)]
     if options.format == "html":
         from page import page  # pylint: disable=import-outside-toplevel
-        text = page(sources, peers)
+        text = page(found)
     else:
         from text_formats import comma_separated, markdown  # pylint: disable=import-outside-toplevel
-        text = (markdown if options.format == "markdown" else comma_separated)(sources, peers)
+        text = (markdown if options.format == "markdown" else comma_separated)(found)
     if options.output not in (None, "-"):
         write(options.output, text)
         return

@@ -7,8 +7,9 @@ import pathlib
 
 import plots
 import tables
-from results import dtypes_of, one, shapes_of
-from summary import paragraphs
+from results import SERVING, dtypes_of, one, shapes_of
+from summary import headlines, lines, paragraphs
+from tables import plural, standard
 
 HERE = pathlib.Path(__file__).resolve().parent
 numbers = itertools.count(1)
@@ -18,11 +19,7 @@ def escaped(text):
     return html.escape(str(text), quote=True)
 
 
-def plural(count, word):
-    return f"{count} {word}{'s' * (count != 1)}"
-
-
-def table(found, sortable=False):
+def table(found, sortable=True):
     """A table of tables.py. Numbers keep their value for sorting, whatever they look like."""
     kinds = ["number" if any(isinstance(row[i], tuple) for row in found.rows) else "text" for i in range(len(found.columns))]
     head = "".join(f'<th scope="col" class="{kind}">'
@@ -55,66 +52,120 @@ def section(name, title, parts, lead=""):
         f'<a href="#{name}">{title}</a>'
 
 
+def figures(parts):
+    return ["<div class=figures>" + "".join(parts) + "</div>"] if any(parts) else []
+
+
+def first_open(parts, arranged=figures):
+    """Of [(name, figures)] the first, and the rest behind their names."""
+    parts = [(name, "".join(arranged(drawn))) for name, drawn in parts if any(drawn)]
+    rest = [f"<details class=more><summary>{escaped(name)}</summary>{each}</details>" for name, each in parts[1:]]
+    return [each for _, each in parts[:1]] + rest
+
+
 def peers_part(peers):
-    parts = []
+    parts, details = [], []
     for each in peers:
         drawn = []
         for dtype, count in dict.fromkeys((r["dtype"], r["threads"]) for r in each.results):
             data = tables.beside_peers(each, dtype, count)
-            title = f"{each.name}: times of the peers beside attend's, {dtype}, {plural(count, 'thread')}"
+            title = f"{each.name}: attend beside other packages, {dtype}, {plural(count, 'thread')}"
             drawn.append(figure(plots.peers(each, dtype, count, escaped(title)), title + ".", data) or table(data))
-        parts += figures(drawn)
-        parts.append(f"<details><summary>Every measurement of {escaped(each.name)}</summary>{table(tables.peers_detail(each), True)}</details>")
-    return parts
+        parts.append((each.name, drawn))
+        details.append(f"<details><summary>Every measurement of {escaped(each.name)}</summary>{table(tables.peers_detail(each))}</details>")
+    return first_open(parts) + details
+
+
+def engines_part(engines):
+    parts = []
+    for each in engines:
+        data, drawn = tables.engine(each), []
+        for model, what in dict.fromkeys((r.model, r.what) for r in each.results):
+            title = f"{each.name}: {each.engine} with attend, {model}, {what}"
+            drawn.append(figure(plots.engine(each, model, what, escaped(title)), title + ".", tables.Table(
+                title, data.columns, [row for row in data.rows if row[:2] == [model, what]])))
+        parts.append((each.name, drawn))
+    return first_open(parts)
+
+
+def machines_part(found):
+    """Machines side by side, where there are several."""
+    parts = []
+    for dtype in tables.dtypes_by_machine(found):
+        title = f"Machines side by side, {dtype}"
+        data = tables.machines(found, dtype)
+        parts.append(figure(plots.machines(found, dtype, escaped(title)), title + ", the library's choice on the fewest threads measured.", data)
+                     or table(data))
+    if len({each.machine for each in found.peers}) > 1:
+        for dtype in dict.fromkeys(r["dtype"] for each in found.peers for r in each.results):
+            title = f"Machines beside other packages, {dtype}"
+            names = list(dict.fromkeys(each.machine for each in found.peers))
+            ahead = {name: tables.ahead_of_best(found, name, dtype) for name in names}
+            rows = [[shape, *(tables.number_cell(ahead[name].get(shape)) for name in names)]
+                    for shape in dict.fromkeys(shape for each in ahead.values() for shape in each)]
+            parts.append(figure(plots.machines_ahead(found, dtype, escaped(title)), title + ", on the most threads measured.",
+                                tables.Table(title, ["shape", *(f"{name}: times as fast" for name in names)], rows)))
+    return figures(parts)
 
 
 def speed_part(sources):
     parts = []
     for source in sources:
-        for dtype in dtypes_of(tables.standard(source.runs)):
+        drawn = []
+        for dtype in dtypes_of(standard(source.runs)):
             title = f"{source.name}: speed of every kernel by shape, {dtype}"
-            if any(run.dtype == dtype and run.flops for run in tables.standard(source.runs)):
-                parts.append(figure(plots.speed(source, dtype, escaped(title)), title + ", on the fewest threads measured.",
+            if any(run.dtype == dtype and run.flops for run in standard(source.runs)):
+                drawn.append(figure(plots.speed(source, dtype, escaped(title)), title + ", on the fewest threads measured.",
                                     tables.speed(source, dtype)))
-    return figures(parts)
-
-
-def figures(parts):
-    return ["<div class=figures>" + "".join(parts) + "</div>"] if any(parts) else []
+        parts.append((source.name, drawn))
+    return first_open(parts)
 
 
 def roofline_part(sources):
     parts = []
     for source in sources:
-        for dtype in dtypes_of(tables.standard(source.runs)):
-            isas = dict.fromkeys(run.isa for run in tables.standard(source.runs)
-                                 if run.dtype == dtype and run.isa and run.flops and run.bytes)
-            for isa in isas:
+        drawn = []
+        for dtype in dtypes_of(standard(source.runs)):
+            for isa in dict.fromkeys(run.isa for run in standard(source.runs) if run.dtype == dtype and run.isa and run.flops and run.bytes):
                 title = f"{source.name}: roofline of {isa}, {dtype}"
                 drawing, points = plots.roofline(source, dtype, isa, escaped(title))
-                data = tables.Table(title, ["", "shape", "operations / byte", "GFLOP/s", "of peak", "kernel"], [
-                    [str(i), run.shape, (f"{run.flops / run.bytes:.1f}", run.flops / run.bytes),
-                     tables.number_cell(run.flops, "{:.1f}", 1e-9), tables.number_cell(run.of_peak), run.picked]
-                    for i, run in enumerate(points, 1)])
-                key = ", ".join(f"{i} {run.shape}" for i, run in enumerate(points, 1))
-                parts.append(figure(drawing, f"{title}: the fastest kernel at each shape, below the limits measured. {key}.", data))
-    return figures(parts)
+                data = tables.Table(title, ["shape", "operations / byte", "GFLOP/s", "of peak", "kernel"], [
+                    [run.shape, (f"{run.flops / run.bytes:.1f}", run.flops / run.bytes),
+                     tables.number_cell(run.flops, "{:.1f}", 1e-9), tables.number_cell(run.of_peak), run.picked] for run in points])
+                drawn.append(figure(drawing, f"{title}: the fastest kernel at each shape, below the limits measured.", data))
+        parts.append((source.name, drawn))
+    return first_open(parts)
+
+
+def phases_part(sources):
+    parts = []
+    for source in sources:
+        data, drawn = tables.phases(source), []
+        for isa, unit, scale in dict.fromkeys((phase.isa, phase.unit, phase.scale) for phase in source.phases):
+            title = f"{source.name}: phases of {isa}, {unit}"
+            found = [phase for phase in source.phases if (phase.isa, phase.unit, phase.scale) == (isa, unit, scale)]
+            drawn.append(figure(plots.phases(found, escaped(title)), title + ": times of the limit beside the bars.", tables.Table(
+                title, data.columns, [row for row, phase in zip(data.rows, source.phases) if phase in found])))
+        parts.append((source.name, drawn))
+    return first_open(parts)
 
 
 def threads_part(sources):
     parts = []
     for source in sources:
-        for dtype in dtypes_of(tables.standard(source.runs)):
-            runs = [run for run in tables.standard(source.runs) if run.kernel == "auto" and run.dtype == dtype]
+        drawn = []
+        for dtype in dtypes_of(standard(source.runs)):
+            runs = [run for run in standard(source.runs) if run.kernel == "auto" and run.dtype == dtype]
             counts = sorted({run.threads for run in runs})
             if len(counts) < 2:
                 continue
             title = f"{source.name}: more threads, {dtype}"
             rows = [[shape, *(tables.time_cell(run.seconds) if (run := one(runs, shape=shape, threads=n)) else "-" for n in counts)]
                     for shape in shapes_of(runs)]
-            parts.append(figure(plots.threads(source, dtype, escaped(title)), title + ": times as fast as the fewest threads.",
+            drawn.append(figure(plots.threads(source, dtype, escaped(title)), title + ": times as fast as the fewest threads.",
                                 tables.Table(title, ["shape", *(plural(n, "thread") for n in counts)], rows)))
-    return figures(parts)
+        parts.append((source.name, drawn))
+    return first_open(parts)
 
 
 def sequence_part(sources):
@@ -124,28 +175,46 @@ def sequence_part(sources):
         if not data.rows:
             continue
         title = f"{source.name}: time by length"
-        parts.append(figure(plots.sequence(source, lambda run: run.seconds * 1e3, "milliseconds", escaped(title)), title + ".", data))
+        drawn = [figure(plots.sequence(source, lambda run: run.seconds * 1e3, "milliseconds", escaped(title)), title + ".", data)]
         title = f"{source.name}: workspace used by length"
-        parts.append(figure(plots.sequence(source, lambda run: (run.workspace_used or 0) / (1 << 20), "MiB", escaped(title)),
+        drawn.append(figure(plots.sequence(source, lambda run: (run.workspace_used or 0) / (1 << 20), "MiB", escaped(title)),
                             title + ", as seen after a run. Flat is what streaming is for.", data))
-    return figures(parts)
+        parts.append((source.name, drawn))
+    return first_open(parts)
+
+
+def formats_part(sources):
+    parts = []
+    for source in sources:
+        data = tables.formats(source)
+        if data.rows:
+            title = f"{source.name}: quantised keys and values, by shape"
+            drawing = plots.formats(source, escaped(title))
+            parts.append((source.name, [figure(drawing, title + ", on the fewest threads measured.", data) or table(data)]))
+    return first_open(parts)
+
+
+def serving_part(sources, peers):
+    return first_open([(source.name, [table(data)]) for source in sources if (data := tables.serving(source, peers)).rows], list)
 
 
 def accuracy_part(sources):
     parts = []
     for source in sources:
-        for dtype in dtypes_of(tables.standard(source.runs)):
+        drawn = []
+        for dtype in dtypes_of(standard(source.runs)):
             title = f"{source.name}: error by shape, {dtype}"
-            if any(run.dtype == dtype and run.kernel == "auto" and run.error for run in tables.standard(source.runs)):
-                parts.append(figure(plots.accuracy(source, dtype, escaped(title)), title + ", against sums in double.", tables.accuracy(source)))
-    return figures(parts)
+            if any(run.dtype == dtype and run.kernel == "auto" and run.error for run in standard(source.runs)):
+                drawn.append(figure(plots.accuracy(source, dtype, escaped(title)), title + ", against sums in double.", tables.accuracy(source)))
+        parts.append((source.name, drawn))
+    return first_open(parts)
 
 
 def compared_part(sources):
-    if len(sources) < 2:
+    if len(sources) < 2 or not standard(sources[0].runs):
         return []
-    title = f"The library's choice beside {sources[0].name}"
-    return figures([figure(plots.compared(sources, escaped(title)), title + ".", tables.compared(sources))])
+    title, data = f"The library's choice beside {sources[0].name}", tables.compared(sources)
+    return figures([figure(plots.compared(sources, escaped(title)), title + ".", data) or table(data)] if data.rows else [])
 
 
 def left_out(sources):
@@ -153,26 +222,64 @@ def left_out(sources):
     return [table(tables.Table("Not measured", ["run", "benchmark", "reason"], rows))] if rows else []
 
 
-def page(sources, peers):
-    dates = sorted({str(each.context["date"])[:10] for each in [*peers, *sources] if each.context.get("date")})
-    cpus = dict.fromkeys(str(each.context["cpu"]) for each in [*sources, *peers] if each.context.get("cpu"))
+def picture(found):
+    """The one that says most: beside other packages, inside an engine, beside the limits of the machine."""
+    for each in found.peers[:1]:
+        title = f"{each.name}: attend beside the fastest other package"
+        if drawing := plots.best_of_peers(each, escaped(title)):
+            return drawing, title + "; right of the line attend is ahead."
+    for each in found.engines[:1]:
+        r = each.results[0]
+        title = f"{each.name}: {each.engine} with attend, {r.model}, {r.what}"
+        return plots.engine(each, r.model, r.what, escaped(title)), title + "; above the line attend is ahead."
+    for source in found.sources[:1]:
+        title = f"{source.name}: what the library's choice reaches of the limit of the machine"
+        if drawing := plots.best_of_limits(source, escaped(title)):
+            return drawing, title + "."
+    return "", ""
+
+
+def in_short(found):
+    """Three figures, a picture, at most five lines, and the rest behind them."""
+    top = "".join(f"<p class=headline><strong>{escaped(each.figure)}</strong> {escaped(each.text)}</p>" for each in headlines(found))
+    drawing, caption = picture(found)
+    drawing = f"<figure>{drawing}<figcaption>{escaped(caption)}</figcaption></figure>" if drawing else ""
+    points = "".join(f"<li>{escaped(line)}</li>" for line in lines(found))
+    points = f"<ul>{points}</ul>" if points else ""
+    rest = "".join(f"<p>{escaped(text)}</p>" for text in paragraphs(found))
+    rest = f"<details class=more><summary>In more words</summary>{rest}</details>" if rest else ""
+    return f"<div class=headlines>{top}</div><div class=short>{drawing}<div>{points}{rest}</div></div>"
+
+
+def page(found):
+    sources, peers, engines = found.sources, found.peers, found.engines
+    everyone = [*sources, *peers, *engines]
+    dates = sorted({str(each.context["date"])[:10] for each in everyone if each.context.get("date")})
+    cpus = dict.fromkeys(str(each.context["cpu"]) for each in everyone if each.context.get("cpu"))
     everything = tables.everything(sources)
-    search = '<p><label>Show rows with <input id=filter type=search autocomplete=off></label> <span id=shown role=status></span></p>'
     sections = [
         section("peers", "Beside other packages", peers_part(peers),
                 "Same inputs, a process each, rounds that take turns, each package called in the fastest of the ways that were tried."),
+        section("engines", "Inside engines", engines_part(engines),
+                "The same steps by the engine's own attention and by attend's, in rounds that take turns."),
+        section("machines", "Machines side by side", machines_part(found)),
         section("compared", "Run against run", compared_part(sources)),
         section("speed", "Speed by shape", speed_part(sources)),
+        section("serving", "Serving", serving_part(sources, peers),
+                f"What a server computes: {', '.join(SERVING)}. Many sequences, long caches, few new tokens."),
+        section("formats", "Quantised keys and values", formats_part(sources),
+                "The same shapes with keys and values in formats of 4 to 8 bits, beside 16 bits."),
         section("roofline", "Rooflines", roofline_part(sources),
                 "A point on a line could not be faster on this machine: the slanted lines are reading, the level one is arithmetic."),
+        section("phases", "Phases of kernels", phases_part(sources),
+                "Parts of a kernel's work, each alone, beside what they would take if nothing but their own limit held them up."),
         section("threads", "Threads", threads_part(sources)),
         section("length", "Time and memory by length", sequence_part(sources)),
         section("accuracy", "Accuracy", accuracy_part(sources)),
-        section("all", "Every measurement", [search, table(everything, True)] if everything.rows else []),
+        section("all", "Every measurement", [table(everything)] if everything.rows else []),
         section("left-out", "Left out", left_out(sources)),
-        section("machine", "Machine", ["<div class=figures>" + "".join(table(tables.machine(each)) for each in [*sources, *peers]) + "</div>"]),
+        section("machine", "Machine", ["<div class=figures>" + "".join(table(tables.machine(each), False) for each in everyone) + "</div>"]),
     ]
-    summary = "".join(f"<p>{escaped(text)}</p>" for text in paragraphs(sources, peers))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -188,7 +295,7 @@ def page(sources, peers):
 <header><h1>attend: benchmark report</h1><p>{escaped(", ".join(cpus))}{" · " if cpus and dates else ""}{escaped(" to ".join(dict.fromkeys([dates[0], dates[-1]])) if dates else "")}</p></header>
 <nav aria-label="Sections">{"".join(link for _, link in sections)}</nav>
 <main>
-<section id="summary" aria-labelledby="summary-h"><h2 id="summary-h">In short</h2>{summary}</section>
+<section id="summary" aria-labelledby="summary-h"><h2 id="summary-h">In short</h2>{in_short(found)}</section>
 {"".join(text for text, _ in sections)}
 </main>
 <footer><p>Made by <code>attend report</code>. “Of peak” is the larger of two fractions, of the arithmetic limit and of plain reading, both probed

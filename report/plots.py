@@ -12,14 +12,14 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from results import BASELINE, one, shapes_of
-from tables import best_peer, cases_of, fastest_row, standard
+from results import BASELINE, dtypes_of, one, shapes_of
+from tables import ahead_of_best, beside_16_bits, best_peer, by_machine, cases_of, fewest, plural, standard
 
 # Stand-ins that become variables of the style sheet, so that one drawing serves light, dark and print.
 INK, GRID, FAINT = "#010203", "#010204", "#010205"
-SERIES = ["#010211", "#010212", "#010213", "#010214", "#010215", "#010216"]
+SERIES = ["#010211", "#010212", "#010213", "#010214", "#010215", "#010216", "#010217", "#010218"]
 VARIABLES = {INK: "var(--ink)", GRID: "var(--grid)", FAINT: "var(--faint)"} | {c: f"var(--s{i})" for i, c in enumerate(SERIES, 1)}
-MARKERS = "osD^vP"
+MARKERS = "osD^vPX*"
 WIDTH = 5.6  # inches of 72 points: what fits a telephone without becoming too small to read
 FONT = "DejaVu Sans"
 
@@ -82,9 +82,7 @@ def legend(axes, columns=2):
 
 def speed(source, dtype, title):
     """Every kernel at every shape, the library's choice marked."""
-    runs = [run for run in standard(source.runs) if run.dtype == dtype and run.flops]
-    few = min(run.threads for run in runs)
-    runs = [run for run in runs if run.threads == few]
+    runs = fewest([run for run in standard(source.runs) if run.dtype == dtype and run.flops])
     shapes = shapes_of(runs)
     place = {shape: i for i, shape in enumerate(shapes)}
     figure, axes = by_shape(shapes)
@@ -104,18 +102,47 @@ def speed(source, dtype, title):
     return svg(figure, title)
 
 
+def place_names(axes, points, line=None, size=8):
+    """Writes a name beside every point, where it covers no other name, no point and not the level line; and draws a line to it where
+    that is not near."""
+    figure = axes.figure
+    figure.draw_without_rendering()  # settles where the axes lie
+    figure.set_layout_engine("none")
+    box, scale = axes.get_window_extent(), figure.dpi / 72
+    height, wide = 1.15 * size * scale, 0.56 * size * scale
+    spots = [axes.transData.transform((x, y)) for x, y, _ in points]
+    taken = [(x - 4 * scale, y - 4 * scale, x + 4 * scale, y + 4 * scale) for x, y in spots]
+    if line:
+        level = axes.transData.transform((1, line))[1]
+        taken.append((box.x0, level - 2 * scale, box.x1, level + 2 * scale))
+    around = sorted(((dx, dy) for dx in range(-120, 121, 8) for dy in range(-96, 97, 4)), key=lambda at: (math.hypot(at[0] * 0.7, at[1]), -at[0]))
+    for (x, y), (_, _, name) in sorted(zip(spots, points), key=lambda point: point[0][0]):
+        for dx, dy in around:
+            width = wide * len(name)
+            left, low = x + dx * scale - (0 if dx > 0 else width if dx < 0 else width / 2), y + dy * scale - height / 2
+            right, top = left + width, low + height
+            inside = left >= box.x0 and right <= box.x1 and low >= box.y0 and top <= box.y1
+            if inside and all(right < l or left > r or top < b or low > t for l, b, r, t in taken):
+                break
+        taken.append((left, low, right, top))
+        far = math.hypot(dx, dy) > 14
+        axes.annotate(name, (x, y), xytext=(dx, dy), xycoords="figure pixels", textcoords="offset points", fontsize=size, va="center",
+                      ha="left" if dx > 0 else "right" if dx < 0 else "center",
+                      arrowprops=dict(arrowstyle="-", color=FAINT, linewidth=0.7, shrinkA=0, shrinkB=3) if far else None)
+
+
 def roofline(source, dtype, isa, title):
     """Operations per byte against speed, below what arithmetic and memory allow."""
-    runs = [run for run in standard(source.runs) if run.dtype == dtype and run.isa == isa and run.flops and run.bytes]
-    few = min(run.threads for run in runs)
-    figure, axes = plt.subplots(figsize=(WIDTH, 4.0), layout="constrained")
+    runs = fewest([run for run in standard(source.runs) if run.dtype == dtype and run.isa == isa and run.flops and run.bytes])
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.6), layout="constrained")
     points = {}
     for run in runs:
-        if run.threads == few and (run.shape not in points or run.seconds < points[run.shape].seconds):
+        if run.shape not in points or run.seconds < points[run.shape].seconds:
             points[run.shape] = run
-    low, high = 0.5, 2 * max(run.flops / run.bytes for run in points.values())
+    low = min(0.5, *(run.flops / run.bytes / 2 for run in runs))
+    high = 12 * max(run.flops / run.bytes for run in runs)
     peak = max((run.peak_flops for run in points.values() if run.peak_flops), default=None)
-    reads = [(name, source.limits.get((f"read_{name}", few))) for name in ("l2", "l3", "memory")]
+    reads = [(name, source.limits.get((f"read_{name}", runs[0].threads))) for name in ("l2", "l3", "memory")]
     for (name, rate), style in zip(reads, ("-", (0, (5, 2)), (0, (1, 1.5)))):
         if rate:
             top = min(high, peak / rate) if peak else high
@@ -124,24 +151,54 @@ def roofline(source, dtype, isa, title):
     if peak:
         axes.plot([low, high], [peak / 1e9] * 2, color=INK, linewidth=1.4)
         axes.annotate(f"{peak / 1e9:.0f} GFLOP/s", (low, peak / 1e9), xytext=(2, 3), textcoords="offset points", fontsize=9)
-    # Shapes of like intensity stand near each other: numbers beside the points, names in the table below the figure.
-    for i, run in enumerate(points.values(), 1):
-        axes.scatter(run.flops / run.bytes, run.flops / 1e9, color=SERIES[0], s=26, zorder=3)
-        axes.annotate(str(i), (run.flops / run.bytes, run.flops / 1e9), xytext=(0, -12 if i % 2 else 5), fontsize=8,
-                      textcoords="offset points", ha="center")
-    speeds = [run.flops / 1e9 for run in points.values()]
+    places = [(run.flops / run.bytes, run.flops / 1e9, run.shape) for run in points.values()]
+    axes.scatter([x for x, _, _ in places], [y for _, y, _ in places], color=SERIES[0], s=26, zorder=3)
+    speeds = [y for _, y, _ in places]
     logarithmic(axes.xaxis, low, high)
-    logarithmic(axes.yaxis, min(speeds) / 2, max([*speeds, (peak or 0) / 1e9]) * 1.5)
+    logarithmic(axes.yaxis, min(speeds) / 3, max([*speeds, (peak or 0) / 1e9]) * 1.5)
     axes.set_xlabel("operations per byte"), axes.set_ylabel("GFLOP/s")
     legend(axes, 3)
+    place_names(axes, places, peak and peak / 1e9)
     return svg(figure, title), list(points.values())
+
+
+def times_as_fast(rows, series, label, title, equal="equal"):
+    """Ratios of speed, more to the right: {name: [(ratio, number of the row)]}. None if there are none. A name without points keeps
+    its colour from figure to figure."""
+    ratios = [ratio for points in series.values() for ratio, _ in points]
+    if not ratios:
+        return None
+    figure, axes = by_shape(rows)
+    axes.axvline(1, color=INK, linewidth=1.4, label=equal)
+    for (name, points), color, marker in zip(series.items(), itertools.cycle(SERIES), itertools.cycle(MARKERS)):
+        if points:
+            axes.scatter(*zip(*points), color=color, marker=marker, s=34, label=name)
+    logarithmic(axes.xaxis, min(1, *ratios) / 1.2, max(1, *ratios) * 1.2)
+    axes.set_xlabel(label)
+    legend(axes)
+    return svg(figure, title)
+
+
+def fractions_of_peak(rows, series, title):
+    """Fractions of what the machine can do: {name: [(fraction, number of the row)]}."""
+    if not any(series.values()):
+        return None
+    figure, axes = by_shape(rows)
+    axes.axvline(1, color=INK, linewidth=1, linestyle=(0, (4, 3)), label="limit")
+    for (name, points), color, marker in zip(series.items(), itertools.cycle(SERIES), itertools.cycle(MARKERS)):
+        if points:
+            axes.scatter(*zip(*points), color=color, marker=marker, s=34, label=name)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("of what the machine can do")
+    legend(axes)
+    return svg(figure, title)
 
 
 def threads(source, dtype, title):
     """How many times as fast more threads are than the fewest."""
     runs = [run for run in standard(source.runs) if run.kernel == "auto" and run.dtype == dtype]
     counts = sorted({run.threads for run in runs})
-    shapes = shapes_of(runs)
+    shapes = shapes_of([run for run in runs if run.threads > counts[0]])
     figure, axes = by_shape(shapes)
     for count, color, marker in zip(counts[1:], itertools.cycle(SERIES), itertools.cycle(MARKERS)):
         pairs = [(one(runs, shape=shape, threads=counts[0]), one(runs, shape=shape, threads=count)) for shape in shapes]
@@ -150,7 +207,7 @@ def threads(source, dtype, title):
         axes.scatter([pairs[i][0].seconds / pairs[i][1].seconds for i in places], places, color=color, marker=marker, s=34,
                      label=f"{count} threads (dashed: {count / counts[0]:g})")
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"times as fast as {counts[0]} thread{'s' * (counts[0] > 1)}")
+    axes.set_xlabel(f"times as fast as {plural(counts[0], 'thread')}")
     legend(axes)
     return svg(figure, title)
 
@@ -179,9 +236,7 @@ def sequence(source, value, label, title):
 
 def accuracy(source, dtype, title):
     """The error of the library's choice beside that of plain f32."""
-    runs = [run for run in standard(source.runs) if run.kernel == "auto" and run.dtype == dtype and run.error]
-    few = min(run.threads for run in runs)
-    runs = [run for run in runs if run.threads == few]
+    runs = fewest([run for run in standard(source.runs) if run.kernel == "auto" and run.dtype == dtype and run.error])
     figure, axes = by_shape([run.shape for run in runs])
     places = range(len(runs))
     axes.scatter([run.plain_error or math.nan for run in runs], places, marker="x", color=SERIES[1], s=34, linewidths=1.6, label="plain f32 arithmetic")
@@ -193,44 +248,110 @@ def accuracy(source, dtype, title):
     return svg(figure, title)
 
 
+def best_of_peers(each, title):
+    """The fastest peer of every shape beside attend, on the most threads, a mark for each type."""
+    count = max((r["threads"] for r in each.results), default=0)
+    ratios = {}
+    for (shape, dtype, threads), found in cases_of(each).items():
+        best, ours = best_peer(found), found.get("attend", {}).get("seconds")
+        if threads == count and best and ours:
+            ratios.setdefault(shape, {})[dtype] = best["seconds"] / ours
+    dtypes = dict.fromkeys(dtype for found in ratios.values() for dtype in found)
+    series = {dtype: [(found[dtype], i) for i, found in enumerate(ratios.values()) if dtype in found] for dtype in dtypes}
+    return times_as_fast(list(ratios), series, f"times as fast as the fastest other package, {plural(count, 'thread')}", title)
+
+
+def best_of_limits(source, title):
+    """What auto reaches of the limit at every shape, on the fewest threads, a mark for each type."""
+    runs = fewest([run for run in standard(source.runs) if run.kernel == "auto" and run.of_peak is not None])
+    shapes = shapes_of(runs)
+    series = {dtype: [(run.of_peak, shapes.index(run.shape)) for run in runs if run.dtype == dtype] for dtype in dtypes_of(runs)}
+    return fractions_of_peak(shapes, series, title)
+
+
 def peers(each, dtype, count, title):
-    """The time of every peer beside attend's."""
+    """How many times as fast as every peer attend is."""
     cases = {shape: found for (shape, d, t), found in cases_of(each).items()
              if (d, t) == (dtype, count) and "seconds" in found.get("attend", {}) and best_peer(found)}
-    if not cases:
-        return None
-    figure, axes = by_shape(list(cases))
-    names = dict.fromkeys(r["peer"] for r in each.results if r["peer"] != "attend")  # the same colour in every figure
-    axes.axvline(1, color=INK, linewidth=1.4, label="attend")
-    ratios = [1.0]
-    for name, color, marker in zip(names, itertools.cycle(SERIES), itertools.cycle(MARKERS + "X")):
-        points = [(found[name]["seconds"] / found["attend"]["seconds"], i) for i, found in enumerate(cases.values())
-                  if "seconds" in found.get(name, {})]
-        if points:
-            axes.scatter(*zip(*points), color=color, marker=marker, s=32, label=name)
-            ratios += [ratio for ratio, _ in points]
-    logarithmic(axes.xaxis, min(ratios) / 1.2, max(ratios) * 1.2)
-    axes.set_xlabel("times attend's time (logarithmic; right of 1: slower than attend)")
-    legend(axes)
-    return svg(figure, title)
+    names = dict.fromkeys(r["peer"] for r in each.results if r["peer"] != "attend")
+    series = {name: [(found[name]["seconds"] / found["attend"]["seconds"], i) for i, found in enumerate(cases.values())
+                     if "seconds" in found.get(name, {})] for name in names}
+    return times_as_fast(list(cases), series, "attend: times as fast as each of them", title)
 
 
 def compared(sources, title):
     """The speed of auto in other files beside the first."""
-    first = [run for run in standard(sources[0].runs) if run.kernel == "auto"]
-    few = min((run.threads for run in first), default=0)
-    dtype = first[0].dtype if first else None
-    first = [run for run in first if (run.threads, run.dtype) == (few, dtype)]
-    pairs = {source.name: [(run.seconds / other.seconds, i) for i, run in enumerate(first)
-                           if (other := one(source.runs, kernel="auto", shape=run.shape, dtype=dtype, threads=few))]
-             for source in sources[1:]}
-    if not any(pairs.values()):
-        return None
-    figure, axes = by_shape([run.shape for run in first])
-    axes.axvline(1, color=INK, linewidth=1.4, label=sources[0].name)
-    for (name, points), color, marker in zip(pairs.items(), itertools.cycle(SERIES), itertools.cycle(MARKERS)):
+    first = fewest([run for run in standard(sources[0].runs) if run.kernel == "auto"])
+    first = [run for run in first if run.dtype == dtypes_of(first)[0]]
+    series = {source.name: [(run.seconds / other.seconds, i) for i, run in enumerate(first)
+                            if (other := one(source.runs, kernel="auto", shape=run.shape, dtype=run.dtype, threads=run.threads))]
+              for source in sources[1:]}
+    label = f"times as fast as {sources[0].name} ({first[0].dtype}, {plural(first[0].threads, 'thread')})" if first else ""
+    return times_as_fast([run.shape for run in first], series, label, title, sources[0].name)
+
+
+def formats(source, title):
+    """Quantised keys and values beside 16 bits, on the fewest threads."""
+    runs = fewest([run for run in source.runs if run.kernel == "auto" and run.is_format and run.length is None])
+    shapes, others = shapes_of(runs), set()
+    series = {dtype: [] for dtype in dtypes_of(runs)}
+    for run in runs:
+        other = beside_16_bits(run, source.runs)
+        if other:
+            others.add(other.dtype)
+            series[run.dtype].append((other.seconds / run.seconds, shapes.index(run.shape)))
+    return times_as_fast(shapes, series, f"times as fast as {' or '.join(sorted(others))}", title)
+
+
+def machines(found, dtype, title):
+    """What auto reaches of the limit of each machine, on the fewest threads of it."""
+    runs = {name: fewest([run for run in standard(source.runs) if run.kernel == "auto" and run.dtype == dtype and run.of_peak is not None])
+            for name, source in by_machine(found).items()}
+    shapes = list(dict.fromkeys(run.shape for each in runs.values() for run in each))
+    return fractions_of_peak(shapes, {name: [(run.of_peak, shapes.index(run.shape)) for run in each] for name, each in runs.items()}, title)
+
+
+def machines_ahead(found, dtype, title):
+    """The fastest other package beside attend, on each machine."""
+    ratios = {name: ahead_of_best(found, name, dtype) for name in dict.fromkeys(each.machine for each in found.peers)}
+    shapes = list(dict.fromkeys(shape for each in ratios.values() for shape in each))
+    series = {name: [(ratio, shapes.index(shape)) for shape, ratio in each.items()] for name, each in ratios.items()}
+    return times_as_fast(shapes, series, f"times as fast as the fastest other package ({dtype})", title)
+
+
+def engine(each, model, what, title):
+    """How many times as fast an engine's step is with attend, by what is in the cache."""
+    rows = [r for r in each.results if (r.model, r.what) == (model, what)]
+    depths = sorted({r.depth for r in rows})
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.4), layout="constrained")
+    axes.axhline(1, color=INK, linewidth=1.4, label=f"{each.engine} by itself")
+    caches = dict.fromkeys(r.cache for r in each.results)
+    for cache, color, marker in zip(caches, itertools.cycle(SERIES), itertools.cycle(MARKERS)):
+        points = sorted((depths.index(r.depth), r.ratio) for r in rows if r.cache == cache)
         if points:
-            axes.scatter(*zip(*points), color=color, marker=marker, s=32, label=name)
-    axes.set_xlabel(f"times as fast as {sources[0].name} ({dtype}, {few} thread{'s' * (few > 1)})")
+            axes.plot(*zip(*points), color=color, marker=marker, markersize=5, linewidth=1.4, label=f"{cache} cache")
+    axes.set_xticks(range(len(depths)), [f"{depth:,}" for depth in depths])
+    axes.set_xlim(-0.4, len(depths) - 0.6)
+    ratios = [r.ratio for r in rows]
+    logarithmic(axes.yaxis, min(1, *ratios) / 1.2, max(1, *ratios) * 1.2)
+    axes.set_xlabel("tokens in the cache before"), axes.set_ylabel("times as fast")
+    legend(axes, 3)
+    return svg(figure, title)
+
+
+def phases(found, title):
+    """What each phase takes, and how much of that is its own limit. All have one unit and scale."""
+    rows = [f"{phase.name} {phase.dim}" for phase in found]
+    figure, axes = by_shape(rows)
+    axes.grid(axis="y", visible=False)
+    places = range(len(found))
+    axes.barh(places, [phase.taken for phase in found], height=0.62, color=SERIES[0], label="takes")
+    axes.barh(places, [phase.ideal for phase in found], height=0.3, color=SERIES[1], label="its own limit")
+    for i, phase in zip(places, found):
+        if phase.ideal:
+            axes.annotate(f"{phase.taken / phase.ideal:.1f}×", (max(phase.taken, phase.ideal), i), xytext=(4, 0), va="center", fontsize=8.5,
+                          textcoords="offset points")
+    axes.set_xlim(0, 1.12 * max(max(phase.taken, phase.ideal) for phase in found))
+    axes.set_xlabel(f"{found[0].scale}, {found[0].unit}")
     legend(axes)
     return svg(figure, title)

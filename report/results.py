@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What attend-bench and bench/peers wrote, read with suspicion: a field that is not as expected is named."""
+"""What attend-bench, scripts/peers and scripts/llama wrote, read with suspicion: a field that is not as expected is named."""
 
 import dataclasses
 import json
@@ -13,11 +13,15 @@ DTYPES = ["f32", "f16", "bf16", "f32+f16", "f32+bf16"]
 BASELINE = "baseline_openblas"
 NAME = re.compile(r"([^/]+)/([^/]+)/([^/]+)/threads:([1-9]\d{0,8})")
 LIMIT = re.compile(r"peak/(\w+)(?:/threads:(\d{1,9}))?")
+PHASE = re.compile(r"phase/(\w+)/(D[1-9]\d{0,4})/(\w+)")
 SEQUENCE = re.compile(r"sequence-([1-9]\d{0,8})k")
 FIGURES = ("flops", "bytes", "of_peak", "peak_flops", "peak_bytes", "error", "plain_error", "workspace", "workspace_used")
+PHASE_FIGURES = ("cycles", "ns", "median", "ideal")
+SERVING = ("mixed-serving", "chunked-prefill", "batch-decode", "speculative", "mla-decode")
 
-
-TIME = object()  # a kind of field
+# Kinds of fields beside those of Python. Figures and ratios of what is in these bounds can be drawn.
+TIME, SECONDS = object(), object()
+MOST, LEAST_SECONDS, MOST_SECONDS = 1e30, 1e-12, 1e9
 
 
 class BadInput(Exception):
@@ -66,6 +70,11 @@ class Run:
         return found[1] if found else None
 
     @property
+    def is_format(self):
+        """Whether keys or values are quantised: "f32+q8_0" is, "f32+f16" is not."""
+        return self.dtype not in DTYPES
+
+    @property
     def length(self):
         """Keys, if this is one of the sequences; else None."""
         found = SEQUENCE.fullmatch(self.shape)
@@ -73,12 +82,35 @@ class Run:
 
 
 @dataclasses.dataclass
-class Source:
+class Phase:
+    """A part of a kernel's work, alone, and what it would take if nothing but its own limit held it up: both in `scale`."""
+
+    isa: str
+    dim: str
+    name: str
+    unit: str
+    scale: str  # ns or cycles, of a unit
+    taken: float
+    ideal: float
+
+
+class Measured:
+    """What files of every kind have. NAME of NAME=FILE may be MACHINE/NAME; else a file is of the processor that it names."""
+
+    @property
+    def machine(self):
+        machine, slash, _ = self.name.partition("/")
+        return machine if slash else str(self.context.get("cpu") or "a machine without a name")
+
+
+@dataclasses.dataclass
+class Source(Measured):
     """A file of attend-bench."""
 
     name: str
     context: dict
     runs: list
+    phases: list
     limits: dict  # (name, threads): per second
     skipped: dict  # benchmark: reason
     failed: dict
@@ -88,12 +120,57 @@ class Source:
 
 
 @dataclasses.dataclass
-class Peers:
-    """A file of bench/peers: its results are dicts as written, with what is needed checked."""
+class Peers(Measured):
+    """A file of scripts/peers: its results are dicts as written, with what is needed checked."""
 
     name: str
     context: dict
     results: list
+
+
+@dataclasses.dataclass
+class InEngine:
+    """A step of an engine, with its own attention and with attend's."""
+
+    model: str
+    what: str  # "token", "prompt of 512"
+    cache: str
+    depth: int  # tokens in the cache before
+    stock: float  # seconds, medians of rounds
+    attend: float
+    ratios: list  # times as fast, of each round
+
+    @property
+    def ratio(self):
+        return statistics.median(self.ratios)
+
+
+@dataclasses.dataclass
+class Engine(Measured):
+    """A file of scripts/llama."""
+
+    name: str
+    context: dict
+    results: list
+
+    @property
+    def engine(self):
+        return str(self.context.get("engine") or "the engine")
+
+
+@dataclasses.dataclass
+class Found:
+    """All that a report is made of."""
+
+    sources: list
+    peers: list
+    engines: list
+
+    @staticmethod
+    def of(files):
+        kinds = ([each for each in files if isinstance(each, kind)] for kind in (Source, Peers, Engine))
+        sources, peers, engines = kinds
+        return Found(merged(sources), peers, engines)
 
 
 def is_finite(number):
@@ -104,14 +181,17 @@ def is_finite(number):
 
 
 def field(where, table, key, kind):
-    """A field that must be there and be of a kind: numbers are finite and not negative, times are more than 0."""
+    """A field that must be there and be of a kind: numbers are finite and not negative, times are more than 0, seconds are those of
+    a measurement."""
     if key not in table:
         raise BadInput(f"{where}: field '{key}' is missing")
     value = table[key]
-    number = kind in (float, TIME)
+    number = kind in (float, TIME, SECONDS)
     right = isinstance(value, (int, float) if number else kind) and (kind is bool or not isinstance(value, bool))
-    if not right or (number and not (is_finite(value) and value >= 0 and (value > 0 or kind is float))):
-        names = {TIME: "a number above 0", float: "a number of at least 0", str: "text", list: "a list", dict: "an object", int: "a whole number"}
+    least, most = (LEAST_SECONDS, MOST_SECONDS) if kind is SECONDS else (0, MOST)
+    if not right or (number and not (is_finite(value) and least <= value <= most and (value > 0 or kind is float))):
+        names = {SECONDS: f"a number above 0, from {LEAST_SECONDS:g} to {MOST_SECONDS:g} seconds", TIME: "a number above 0, at most 1e30",
+                 float: "a number of at least 0, at most 1e30", str: "text", list: "a list", dict: "an object", int: "a whole number"}
         raise BadInput(f"{where}: field '{key}' is {json.dumps(value)[:60]}, expected {names[kind]}")
     return value
 
@@ -137,13 +217,13 @@ def read_benchmarks(path, items):
         median = item.get("run_type") == "aggregate" and item.get("aggregate_name") == "median"
         if item.get("run_type", "iteration") != "iteration" and not median:
             continue
-        known = samples.setdefault(name, {"seconds": [], "label": ""} | {key: [] for key in FIGURES})
+        known = samples.setdefault(name, {"seconds": [], "label": ""} | {key: [] for key in FIGURES + PHASE_FIGURES})
         if median:
-            known.update({key: [] for key in ("seconds", *FIGURES)})
+            known.update({key: [] for key in ("seconds", *FIGURES, *PHASE_FIGURES)})
         seconds = field(where, item, "real_time", TIME) * unit_seconds(where, item)
-        known["seconds"].append(field(where, {"real_time": seconds}, "real_time", TIME))  # it may have become 0
+        known["seconds"].append(field(where, {"real_time": seconds}, "real_time", SECONDS))
         known["label"] = field(where, item, "label", str) if "label" in item else ""
-        for key in FIGURES:
+        for key in FIGURES + PHASE_FIGURES:
             if key in item:
                 known[key].append(field(where, item, key, float))
     return samples, failed
@@ -152,24 +232,31 @@ def read_benchmarks(path, items):
 def read_bench(path, name, data):
     context = field(path, data, "context", dict)
     samples, failed = read_benchmarks(path, field(path, data, "benchmarks", list))
-    runs, limits = [], {}
+    runs, phases, limits = [], [], {}
     for title, known in samples.items():
         figures = {key: statistics.median(known[key]) if known[key] else None for key in FIGURES}
-        limit, match = LIMIT.fullmatch(title), NAME.fullmatch(title)
+        limit, match, phase = LIMIT.fullmatch(title), NAME.fullmatch(title), PHASE.fullmatch(title)
         if limit:
             rate = figures["flops"] or figures["bytes"]
             if rate:
                 limits[limit[1], int(limit[2] or 1)] = rate
+        elif phase:
+            scale = "cycles" if known["cycles"] else "ns"
+            for key in (scale, "ideal"):
+                if not known[key]:
+                    raise BadInput(f"{path}: benchmark '{title}': field '{key}' is missing")
+            field(f"{path}: benchmark '{title}'", {scale: statistics.median(known[scale])}, scale, TIME)
+            phases.append(Phase(*phase.groups(), known["label"], scale, statistics.median(known[scale]), statistics.median(known["ideal"])))
         elif match:
             kernel, shape, dtype, threads = match.groups()
             picked = known["label"] if kernel == "auto" and known["label"] else kernel
             runs.append(Run(name, kernel, shape, dtype, int(threads), statistics.median(known["seconds"]), picked, **figures))
         else:
             raise BadInput(f"{path}: benchmark '{title}': expected a name such as KERNEL/SHAPE/DTYPE/threads:N")
-    if not runs:
+    if not runs and not phases:
         raise BadInput(f"{path}: no benchmark of a kernel in it gave a result")
     skipped = {key[len("skipped "):]: str(value) for key, value in context.items() if key.startswith("skipped ")}
-    return Source(name, context, runs, limits, skipped, failed)
+    return Source(name, context, runs, phases, limits, skipped, failed)
 
 
 def read_peers(path, name, data):
@@ -187,13 +274,40 @@ def read_peers(path, name, data):
                 raise BadInput(f"{where}: has the fields 'cannot' and 'seconds', expected one of them")
             continue
         for key in ("seconds", "least", "most"):
-            field(where, result, key, TIME)
+            field(where, result, key, SECONDS)
         for key in ("error", "flops", "memory_bytes"):
             if key == "error" or result.get(key) is not None:
                 field(where, result, key, float)
     if not results:
         raise BadInput(f"{path}: no results in it")
     return Peers(name, context, results)
+
+
+def rounds_of(where, table, key):
+    rounds = field(where, table, key, list)
+    if not rounds:
+        raise BadInput(f"{where}: field '{key}' is [], expected a number for every round")
+    return [field(f"{where}: {key}", {str(i): each}, str(i), SECONDS) for i, each in enumerate(rounds)]
+
+
+def read_engine(path, name, data):
+    context = field(path, data, "context", dict)
+    results = []
+    for i, result in enumerate(field(path, data, "results", list)):
+        where = f"{path}: results[{i}]"
+        if not isinstance(result, dict):
+            raise BadInput(f"{where} is no object")
+        texts = [field(where, result, key, str) for key in ("model", "what", "cache")]
+        depth = field(where, result, "depth", int)
+        if not 0 <= depth < 1 << 40:
+            raise BadInput(f"{where}: field 'depth' is {str(depth)[:20]}, expected a number of tokens")
+        stock, attend = (rounds_of(where, result, key) for key in ("stock", "attend"))
+        if len(stock) != len(attend):
+            raise BadInput(f"{where}: fields 'stock' and 'attend' have {len(stock)} and {len(attend)} rounds, expected as many")
+        results.append(InEngine(*texts, depth, statistics.median(stock), statistics.median(attend), [s / a for s, a in zip(stock, attend)]))
+    if not results:
+        raise BadInput(f"{path}: no results in it")
+    return Engine(name, context, results)
 
 
 def name_and_path(argument):
@@ -205,7 +319,7 @@ def name_and_path(argument):
 
 
 def read(argument):
-    """A file, or NAME=FILE. Gives a Source or Peers."""
+    """A file, or NAME=FILE. Gives a Source, Peers or an Engine."""
     name, path = name_and_path(argument)
     name = clean(name)
     try:
@@ -216,22 +330,25 @@ def read(argument):
     except (ValueError, RecursionError) as failure:
         raise BadInput(f"{path}: not JSON as attend-bench writes it: {failure}") from failure
     if not isinstance(data, dict):
-        raise BadInput(f"{path}: expected the JSON object that attend-bench or bench/peers writes")
-    if "attend_peers" in data:
-        if data["attend_peers"] != 1:
-            raise BadInput(f"{path}: field 'attend_peers' is {json.dumps(data['attend_peers'])[:20]}, expected version 1")
-        return read_peers(path, name, data)
+        raise BadInput(f"{path}: expected the JSON object that attend-bench, scripts/peers or scripts/llama writes")
+    for kind, reader in (("attend_peers", read_peers), ("attend_engine", read_engine)):
+        if kind in data:
+            if data[kind] != 1:
+                raise BadInput(f"{path}: field '{kind}' is {json.dumps(data[kind])[:20]}, expected version 1")
+            return reader(path, name, data)
     return read_bench(path, name, data)
 
 
 def merged(sources):
-    """Sources of one name are one: the standard shapes and the sequences are measured in two runs."""
+    """Sources of one name are one: the standard shapes and the sequences are measured in two runs. What both have is the first's."""
     found = {}
     for source in sources:
         first = found.setdefault(source.name, source)
         if first is not source:
             first.context = source.context | first.context
-            first.runs += source.runs
+            known = {(run.kernel, run.shape, run.dtype, run.threads) for run in first.runs}
+            first.runs += [run for run in source.runs if (run.kernel, run.shape, run.dtype, run.threads) not in known]
+            first.phases += source.phases
             first.limits = source.limits | first.limits
             first.skipped |= source.skipped
             first.failed |= source.failed

@@ -3,7 +3,7 @@
 
 import dataclasses
 
-from results import BASELINE, dtypes_of, one, shapes_of
+from results import BASELINE, DTYPES, SERVING, dtypes_of, one, shapes_of
 
 
 @dataclasses.dataclass
@@ -48,8 +48,19 @@ def kernel_name(run):
     return f"auto: {run.picked}" if run.kernel == "auto" else run.kernel
 
 
+def plural(count, word):
+    return f"{count} {word}{'s' * (count != 1)}"
+
+
 def standard(runs):
-    return [run for run in runs if run.length is None]
+    """Without sequences, and without quantised keys and values, which have sections of their own."""
+    return [run for run in runs if run.length is None and not run.is_format]
+
+
+def fewest(runs):
+    """Those on the fewest threads."""
+    few = min((run.threads for run in runs), default=0)
+    return [run for run in runs if run.threads == few]
 
 
 def fastest_row(runs, like):
@@ -77,13 +88,13 @@ def speed(source, dtype):
         any_row, any_baseline = any_row or best, any_baseline or baseline
         shared = one(runs, kernel="auto", shape=shape, threads=many)
         rows.append([shape, picked.picked, time_cell(picked.seconds), number_cell(picked.flops, "{:.1f}", 1e-9),
-                     number_cell(picked.of_peak), best.kernel if best else "-", ratio_cell(picked.seconds, seconds(best)),
+                     number_cell(picked.of_peak), best.kernel if best else "-", ratio_cell(seconds(best), picked.seconds),
                      ratio_cell(seconds(baseline), picked.seconds), ratio_cell(picked.seconds, seconds(shared))])
-    columns = ["shape", "auto picks", "time", "GFLOP/s", "of peak", "best row", "auto / best row in time", "auto / OpenBLAS in speed",
-               f"{many} threads / {few} in speed"]
+    columns = ["shape", "auto picks", "time", "GFLOP/s", "of peak", "fastest row", "auto: times as fast as that row",
+               "auto: times as fast as OpenBLAS", f"{many} threads: times as fast as {few}"]
     keep = [i for i in range(len(columns))
             if (any_row or i not in (5, 6)) and (any_baseline or i != 7) and (many > few or i != 8)]
-    return Table(f"{source.name}: {dtype}, {few} thread{'s' * (few > 1)}", [columns[i] for i in keep],
+    return Table(f"{source.name}: {dtype}, {plural(few, 'thread')}", [columns[i] for i in keep],
                  [[row[i] for i in keep] for row in rows])
 
 
@@ -150,7 +161,7 @@ def beside_peers(peers, dtype, threads):
         best, ours = best_peer(found), found.get("attend", {}).get("seconds")
         rows.append(row + [best["peer"] if best else "-", ratio_cell(best and best["seconds"], ours)])
     note = "; ".join(f"{name} {reason} ({', '.join(shapes)})" for (name, reason), shapes in reasons.items())
-    return Table(f"{peers.name}: {dtype}, {threads} thread{'s' * (threads > 1)}", ["shape", *names, "best peer", "attend / best peer in speed"], rows,
+    return Table(f"{peers.name}: {dtype}, {plural(threads, 'thread')}", ["shape", *names, "best peer", "attend: times as fast as it"], rows,
                  f"Cannot: {note}." if note else "")
 
 
@@ -174,7 +185,7 @@ def machine(source):
     rows = [[title, str(context[key])] for title, key in
             (("processor", "cpu"), ("features", "cpu_features"), ("instruction set used", "isa"), ("cores", "cores"),
              ("compiler", "compiler"), ("attend", "attend_version"), ("OpenBLAS kernels for", "openblas_core"),
-             ("date", "date"), ("system", "system")) if context.get(key)]
+             ("threads", "threads"), ("clock", "clock"), ("date", "date"), ("system", "system")) if context.get(key)]
     rows += [[key[len("peak/"):].replace("_", " "), str(value)] for key, value in context.items() if key.startswith("peak/")]
     versions = context.get("versions")
     if isinstance(versions, dict):
@@ -203,4 +214,101 @@ def compared(sources):
             rows.append([run.shape, run.dtype, str(run.threads), time_cell(run.seconds),
                          *(ratio_cell(run.seconds, seconds(other)) for other in others)])
     return Table(f"Speed beside {sources[0].name}", ["shape", "dtype", "threads", sources[0].name + ", time",
-                                                     *(source.name for source in sources[1:])], rows)
+                                                     *(f"{source.name}: times as fast" for source in sources[1:])], rows)
+
+
+def beside_16_bits(run, runs):
+    """The run that a format is held against: the same with keys and values in f16, else those of the queries' own type."""
+    like = {"kernel": run.kernel, "shape": run.shape, "threads": run.threads}
+    query = run.dtype.split("+")[0]
+    return one(runs, dtype=f"{query}+f16", **like) or one(runs, dtype=query, **like)
+
+
+def formats(source):
+    """What auto does with quantised keys and values, beside 16 bits."""
+    rows = []
+    for run in source.runs:
+        if run.kernel == "auto" and run.is_format and run.length is None:
+            other = beside_16_bits(run, source.runs)
+            rows.append([run.shape, run.dtype, (str(run.threads), run.threads), run.picked, time_cell(run.seconds),
+                         number_cell(run.flops, "{:.1f}", 1e-9), number_cell(run.bytes, "{:.1f}", 1e-9), number_cell(run.error, "{:.1e}"),
+                         other.dtype if other else "-", ratio_cell(seconds(other), run.seconds)])
+    return Table(f"{source.name}: quantised keys and values", ["shape", "dtype", "threads", "kernel", "time", "GFLOP/s", "GB/s", "error",
+                                                               "beside", "times as fast as that"], rows)
+
+
+def serving(source, peers):
+    """What a server computes: many sequences, long caches, few new tokens."""
+    rows = []
+    for run in sorted((run for run in source.runs if run.kernel == "auto" and run.shape in SERVING),
+                      key=lambda run: (SERVING.index(run.shape), run.is_format)):
+        cases = [cases_of(each).get((run.shape, run.dtype, run.threads), {}) for each in peers if each.machine == source.machine]
+        found = next((found for found in cases if best_peer(found) and "seconds" in found.get("attend", {})), None)
+        best = best_peer(found) if found else None
+        rows.append([run.shape, run.dtype, (str(run.threads), run.threads), run.picked, time_cell(run.seconds),
+                     number_cell(run.flops, "{:.1f}", 1e-9), number_cell(run.bytes, "{:.1f}", 1e-9), number_cell(run.of_peak),
+                     best["peer"] if best else "-", ratio_cell(best["seconds"], found["attend"]["seconds"]) if best else "-"])
+    said = dict.fromkeys(f"{row[0]}: {source.context[f'shape/{row[0]}']}" for row in rows if f"shape/{row[0]}" in source.context)
+    return Table(f"{source.name}: shapes of serving", ["shape", "dtype", "threads", "kernel", "time", "GFLOP/s", "GB/s", "of peak",
+                                                       "best peer", "times as fast as it"], rows, "; ".join(said))
+
+
+def engine(each):
+    rows = [[r.model, r.what, r.cache, (f"{r.depth:,}", r.depth), time_cell(r.stock), time_cell(r.attend), (f"{r.ratio:.2f}", r.ratio),
+             f"{min(r.ratios):.2f} to {max(r.ratios):.2f}"] for r in each.results]
+    return Table(f"{each.name}: {each.engine} by itself and with attend", ["model", "what", "cache", "tokens before", "by itself", "with attend",
+                                                                         "times as fast", "of rounds"], rows)
+
+
+def phases(source):
+    rows = [[phase.isa, phase.dim, phase.name, phase.unit, (f"{phase.taken:.4g} {phase.scale}", phase.taken),
+             (f"{phase.ideal:.4g} {phase.scale}", phase.ideal), ratio_cell(phase.taken, phase.ideal)] for phase in source.phases]
+    return Table(f"{source.name}: phases", ["isa", "head dim", "phase", "a unit", "takes", "its limit", "times its limit"], rows)
+
+
+def by_machine(found):
+    """{machine: its first run of whole kernels}, where there are several machines; else nothing."""
+    machines = {}
+    for source in found.sources:
+        if standard(source.runs):
+            machines.setdefault(source.machine, source)
+    return machines if len(machines) > 1 else {}
+
+
+def dtypes_by_machine(found):
+    """Those that more than one machine has."""
+    there = [{run.dtype for run in standard(source.runs) if run.kernel == "auto"} for source in by_machine(found).values()]
+    return [dtype for dtype in DTYPES if sum(dtype in each for each in there) > 1]
+
+
+def machines(found, dtype):
+    """A line for every shape, columns for every machine: auto on the fewest threads, and beside the best peer."""
+    there = by_machine(found)
+    runs = {name: fewest([run for run in standard(source.runs) if run.kernel == "auto" and run.dtype == dtype])
+            for name, source in there.items()}
+    runs = {name: each for name, each in runs.items() if each}
+    ahead = {name: ahead_of_best(found, name, dtype) for name in runs}
+    columns, rows = ["shape"], []
+    for name, each in runs.items():
+        columns += [f"{name}, {plural(each[0].threads, 'thread')}: GFLOP/s", "of peak"]
+        columns += ["times as fast as the best peer"] if ahead[name] else []
+    for shape in dict.fromkeys(shape for each in runs.values() for shape in shapes_of(each)):
+        row = [shape]
+        for name, each in runs.items():
+            run = one(each, shape=shape)
+            row += [number_cell(run.flops, "{:.1f}", 1e-9), number_cell(run.of_peak)] if run else ["-", "-"]
+            if ahead[name]:
+                row.append((f"{ahead[name][shape]:.2f}", ahead[name][shape]) if shape in ahead[name] else "-")
+        rows.append(row)
+    return Table(f"Machines side by side, {dtype}", columns, rows)
+
+
+def ahead_of_best(found, machine, dtype):
+    """{shape: how many times as fast as the best peer} on the most threads of a machine."""
+    ratios, threads = {}, {}
+    for each in found.peers:
+        for (shape, d, count), case in cases_of(each).items() if each.machine == machine else ():
+            best, ours = best_peer(case), case.get("attend", {}).get("seconds")
+            if d == dtype and best and ours and count >= threads.get(shape, 0):
+                ratios[shape], threads[shape] = best["seconds"] / ours, count
+    return ratios

@@ -7,7 +7,7 @@ import io
 
 import tables
 from results import Run, dtypes_of
-from summary import paragraphs
+from summary import headlines, lines, paragraphs
 
 
 def escaped(cell):
@@ -25,37 +25,53 @@ def about(source):
     return f"### {source.name}: machine\n\n" + "\n".join(f"- {title}: {value}" for title, value in rows) + "\n"
 
 
-def markdown(sources, peers):
-    parts = ["\n\n".join(paragraphs(sources, peers)) + "\n"]
-    for each in peers:
+def in_short(found):
+    parts = [f"- **{each.figure}** {each.text}" for each in headlines(found)] + [f"- {line}" for line in lines(found)]
+    return "\n".join(parts) + "\n"
+
+
+def markdown(found):
+    """The words of the page, then its tables."""
+    sources = found.sources
+    parts = [in_short(found), "### In detail\n\n" + "\n\n".join(paragraphs(found)) + "\n"]
+    for each in found.peers:
         parts.append(about(each))
         for dtype, threads in dict.fromkeys((r["dtype"], r["threads"]) for r in each.results):
             parts.append(markdown_table(tables.beside_peers(each, dtype, threads)))
+    for each in found.engines:
+        parts += [about(each), markdown_table(tables.engine(each))]
+    parts += [markdown_table(tables.machines(found, dtype)) for dtype in tables.dtypes_by_machine(found)]
     for source in sources:
         parts.append(about(source))
         parts += [markdown_table(tables.speed(source, dtype)) for dtype in dtypes_of(tables.standard(source.runs))]
-        found = [tables.sequences(source), tables.accuracy(source)]
-        parts += [markdown_table(table) for table in found if table.rows]
+        several = [tables.sequences(source), tables.accuracy(source), tables.formats(source),
+                   tables.serving(source, found.peers), tables.phases(source)]
+        parts += [markdown_table(table) for table in several if table.rows]
     if len(sources) > 1:
         table = tables.compared(sources)
         parts += [markdown_table(table)] if table.rows else []
     return "\n".join(parts)
 
 
-def comma_separated(sources, peers):
-    """A row for every measurement, peers as kernels of their own; empty where there is no figure."""
+def comma_separated(found):
+    """A row for every measurement, peers and engines as kernels of their own; empty where there is no figure."""
     out = io.StringIO()
     names = [field.name for field in dataclasses.fields(Run)]
     writer = csv.DictWriter(out, names, lineterminator="\n", restval="", extrasaction="ignore")
     writer.writeheader()
-    for source in sources:
+    for source in found.sources:
         for run in source.runs:
             writer.writerow({key: "" if value is None else value for key, value in dataclasses.asdict(run).items()})
-    for each in peers:
+    for each in found.peers:
         for r in each.results:
             if "seconds" in r:
                 writer.writerow({"source": each.name, "kernel": r["peer"], "picked": r.get("setting", ""), "shape": r["shape"],
                                  "dtype": r["dtype"], "threads": r["threads"], "seconds": r["seconds"], "error": r["error"],
                                  "flops": r["flops"] / r["seconds"] if r.get("flops") and r["seconds"] else "",
                                  "workspace_used": "" if r.get("memory_bytes") is None else r["memory_bytes"]})
+    for each in found.engines:
+        for r in each.results:
+            for kernel, time in ((each.engine, r.stock), ("attend", r.attend)):
+                writer.writerow({"source": each.name, "kernel": kernel, "picked": r.what, "shape": f"{r.model} after {r.depth}",
+                                 "dtype": r.cache, "threads": each.context.get("threads", ""), "seconds": time})
     return out.getvalue()

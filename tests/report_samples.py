@@ -54,3 +54,32 @@ def peers():
                 results.append(result)
     return {"attend_peers": 1, "context": {"cpu": "A <processor> & more", "date": "2026-01-03", "versions": {"slow": "1.0"}},
             "results": results}
+
+
+def formats(seed=0):
+    """Quantised keys and values, and the shapes of serving, beside 16 bits."""
+    source = random.Random(seed)
+    runs = [case(source, "auto", shape, dtype, 1, intensity) for shape, intensity in
+            (("llama-decode", 2), ("batch-decode", 2), ("mixed-serving", 30), ("chunked-prefill", 300))
+            for dtype in ("f32", "f32+f16", "f32+q8_0", "f32+q4_0")]
+    return {"context": {"cpu": "A <processor> & more", "shape/mixed-serving": "batch 32, pages of 16 keys"}, "benchmarks": runs}
+
+
+def phases():
+    runs = []
+    for dim in (64, 128):
+        for name, unit, taken, ideal in (("products_l1", "12 query rows, 256 keys", 3.0, 2.5), ("softmax", "12 query rows, 256 keys", 1.5, 1.0),
+                                         ("decode_l2", "4 query rows, 512 keys", 20.0, 5.0)):
+            runs.append(benchmark(f"phase/avx512/D{dim}/{name}", 1e-3, unit, ns=taken * dim, median=taken * dim, ideal=ideal * dim,
+                                  times_ideal=taken / ideal))
+    runs.append(benchmark("phase/amx/D64/turns", 1e-3, "32 query rows, 128 keys", cycles=900.0, median=910.0, ideal=512.0, times_ideal=1.8))
+    return {"context": {"cpu": "A <processor> & more"}, "benchmarks": runs}
+
+
+def engine():
+    """Stock is 1 + depth / 1024 times as slow, in q8_0 twice that."""
+    results = [{"model": model, "what": what, "cache": cache, "depth": depth, "stock": [1e-3 * (1 + depth / 1024) * slow] * 3, "attend": [1e-3] * 3}
+               for model, what in (("heads-64", "token"), ("heads-64", "prompt of 512"), ("attention alone", "1 query"))
+               for cache, slow in (("f16", 1), ("q8_0", 2)) for depth in (0, 2048, 8192)]
+    return {"attend_engine": 1, "context": {"engine": "llama.cpp", "cpu": "A <processor> & more", "threads": 2, "date": "2026-01-04"},
+            "results": results}

@@ -88,10 +88,15 @@ def generate_environment():
 
 
 def measured(peers):
-    """Results in docs/measured/ as arguments of `attend report`: files NAME.*.json are one run, peers.json is another matter."""
-    files = [path for path in ROOT.glob("docs/measured/*.json") if (path.name == "peers.json") == peers]
-    names = sorted((path.name.split(".")[0] != "gcc", path.name.split(".")[0], path) for path in files)
-    return [f"{name}={path}" for _, name, path in names]
+    """Results in docs/measured/, and of other machines in docs/measured/MACHINE/, as arguments of `attend report`: files NAME.*.json
+    are one run; peers.json and llama.json are another matter."""
+    found = []
+    for path in [*ROOT.glob("docs/measured/*.json"), *ROOT.glob("docs/measured/*/*.json")]:
+        machine = [] if path.parent.name == "measured" else [path.parent.name]
+        name = path.name.split(".")[0]
+        if (name in ("peers", "llama")) == peers:
+            found.append((machine, name not in ("gcc", "peers"), name, path))
+    return [f"{'/'.join([*machine, name])}={path}" for machine, _, name, path in sorted(found)]
 
 
 def generate_measured(peers):

@@ -77,8 +77,9 @@ class Report(unittest.TestCase):
 
     def test_markdown(self):
         text = self.succeed("bench.json", "peers.json", "--format", "markdown")
-        first = text.split("\n\n")[0]
-        self.assertTrue(first.startswith("attend is behind the best peer at 1 of 10 cases: bert-base in f32 on 2 threads (quick, 0.50 times"), first)
+        first = text.split("### In detail\n\n")[1].split("\n\n")[0]
+        self.assertTrue(first.startswith("attend is behind the best peer at 1 of 10 cases: bert-base in f32 on 2 threads (0.50 times as fast as quick)"),
+                        first)
         self.assertIn("attend is level with the best peer at 1 of 10 cases, where their rounds overlap: llama-decode in f32 on 2 threads", first)
         self.assertIn("attend is ahead of the best peer at 8 of 10 cases, 2.00 to 9.00 times as fast.", first)
         self.assertIn("| llama-prefill | 1 ms | 2 ms | 9 ms | quick | 2.00 |", text)
@@ -93,8 +94,8 @@ class Report(unittest.TestCase):
 
     def test_one_wins_where_all_are_slower(self):
         self.write("alone", {**report_samples.peers(), "results": [r for r in report_samples.peers()["results"] if r["peer"] != "quick"]})
-        self.assertTrue(self.succeed("alone.json", "--format", "markdown").startswith(
-            "attend is ahead of the best peer at all 10 cases, 9.00 to 9.00 times as fast.\n"))
+        self.assertIn("\nattend is ahead of the best peer at all 10 cases, 9.00 to 9.00 times as fast.\n",
+                      self.succeed("alone.json", "--format", "markdown"))
 
     def test_narrow_leads_are_named(self):
         peers = report_samples.peers()
@@ -102,8 +103,70 @@ class Report(unittest.TestCase):
             if result["peer"] == "quick" and "seconds" in result and result["shape"] == "llama-prefill":
                 result.update(seconds=1.2e-3, least=1.19e-3, most=1.21e-3)
         self.write("narrow", peers)
-        first = self.succeed("narrow.json", "--format", "markdown").split("\n\n")[0]
-        self.assertRegex(first, r"By less than 1\.5 times at \d+: llama-prefill in f32 on \d threads? \(quick, 1\.20 times attend's time\)")
+        self.assertRegex(self.succeed("narrow.json", "--format", "markdown"),
+                         r"By less than 1\.5 times at \d+: llama-prefill in f32 on \d threads? \(1\.20 times as fast as quick\)")
+
+    def test_in_short(self):
+        """At most three figures and five lines, and first of them what is behind."""
+        for name, data in (("phases", report_samples.phases()), ("engine", report_samples.engine()), ("formats", report_samples.formats()),
+                           ("other", report_samples.bench(seed=1))):
+            self.write(name, data)
+        first = self.succeed("bench.json", "other.json", "peers.json", "engine.json", "zen3/peers=peers.json", "--format", "markdown").split("\n\n")[0]
+        figures = re.findall(r"^- \*\*(.*)\*\* (.*)$", first, re.M)
+        # 10 cases: half of the time, as long, 2, 3 and 4 times, and 9 times five times over
+        self.assertEqual(figures[0], ("6.50×", "as fast as the fastest other package: the median of 10 cases (peers)"))
+        self.assertEqual(figures[1], ("9.00×", "as fast as llama.cpp by itself: token, 8,192 tokens before it in f16 (heads-64)"))
+        self.assertEqual(len(figures), 3)
+        lines = first.splitlines()[3:]
+        self.assertEqual(lines[0], "- peers: behind the fastest other package at 1 of 10 cases: bert-base in f32 on 2 threads (0.50).")
+        self.assertEqual(len(lines), 5)
+        self.assertLess(max(map(len, first.splitlines())), 200)
+        self.assertEqual(self.succeed("phases.json", "--format", "markdown").split("### In detail")[0].strip(), "")
+
+    def test_formats_and_serving(self):
+        self.write("formats", report_samples.formats())
+        text = self.succeed("formats.json", "--format", "markdown")
+        rows = {tuple(row[:2]): row for row in csv.reader(text.split("### formats: quantised keys and values\n")[1].split("###")[0].splitlines(), delimiter="|")
+                for row in [[cell.strip() for cell in row[1:-1]]] if len(row) > 5}
+        time = {f"{r['shape']} {r['dtype']}": float(r["seconds"]) for r in csv.DictReader(io.StringIO(self.succeed("formats.json", "--format", "csv")))}
+        self.assertEqual(len(rows), 2 + 8)  # the head, and two formats of four shapes; f32 and f16 are no formats
+        for shape in "llama-decode", "mixed-serving":
+            self.assertEqual(rows[shape, "f32+q8_0"][-2:], ["f32+f16", f"{time[f'{shape} f32+f16'] / time[f'{shape} f32+q8_0']:.2f}"])
+        self.assertIn("mixed-serving: batch 32, pages of 16 keys", text)
+        self.assertNotRegex(text.split("shapes of serving")[1].split("###")[0], "llama-decode")
+        self.assertNotIn("### formats: f32+q8_0", text)
+
+    def test_phases(self):
+        self.write("phases", report_samples.phases())
+        text = self.succeed("bench=bench.json", "bench=phases.json", "--format", "markdown")
+        self.assertIn("| avx512 | D128 | decode_l2 | 4 query rows, 512 keys | 2560 ns | 640 ns | 4.00 |", text)
+        self.assertIn("| amx | D64 | turns | 32 query rows, 128 keys | 900 cycles | 512 cycles | 1.76 |", text)
+
+    def test_engines(self):
+        self.write("engine", report_samples.engine())
+        text = self.succeed("engine.json", "--format", "markdown")
+        self.assertIn("| heads-64 | token | q8_0 | 8,192 | 18 ms | 1 ms | 18.00 | 18.00 to 18.00 |", text)
+        rows = list(csv.DictReader(io.StringIO(self.succeed("engine.json", "--format", "csv"))))
+        self.assertEqual({row["kernel"] for row in rows}, {"llama.cpp", "attend"})
+
+    def test_machines_stand_side_by_side(self):
+        """A file of another machine is columns more: named before the slash, or by its processor."""
+        other = report_samples.bench(seed=1)
+        self.write("other", other)
+        self.assertNotIn("Machines side by side", self.succeed("bench.json", "other.json", "--format", "markdown"))
+        text = self.succeed("bench.json", "zen3/gcc=other.json", "peers.json", "zen3/peers=peers.json", "--format", "markdown")
+        self.assertIn("| shape | A <processor> & more, 1 thread: GFLOP/s | of peak | times as fast as the best peer | zen3, 1 thread: GFLOP/s "
+                      "| of peak | times as fast as the best peer |", text)
+        self.assertRegex(text, r"\n\| bert-base \| [\d.]+ \| [\d.]+ \| 0\.50 \| [\d.]+ \| [\d.]+ \| 0\.50 \|\n")
+        other["context"]["cpu"] = "Another"
+        self.write("other", other)
+        text = self.succeed("bench.json", "other.json", "--format", "markdown")
+        self.assertIn("| shape | A <processor> & more, 1 thread: GFLOP/s | of peak | Another, 1 thread: GFLOP/s | of peak |", text)
+
+    def test_what_two_files_have_is_the_first_ones(self):
+        self.write("other", report_samples.bench(seed=1))
+        one, both = (self.succeed(*files, "--format", "csv") for files in (["x=bench.json"], ["x=bench.json", "x=other.json"]))
+        self.assertEqual(one, both)
 
     def test_medians(self):
         name = "auto/tiny/f32/threads:1"
@@ -130,13 +193,17 @@ class Report(unittest.TestCase):
         self.write("other", report_samples.bench(seed=1))
         text = self.succeed("before=bench.json", "after=other.json", "--format", "markdown")
         self.assertIn("Speed beside before", text)
-        self.assertIn("| shape | dtype | threads | before, time | after |", text)
+        self.assertIn("| shape | dtype | threads | before, time | after: times as fast |", text)
 
     @unittest.skipUnless(MATPLOTLIB, "SKIPPED: no Python here has matplotlib (Debian: python3-matplotlib)")
     def test_page(self):
-        self.write("other", report_samples.bench(seed=1))
-        self.assertEqual(self.succeed("bench.json", "other.json", "peers.json", "-o", "report.html"), "")
-        self.assertEqual(sorted(os.listdir(self.folder)), ["bench.json", "other.json", "peers.json", "report.html"])
+        for name, data in (("other", report_samples.bench(seed=1)), ("formats", report_samples.formats()), ("phases", report_samples.phases()),
+                           ("engine", report_samples.engine())):
+            self.write(name, data)
+        inputs = ["bench.json", "bench=formats.json", "bench=phases.json", "zen3/gcc=other.json", "peers.json", "zen3/peers=peers.json", "engine.json"]
+        before = sorted(os.listdir(self.folder))
+        self.assertEqual(self.succeed(*inputs, "-o", "report.html"), "")
+        self.assertEqual(sorted(os.listdir(self.folder)), sorted([*before, "report.html"]))
         text = self.folder.joinpath("report.html").read_text(encoding="utf-8")
         self.assertLess(len(text.encode()), 2 << 20)
         self.assertIn("A &lt;processor&gt; &amp; more", text)
@@ -154,6 +221,15 @@ class Report(unittest.TestCase):
                     self.assertIn(reference[1:], names)
                 else:
                     self.assertIn(reference, ("", "data:,"))
+        for section in ("peers", "engines", "machines", "speed", "serving", "formats", "roofline", "phases", "threads", "length", "accuracy", "all"):
+            self.assertIn(section, names)
+        self.assertEqual(text.count("<p class=headline>"), 3)
+        self.assertLessEqual(text.split("<div class=short>")[1].split("</ul>")[0].count("<li>"), 5)
+        # Whatever is compared is said in one direction, and a roofline names its points.
+        for label in re.findall(r"<text[^>]*>([^<]*times[^<]*)</text>", text):
+            self.assertTrue("times as fast" in label, label)
+        roofline = text.split('id="roofline"')[1].split("</svg>")[0]
+        self.assertEqual({name for name in report_samples.SHAPES if f">{name}<" in roofline}, set(report_samples.SHAPES))
         self.assertNotIn("#0102", text)  # every stand-in of a colour has become a variable
 
     @unittest.skipUnless(MATPLOTLIB, "SKIPPED: no Python here has matplotlib (Debian: python3-matplotlib)")
@@ -169,11 +245,16 @@ class Report(unittest.TestCase):
         twice = Balanced()
         twice.feed(self.succeed("peers.json", "again=peers.json"))
         self.assertEqual(twice.open, [])
-        self.assertEqual(len([tag for tag, _ in twice.seen if tag == "svg"]), 4)
+        self.assertEqual(len([tag for tag, _ in twice.seen if tag == "svg"]), 5)  # two files, two types each, and the picture
+        for name, data in ("phases", report_samples.phases()), ("engine", report_samples.engine()):
+            self.write(name, data)
+            self.assertIn("<svg", self.succeed(f"{name}.json"))
 
     def test_bad_input(self):
         good = report_samples.bench()
         run = good["benchmarks"][0]
+        engine = report_samples.engine()
+        step = engine["results"][0]
         for data, what in (
             ("", "not JSON"), ("[1]", "expected the JSON object"), ("[" * 100000, "not JSON"), (json.dumps(good)[:-9], "not JSON"),
             ({}, "'context' is missing"), ({"context": {}}, "'benchmarks' is missing"), ({"context": {}, "benchmarks": 3}, "expected a list"),
@@ -189,6 +270,16 @@ class Report(unittest.TestCase):
             ({"attend_peers": 1, "context": {}, "results": [{"peer": "x"}]}, "results[0]: field 'shape' is missing"),
             ({"attend_peers": 1, "context": {}, "results": [report_samples.peers()["results"][0] | {"cannot": "x"}]},
              "results[0]: has the fields 'cannot' and 'seconds', expected one of them"),
+            (engine | {"attend_engine": "1"}, "field 'attend_engine' is \"1\", expected version 1"), (engine | {"results": []}, "no results"),
+            (engine | {"results": [step | {"stock": []}]}, "results[0]: field 'stock' is [], expected a number for every round"),
+            (engine | {"results": [step | {"stock": [1, 0, 1]}]}, "results[0]: stock: field '1' is 0, expected a number above 0"),
+            (engine | {"results": [step | {"attend": [1]}]}, "'stock' and 'attend' have 3 and 1 rounds"),
+            (engine | {"results": [step | {"stock": [1e-300] * 3}]}, "'0' is 1e-300, expected a number above 0, from 1e-12 to 1e+09 seconds"),
+            ({"context": {}, "benchmarks": [run | {"real_time": 1e300}]}, "'real_time' is 1e+300, expected a number above 0, at most 1e30"),
+            ({"context": {}, "benchmarks": [run | {"flops": 1e31}]}, "'flops' is 1e+31, expected a number of at least 0, at most 1e30"),
+            ({"context": {}, "benchmarks": [report_samples.benchmark("phase/amx/D64/turns", 1e-3, cycles=0.0, ideal=9.0)]}, "'cycles' is 0.0"),
+            (engine | {"results": [step | {"depth": -1}]}, "field 'depth' is -1, expected a number of tokens"),
+            ({"context": {}, "benchmarks": [report_samples.benchmark("phase/amx/D64/turns", 1e-3, cycles=9.0)]}, "field 'ideal' is missing"),
             ({"context": {}, "benchmarks": [run | {"flops": 10**400}]}, "'flops' is 1000"),
             ({"context": {}, "benchmarks": [run | {"real_time": 1e-320}]}, "'real_time' is 0.0, expected a number above 0"),
             ({"context": {}, "benchmarks": [run | {"label": [1]}]}, "'label' is [1], expected text"),

@@ -20,6 +20,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 import report_samples
 from cli_support import attend
@@ -45,9 +46,11 @@ class Page(unittest.TestCase):
         directory = tempfile.TemporaryDirectory()
         cls.addClassCleanup(directory.cleanup)
         folder = pathlib.Path(directory.name)
-        for name, data in (("before", report_samples.bench()), ("after", report_samples.bench(seed=1)), ("peers", report_samples.peers())):
+        for name, data in (("before", report_samples.bench()), ("after", report_samples.bench(seed=1)), ("peers", report_samples.peers()),
+                           ("formats", report_samples.formats()), ("phases", report_samples.phases()), ("engine", report_samples.engine())):
             folder.joinpath(f"{name}.json").write_text(json.dumps(data), encoding="utf-8")
-        done = attend("report", "before.json", "after.json", "peers.json", "-o", "report.html", cwd=folder)
+        done = attend("report", "before=before.json", "before=formats.json", "before=phases.json", "zen3/after=after.json", "peers.json",
+                      "zen3/peers=peers.json", "engine.json", "-o", "report.html", cwd=folder)
         assert done.returncode == 0, done.stderr
         options = webdriver.ChromeOptions()
         for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
@@ -98,7 +101,7 @@ class Page(unittest.TestCase):
 
     def test_table_sorts(self):
         heads = self.browser.find_elements(By.CSS_SELECTOR, "#all th")
-        titles = [head.text.split(" ↕")[0] for head in heads]
+        titles = [head.text.split("\u00a0")[0] for head in heads]
         for title in ("time", "kernel", "threads"):
             index = titles.index(title)
             before = self.column(index)
@@ -122,10 +125,20 @@ class Page(unittest.TestCase):
 
     def test_filter(self):
         rows = self.browser.find_elements(By.CSS_SELECTOR, "#all tbody tr")
-        self.browser.find_element(By.ID, "filter").send_keys("llama-decode avx2 bf16")
-        shown = [row for row in rows if row.is_displayed()]
-        self.assertEqual(len(shown), 4)  # two runs, two numbers of threads
-        self.assertEqual(self.browser.find_element(By.ID, "shown").text, f"4 of {len(rows)} rows")
+        self.browser.find_element(By.CSS_SELECTOR, "#all .filter input").send_keys("llama-decode avx2 bf16")
+        shown = lambda: [row for row in rows if row.is_displayed()]
+        self.assertEqual(len(shown()), 4)  # two runs, two numbers of threads
+        count = self.browser.find_element(By.CSS_SELECTOR, "#all .shown")
+        self.assertEqual(count.text, f"4 of {len(rows)} rows")
+        choices = {label.text.split("\n")[0].split(" ")[0]: Select(label.find_element(By.TAG_NAME, "select"))
+                   for label in self.browser.find_elements(By.CSS_SELECTOR, "#all .filter label") if label.find_elements(By.TAG_NAME, "select")}
+        self.assertEqual(list(choices), ["run", "kernel", "shape", "dtype", "threads"])
+        choices["run"].select_by_visible_text("zen3/after")
+        self.assertEqual({row.text.split()[0] for row in shown()}, {"zen3/after"})
+        choices["threads"].select_by_visible_text("2")
+        self.assertEqual(count.text, f"1 of {len(rows)} rows")
+        choices["dtype"].select_by_visible_text("f32")
+        self.assertEqual(shown(), [])
 
     def test_light_and_dark(self):
         papers = []
@@ -147,6 +160,7 @@ class Page(unittest.TestCase):
 
     def test_fits_a_telephone(self):
         self.width(PHONE)
+        self.unfold()
         self.assertLessEqual(self.browser.execute_script("return document.documentElement.scrollWidth"), PHONE)
         sizes = self.browser.execute_script("return [...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height)")
         self.assertGreaterEqual(min(sizes), 8)
@@ -160,14 +174,35 @@ class Page(unittest.TestCase):
         pdf = base64.b64decode(self.browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
         self.assertTrue(pdf.startswith(b"%PDF"))
 
+    def unfold(self):
+        self.browser.execute_script("document.querySelectorAll('details.more').forEach(each => { each.open = true; })")
+
+    def test_is_short_at_first(self):
+        """The figures, the picture and what is not folded of the words fit two screens of a desktop."""
+        bottom = self.browser.execute_script("return document.getElementById('summary').getBoundingClientRect().bottom")
+        self.assertLess(bottom, 2 * 900)
+        self.assertTrue(self.browser.find_element(By.CSS_SELECTOR, "#summary figure").is_displayed())
+        self.assertFalse(self.browser.find_element(By.CSS_SELECTOR, "#summary details p").is_displayed())
+
+    def test_is_unfolded_on_paper(self):
+        closed = lambda: len(self.browser.find_elements(By.CSS_SELECTOR, "details.more:not([open])"))
+        self.assertGreater(closed(), 5)
+        before = closed()
+        self.browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+        self.assertEqual(closed(), 0)
+        self.browser.execute_script("dispatchEvent(new Event('afterprint'))")
+        self.assertEqual(closed(), before)
+
     def test_is_read_aloud(self):
+        self.unfold()
         nodes = self.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
         named = lambda role: [n.get("name", {}).get("value", "") for n in nodes if n.get("role", {}).get("value") == role]
         drawings = self.browser.find_elements(By.CSS_SELECTOR, "svg")
         images = named("image") + named("img")
         self.assertEqual(len(images), len(drawings))
         self.assertTrue(all(len(name) > 10 for name in images), images)
-        self.assertEqual(len(self.browser.find_elements(By.CSS_SELECTOR, "figure > svg ~ details table")), len(drawings))
+        # each has its numbers, but for the picture, which repeats those of others
+        self.assertEqual(len(self.browser.find_elements(By.CSS_SELECTOR, "figure > svg ~ details table")), len(drawings) - 1)
         self.assertGreater(len(named("columnheader")), 10)
         self.assertEqual(len(named("main")), 1)
         self.assertTrue(all(named("region")), named("region"))

@@ -48,6 +48,8 @@ present() {
     man-db) have man ;;
     openmpi-bin) have mpirun && mpirun --version | grep -q 'Open MPI' ;;
     libopenmpi-dev) pkg-config --exists ompi-c ;;
+    python3.*-venv) "/usr/bin/${1%-venv}" -c 'import ensurepip, venv' ;;
+    python3.*-dev) [ -e "/usr/include/${1%-dev}/Python.h" ] ;;
     python3-venv) python3 -c 'import ensurepip, venv' ;;
     python3-matplotlib | python3-selenium) python_has "${1#python3-}" ;;
     chromium) have chromium ;;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps results as the current state of the project: measured.py NAME=FILE...
+"""Keeps results as the current state of the project: measured.py [MACHINE/]NAME=FILE...
 
-Each FILE goes to docs/measured/NAME.json without what nobody needs or should see, then report.html, kernels.md and peers.md
+Each FILE goes to docs/measured/NAME.json, or docs/measured/MACHINE/NAME.json, without what nobody needs or should see, then report.html, kernels.md and peers.md
 beside it are made anew from all that is there. ATTEND names the program.
 """
 
@@ -44,10 +44,10 @@ def text(data):
 
 
 def main():
-    FOLDER.mkdir(exist_ok=True)
     for argument in sys.argv[1:]:
         name, _, path = argument.partition("=")
         data = kept(json.loads(pathlib.Path(path).read_text(encoding="utf-8")))
+        (FOLDER / f"{name}.json").parent.mkdir(parents=True, exist_ok=True)
         (FOLDER / f"{name}.json").write_text(text(data), encoding="utf-8")
     environment = os.environ | {"SOURCE_DIR": str(ROOT)}
     inputs = subprocess.run([sys.executable, "-B", ROOT / "tests" / "test_docs.py", "--measured"], env=environment, check=True,

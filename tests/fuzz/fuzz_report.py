@@ -10,7 +10,7 @@ import atheris
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "report"))
 with atheris.instrument_imports(include=["results", "tables", "summary", "text_formats", "json"]):
-    from results import BadInput, Peers, Source, merged, read
+    from results import BadInput, Found, read
     from text_formats import comma_separated, markdown
 
 file = os.memfd_create("fuzz")
@@ -21,12 +21,11 @@ def test_one_input(data):
     os.ftruncate(file, 0)
     os.pwrite(file, data, 0)
     try:
-        found = read(PATH)
+        found = Found.of([read(PATH)])
     except BadInput as reason:
         assert PATH in str(reason)
         return
-    sources, peers = merged([found] if isinstance(found, Source) else []), [found] if isinstance(found, Peers) else []
-    assert markdown(sources, peers) and comma_separated(sources, peers)
+    assert markdown(found) and comma_separated(found)
 
 
 atheris.Setup(sys.argv, test_one_input)

@@ -9,6 +9,7 @@ import re
 import statistics
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 
 import models
@@ -144,6 +145,17 @@ def measure(builds, model, caches, depths, build, rounds, tokens, prompt):
     return found
 
 
+def step(test, prompt):
+    return f"prompt of {prompt}" if test == "prompt" else "token"
+
+
+def results(found, model, prompt):
+    """What `attend report` reads: seconds of every round, with and without."""
+    return [{"model": model, "what": step(test, prompt), "cache": cache, "depth": depth,
+             "stock": [ms / 1000 for ms in found[cache, test, depth, False]], "attend": [ms / 1000 for ms in found[cache, test, depth, True]]}
+            for cache, test, depth in dict.fromkeys(key[:3] for key in found)]  # fmt: skip
+
+
 def table(found, prompt):
     """Lines of a table of Markdown: tokens a second without and with, and how many times as fast, with the least and most."""
     lines = ["| cache | what | depth | stock, tokens/s | attend, tokens/s | times as fast (rounds) |",
@@ -160,7 +172,7 @@ def table(found, prompt):
 
 
 def measure_nodes(builds, rounds):
-    """Lines of a table of single nodes of attention, by processor time."""
+    """Lines of a table of single nodes of attention, by processor time; and the same as `attend report` reads it."""
     found = {}
     for _ in range(rounds):
         for line in builds.run("nodes", builds.plugin).stdout.splitlines():
@@ -174,7 +186,10 @@ def measure_nodes(builds, rounds):
         ratios = [s / o for s, o in times]
         lines.append(f"| {' | '.join(map(str, key))} | {stock:.3f} | {ours:.3f} "
                      f"| **{statistics.median(ratios):.2f}** ({min(ratios):.2f}–{max(ratios):.2f}) |")  # fmt: skip
-    return lines
+    nodes = [{"model": f"attention alone, head dim {dim}", "what": "1 query" if queries == 1 else f"{queries} queries", "cache": cache,
+              "depth": keys, "stock": [s / 1000 for s, _ in times], "attend": [o / 1000 for _, o in times]}
+             for (cache, dim, queries, keys), times in found.items()]  # fmt: skip
+    return lines, nodes
 
 
 def plot(found, path, title):
@@ -223,12 +238,16 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads (all)")
     parser.add_argument("--cpu-time", action="store_true", help="one thread, by its processor time: where others use the machine, too")
     parser.add_argument("--plot", metavar="FILE.svg", help="draw tokens a second over depth")
+    parser.add_argument("--json", metavar="FILE", help="write what was measured as `attend report` reads it")
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--plugin", required=True, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.json and not os.access(Path(arguments.json).resolve().parent, os.W_OK):
+        parser.error(f"--json: {arguments.json} cannot be written")  # before all the work
     builds = Builds(arguments)
     rounds = arguments.rounds or (1 if arguments.quick else 5)
     counts = {True: 0, False: 0}
+    kept = []
 
     def report(text, good, why):
         counts[good] += 1
@@ -245,7 +264,9 @@ def main():
             check_logits(builds, report)
         if wanted("nodes"):
             say(f"\n{processor()}: one node of attention, 32 query heads and 8 key heads, on one thread, by processor time\n")
-            say("\n".join(measure_nodes(builds, rounds)))
+            lines, nodes = measure_nodes(builds, rounds)
+            say("\n".join(lines))
+            kept += nodes
         if wanted("times"):
             cases = [("openmp", "heads-64", ("f16", "bf16", "q8_0", "q4_0"), QUICK_DEPTHS if arguments.quick else DEPTHS)]
             if not arguments.quick:
@@ -258,13 +279,20 @@ def main():
                 found = measure(builds, model, caches, depths, build, rounds, 24, 512)
                 say(f"\n{model}, llama.cpp {'with' if build == 'openmp' else 'without'} OpenMP\n")
                 say("\n".join(table(found, 512)))
+                kept += results(found, model if build == "openmp" else f"{model}, without OpenMP", 512)
                 if arguments.plot and model == "heads-64" and build == "openmp":
                     plot(found, arguments.plot, f"{processor()}, {builds.threads} threads")
             found = measure(builds, "heads-64", ("f16",), (0,), "openmp", rounds, 0, 4096)
             say("\n" + "\n".join(table(found, 4096)) + "\n")
+            kept += results(found, "heads-64", 4096)
             llama_bench(builds, 0 if arguments.quick else 4096)
     except Failed as failure:
         report(str(failure), False, "")
+    if arguments.json and kept:
+        context = {"engine": "llama.cpp", "cpu": processor(), "threads": int(builds.threads), "rounds": rounds,
+                   "date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "system": platform.platform(),
+                   "clock": "processor time" if arguments.cpu_time else "wall clock; of attention alone processor time, 1 thread"}  # fmt: skip
+        Path(arguments.json).write_text(json.dumps({"attend_engine": 1, "context": context, "results": kept}, indent=1) + "\n", encoding="utf-8")
     if arguments.only not in ("nodes", "times"):
         say(f"{counts[True]} passed, {counts[False]} failed, 0 skipped")
     return 1 if counts[False] else 0
