@@ -9,7 +9,9 @@
 #include <sys/mman.h>
 
 #include "dispatch/dispatch.h"
+#include "kernels/integers.h"
 #include "kernels/size.h"
+#include "verify/formats.h"
 #include "verify/reference.h"
 #include "verify/tensors.h"
 
@@ -39,11 +41,37 @@ static void fill(void *tensor, attend_dtype dtype, size_t count, uint64_t key) {
   for (size_t i = 0; i < count; i++) attend_verify_store(tensor, dtype, (int64_t)i, normal(key, (int64_t)i));
 }
 
-static double largest(const void *tensor, attend_dtype dtype, size_t count) {
+enum { CHUNK = 1 << 16 }; /* numbers that are made before they are converted */
+
+/** Fills rows of keys or values. false: no memory, or dims that are no whole blocks. */
+static bool fill_rows(void *tensor, float *scales, attend_dtype dtype, int64_t rows, int64_t dim, uint64_t key) {
+  const int64_t together = max_i64(CHUNK / max_i64(dim, 1), 1), chunks = divide_up(rows, together);
+  const int64_t row_size = attend_row_size(dtype, dim), row_scales = attend_shape_scales(dtype, dim);
+  bool ok = true;
+#pragma omp parallel for schedule(static) reduction(&& : ok)
+  for (int64_t c = 0; c < chunks; c++) {
+    const int64_t first = c * together, count = min_i64(together, rows - first);
+    float *numbers = malloc((size_t)(count * dim) * sizeof *numbers);
+    for (int64_t i = 0; numbers && i < count * dim; i++) numbers[i] = normal(key, first * dim + i);
+    ok = ok && numbers &&
+         attend_shape_store(dtype, count, dim, numbers, (char *)tensor + first * row_size,
+                            row_scales ? scales + first * row_scales : NULL) == ATTEND_OK;
+    free(numbers);
+  }
+  return ok;
+}
+
+/** The largest value that is attended; of pages, all that hold a key. */
+static double largest_value(const attend_bench_data *data) {
+  const attend_problem *p = &data->problem;
   double most = 0;
-#pragma omp parallel for schedule(static) reduction(max : most)
-  for (size_t i = 0; i < count; i++)
-    most = fmax(most, fabs((double)attend_reference_element(tensor, dtype, (int64_t)i)));
+#pragma omp parallel for collapse(2) schedule(dynamic) reduction(max : most)
+  for (int64_t b = 0; b < p->batch; b++)
+    for (int64_t h = 0; h < p->kv_heads; h++)
+      for (int64_t j = 0; j < attend_shape_length(data->shape, b); j++) {
+        const attend_verify_row row = attend_verify_row_of(p, &data->tensors, true, b, h, j);
+        for (int64_t d = 0; d < p->v_head_dim; d++) most = fmax(most, fabs(attend_verify_row_element(&row, d)));
+      }
   return most;
 }
 
@@ -68,23 +96,24 @@ static void fill_block_table(const attend_shape *s, const attend_problem *p, int
       table[b * p->block_table_stride + n] = n < attend_shape_pages(s, b) ? pages[next++] : -1;
 }
 
-/** Makes the rows of a sequence's last page that hold no key NaN: nothing may come of them. */
-static void poison_page_tails(const attend_bench_data *data, void *tensor, attend_dtype dtype,
-                              const attend_strides *strides, int64_t dim) {
+/** Makes the rows of a sequence's last page that hold no key, and their scales, NaN: nothing may come of them. */
+static void poison_page_tails(const attend_bench_data *data, char *tensor, float *scales, bool of_values) {
   const attend_shape *s = data->shape;
   const attend_problem *p = &data->problem;
-  const size_t element = attend_dtype_size(dtype);
+  const attend_dtype dtype = of_values ? p->v_dtype : p->k_dtype;
+  const int64_t dim = of_values ? p->v_head_dim : p->head_dim;
   for (int64_t b = 0; b < s->batch; b++)
     for (int64_t h = 0; h < s->kv_heads; h++)
       for (int64_t j = attend_shape_length(s, b); j < attend_shape_pages(s, b) * p->page_rows; j++) {
-        const int64_t at = attend_reference_key_at(p, &data->tensors, strides, b, h, j);
-        memset((char *)tensor + (size_t)at * element, 0xff, (size_t)dim * element);
+        const attend_verify_row row = attend_verify_row_of(p, &data->tensors, of_values, b, h, j);
+        memset(tensor + (size_t)row.at * attend_dtype_size(dtype), 0xff, (size_t)attend_row_size(dtype, dim));
+        for (int64_t i = 0; i < attend_shape_scales(dtype, dim); i++) scales[row.scales_at + i] = NAN;
       }
 }
 
 /* ------------------------------------------------------------------------------------------------------ the tensors */
 
-/** Elements of each tensor that a shape has; 0 where it has none. */
+/** Elements of each tensor that a shape has, of k and v rows; 0 where it has none. */
 typedef struct elements {
   size_t q, k, v, out, lengths, starts, table, mask, weights;
 } elements;
@@ -93,8 +122,8 @@ static elements count_elements(const attend_shape *s, const attend_problem *p) {
   const int64_t queries = attend_shape_total_queries(s) * s->q_heads;
   const int64_t keys = (p->page_rows ? p->pages * p->page_rows : s->batch * s->kv_len) * s->kv_heads;
   return (elements){.q = (size_t)(queries * s->head_dim),
-                    .k = (size_t)(keys * s->head_dim),
-                    .v = s->form == ATTEND_FORM_V_IN_K ? 0 : (size_t)(keys * s->v_head_dim),
+                    .k = (size_t)keys,
+                    .v = s->form == ATTEND_FORM_V_IN_K ? 0 : (size_t)keys,
                     .out = (size_t)(queries * s->v_head_dim),
                     .lengths = p->kv_lengths ? (size_t)s->batch : 0,
                     .starts = p->q_starts ? (size_t)s->batch + 1 : 0,
@@ -124,10 +153,14 @@ bool attend_bench_data_create(attend_bench_data *data, const attend_shape *shape
   if (attend_resolve(&problem, &resolved) != ATTEND_OK) return false;
   const attend_problem *p = &resolved.p;
   const elements n = count_elements(shape, p);
+  const size_t k_scale_bytes = (size_t)attend_shape_scales(kv_dtype, p->head_dim) * sizeof(float),
+               v_scale_bytes = (size_t)attend_shape_scales(kv_dtype, p->v_head_dim) * sizeof(float);
   size_t size = 0;
   const size_t q = size_take(&size, n.q, attend_dtype_size(q_dtype));
-  const size_t k = size_take(&size, n.k, attend_dtype_size(kv_dtype));
-  const size_t v = n.v ? size_take(&size, n.v, attend_dtype_size(kv_dtype)) : k;
+  const size_t k = size_take(&size, n.k, (size_t)attend_row_size(kv_dtype, p->head_dim));
+  const size_t k_scales = size_take(&size, n.k, k_scale_bytes);
+  const size_t v = n.v ? size_take(&size, n.v, (size_t)attend_row_size(kv_dtype, p->v_head_dim)) : k;
+  const size_t v_scales = n.v ? size_take(&size, n.v, v_scale_bytes) : k_scales;
   const size_t out = size_take(&size, n.out, attend_dtype_size(q_dtype));
   const size_t lengths = size_take(&size, n.lengths, sizeof(int32_t));
   const size_t starts = size_take(&size, n.starts, sizeof(int32_t));
@@ -141,22 +174,24 @@ bool attend_bench_data_create(attend_bench_data *data, const attend_shape *shape
   data->size = size, data->out_elements = (int64_t)n.out;
   attend_tensors *t = &data->tensors;
   t->q = memory + q, t->k = memory + k, t->v = memory + v, t->out = memory + out;
+  float *const k_scale = (float *)(void *)(memory + k_scales), *const v_scale = (float *)(void *)(memory + v_scales);
+  t->k_scales = k_scale, t->v_scales = v_scale;
   t->kv_lengths = (int32_t *)(void *)(memory + lengths), t->q_starts = (int32_t *)(void *)(memory + starts);
   t->block_table = (int32_t *)(void *)(memory + table), t->bias = memory + mask;
   t->score_weights = (float *)(void *)(memory + weights);
   if (!fill_sequences(data, (int32_t *)(void *)(memory + lengths), (int32_t *)(void *)(memory + starts),
-                      (int32_t *)(void *)(memory + table))) {
+                      (int32_t *)(void *)(memory + table)) ||
+      !fill_rows(memory + k, k_scale, kv_dtype, (int64_t)n.k, p->head_dim, KEY_K) ||
+      !fill_rows(memory + v, v_scale, kv_dtype, (int64_t)n.v, p->v_head_dim, KEY_V)) {
     attend_bench_data_destroy(data);
     return false;
   }
   fill(memory + q, q_dtype, n.q, KEY_Q);
-  fill(memory + k, kv_dtype, n.k, KEY_K);
-  fill(memory + v, kv_dtype, n.v, KEY_V);
   fill(memory + weights, ATTEND_F32, n.weights, KEY_WEIGHTS);
   if (n.mask) fill_mask(shape, memory + mask);
-  data->largest_value = largest(t->v, kv_dtype, n.v ? n.v : n.k);
-  poison_page_tails(data, memory + k, kv_dtype, &p->k_strides, p->head_dim);
-  poison_page_tails(data, memory + v, kv_dtype, &p->v_strides, p->v_head_dim);
+  data->largest_value = largest_value(data);
+  poison_page_tails(data, memory + k, k_scale, false);
+  poison_page_tails(data, memory + v, v_scale, true);
   return true;
 }
 

@@ -13,11 +13,17 @@
 namespace bench {
 namespace {
 
-const Dtypes all_dtypes[] = {{"f32", ATTEND_F32, ATTEND_F32},
-                             {"f16", ATTEND_F16, ATTEND_F16},
-                             {"bf16", ATTEND_BF16, ATTEND_BF16},
-                             {"f32+f16", ATTEND_F32, ATTEND_F16},
-                             {"f32+bf16", ATTEND_F32, ATTEND_BF16}};
+/** Every type of queries with every type of keys and values. */
+std::vector<Dtypes> all_dtypes() {
+  std::vector<Dtypes> all;
+  for (int q = ATTEND_F32; q <= ATTEND_BF16; q++)
+    for (int kv = ATTEND_F32; kv < ATTEND_DTYPE_COUNT; kv++) {
+      std::string name = attend_formats[q].name;
+      if (q != kv) name += std::string("+") + attend_formats[kv].name;
+      all.push_back({name, static_cast<attend_dtype>(q), static_cast<attend_dtype>(kv)});
+    }
+  return all;
+}
 
 std::vector<std::string> split(const std::string &list) {
   std::vector<std::string> parts;
@@ -54,12 +60,22 @@ std::string parse_kernels(const std::string &value, std::vector<std::string> *gl
 }
 
 std::string parse_dtypes(const std::string &value, std::vector<Dtypes> *dtypes) {
+  const std::vector<Dtypes> all = all_dtypes();
   dtypes->clear();
-  for (const std::string &name : split(value)) {
-    auto known =
-        std::find_if(std::begin(all_dtypes), std::end(all_dtypes), [&](const Dtypes &d) { return d.name == name; });
-    if (known == std::end(all_dtypes)) return "--dtypes: '" + name + "' is none of f32, f16, bf16, f32+f16, f32+bf16";
-    dtypes->push_back(*known);
+  for (const std::string &glob : split(value)) {
+    bool found = false;
+    for (const Dtypes &d : all) {
+      if (!matches({glob}, d.name)) continue;
+      found = true;
+      if (std::none_of(dtypes->begin(), dtypes->end(), [&](const Dtypes &had) { return had.name == d.name; }))
+        dtypes->push_back(d);
+    }
+    if (found) continue;
+    std::string names;
+    for (int kv = ATTEND_F32; kv < ATTEND_DTYPE_COUNT; kv++)
+      names += std::string(names.empty() ? "" : ", ") + attend_formats[kv].name;
+    return "--dtypes: no types match '" + glob + "'; there are f32, f16, bf16, and, after each of them and a +, " +
+           names;
   }
   return dtypes->empty() ? "--dtypes: expected types, separated by commas" : "";
 }
@@ -83,7 +99,7 @@ void fill_in_defaults(int cores, const std::string &isa, Options *o) {
     o->kernels = {"auto", "baseline_openblas", "blocked_f32__" + isa + "_*"};
   else if (o->kernels.empty())
     o->kernels = o->quick ? split("auto,baseline_openblas,peak") : split("*");
-  if (o->dtypes.empty()) o->dtypes.assign(all_dtypes, few ? all_dtypes + 1 : std::end(all_dtypes));
+  if (o->dtypes.empty()) parse_dtypes(few ? "f32" : "f32,f16,bf16,f32+f16,f32+bf16", &o->dtypes); /* all take hours */
   if (o->threads.empty()) {
     o->threads = {1};
     for (int n = 2; n < cores && !few; n *= 2) o->threads.push_back(n);
@@ -131,8 +147,10 @@ const attend_cli_option rows[] = {
      [](const char *text, void *to) { return in(to).shapes = split(text), true; }},
     {"kernels", "GLOBS", "e.g. auto,'*avx512*'; peak stands for all limits", 0,
      [](const char *text, void *to) { return give_up(to, parse_kernels(text, &in(to).kernels)); }},
-    {"dtypes", "LIST", "of f32, f16, bf16, and f32+f16, f32+bf16: q f32, k and v 16 bit", 0,
-     [](const char *text, void *to) { return give_up(to, parse_dtypes(text, &in(to).dtypes)); }},
+    {"dtypes", "GLOBS",
+     "f32, f16 or bf16, or with another type of k and v: bf16+q8_0, f32+i8, 'f16+*'; default: f32, f16, bf16, f32+f16 "
+     "and f32+bf16. The scales of f8 and i8 are one f32 a row, those of i4 one for 32 elements",
+     0, [](const char *text, void *to) { return give_up(to, parse_dtypes(text, &in(to).dtypes)); }},
     {"threads", "LIST", "default: 1, 2, 4, ... and all cores", 0,
      [](const char *text, void *to) { return give_up(to, parse_threads(text, &in(to).threads)); }},
     {"table", nullptr, "at the end, a line for every shape that was measured", 0,

@@ -13,7 +13,7 @@ extern "C" {
 
 namespace bench {
 
-/** Element types of q and of k and v: "f32", or "f32+bf16" where they differ. */
+/** Element types of q and of k and v: "f32", or "f32+bf16" and "bf16+q8_0" where they differ. */
 struct Dtypes {
   std::string name;
   attend_dtype q, kv;

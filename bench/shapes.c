@@ -82,10 +82,14 @@ attend_problem attend_shape_problem(const attend_shape *shape, attend_dtype q_dt
     for (int64_t b = 0; b < shape->batch; b++) p.pages += attend_shape_pages(shape, b);
     break;
   case V_IN_K:
-    p.v_strides.row = shape->head_dim, p.v_strides.head = shape->kv_len * shape->head_dim;
+    p.v_strides.row = attend_row_extent(kv_dtype, shape->head_dim);
+    p.v_strides.head = shape->kv_len * p.v_strides.row;
     p.v_strides.batch = shape->kv_heads * p.v_strides.head;
     break;
   }
+  const int64_t rows = p.page_rows ? p.page_rows : p.kv_len;
+  p.k_scaling = attend_shape_scaling(kv_dtype, p.kv_heads, rows, p.head_dim);
+  p.v_scaling = shape->form == V_IN_K ? p.k_scaling : attend_shape_scaling(kv_dtype, p.kv_heads, rows, p.v_head_dim);
   return p;
 }
 
@@ -124,12 +128,50 @@ double attend_shape_flops(const attend_shape *shape) {
   return (double)(pairs * shape->q_heads) * 2 * (double)(shape->head_dim + shape->v_head_dim);
 }
 
+/** Bytes of a row of keys or values and its scales. */
+static int64_t row_bytes(attend_dtype dtype, int64_t dim) {
+  return attend_row_size(dtype, dim) + attend_shape_scales(dtype, dim) * (int64_t)sizeof(float);
+}
+
 double attend_shape_bytes(const attend_shape *shape, attend_dtype q_dtype, attend_dtype kv_dtype) {
   int64_t keys = 0;
   for (int64_t b = 0; b < shape->batch; b++)
     keys += attend_shape_attended(shape, b, attend_shape_queries(shape, b) - 1);
   const int64_t queries = attend_shape_total_queries(shape) * shape->q_heads;
-  const int64_t of_key = shape->head_dim + (shape->form == V_IN_K ? 0 : shape->v_head_dim);
+  const int64_t of_key =
+      row_bytes(kv_dtype, shape->head_dim) + (shape->form == V_IN_K ? 0 : row_bytes(kv_dtype, shape->v_head_dim));
   return (double)(queries * (shape->head_dim + shape->v_head_dim)) * (double)attend_dtype_size(q_dtype) +
-         (double)(keys * shape->kv_heads * of_key) * (double)attend_dtype_size(kv_dtype);
+         (double)(keys * shape->kv_heads * of_key);
+}
+
+/* ----------------------------------------------------------------------------------------------------------- rows */
+
+enum { I4_GROUP = 32 }; /* what is usual: 4 bits a scale a row would be of little use */
+
+int64_t attend_shape_scales(attend_dtype dtype, int64_t dim) {
+  if (attend_formats[dtype].kind != ATTEND_SCALED) return 0;
+  return dtype == ATTEND_I4 && dim % I4_GROUP == 0 ? dim / I4_GROUP : 1;
+}
+
+attend_scaling attend_shape_scaling(attend_dtype dtype, int64_t heads, int64_t rows, int64_t dim) {
+  const int64_t scales = attend_shape_scales(dtype, dim);
+  if (!scales) return (attend_scaling){0};
+  return (attend_scaling){.group = scales > 1 ? I4_GROUP : 0,
+                          .batch = scales * rows * heads,
+                          .head = scales * rows,
+                          .row = scales,
+                          .step = 1,
+                          .dtype = ATTEND_F32};
+}
+
+attend_status attend_shape_store(attend_dtype dtype, int64_t rows, int64_t dim, const float *numbers, void *to,
+                                 float *scales) {
+  static const int32_t start = 0;
+  attend_append_problem p = ATTEND_APPEND_PROBLEM_INIT;
+  attend_append_tensors t = ATTEND_APPEND_TENSORS_INIT;
+  p.batch = p.heads = p.num_threads = 1;
+  p.rows = p.cache_len = rows, p.dim = dim;
+  p.cache_dtype = dtype, p.scaling = attend_shape_scaling(dtype, 1, rows, dim);
+  t.x = numbers, t.cache = to, t.positions = &start, t.scales = scales;
+  return attend_append(&p, &t);
 }

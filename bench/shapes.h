@@ -35,7 +35,7 @@ extern const attend_shape attend_additive[];
 /** "plain", "additive-mask", "serving" or "v-in-k". */
 const char *attend_shape_form_name(attend_shape_form form);
 
-/** The problem of a shape, with tensors as attend_shape_form says; out has q's type. */
+/** The problem of a shape, with tensors as attend_shape_form says; out has q's type, and keys and values have one. */
 attend_problem attend_shape_problem(const attend_shape *shape, attend_dtype q_dtype, attend_dtype kv_dtype);
 
 /** Queries of sequence b, and of all sequences. */
@@ -55,7 +55,20 @@ int64_t attend_shape_attended(const attend_shape *shape, int64_t b, int64_t i);
 /** Useful arithmetic: (query, attended key) pairs of all heads x 2 (D + Dv); a tanh counts as a product does. */
 double attend_shape_flops(const attend_shape *shape);
 
-/** Bytes of q, out, and the keys and values that are attended, each counted once: values in keys are no more bytes. */
+/** Bytes of q, out, and the keys and values that are attended, with their scales, each counted once: values in keys are
+ * no more bytes. */
 double attend_shape_bytes(const attend_shape *shape, attend_dtype q_dtype, attend_dtype kv_dtype);
+
+/* Keys and values in any type: contiguous rows, and scales of formats that have them in a tensor of their own. */
+
+/** Scales of a row: one, or of i4 one for 32 elements where these divide it; 0 where there are none. */
+int64_t attend_shape_scales(attend_dtype dtype, int64_t dim);
+
+/** How they lie in a tensor of (batch or pages, heads, rows, dim): contiguous, in f32. */
+attend_scaling attend_shape_scaling(attend_dtype dtype, int64_t heads, int64_t rows, int64_t dim);
+
+/** Converts contiguous rows of numbers, as attend_append() does. `scales` is written where there are any. */
+attend_status attend_shape_store(attend_dtype dtype, int64_t rows, int64_t dim, const float *numbers, void *to,
+                                 float *scales);
 
 #endif

@@ -78,7 +78,8 @@ static const attend_cli_option options[] = {
     {"thorough", NULL, "about 20 minutes (default: 5)", .take = take_thorough},
     {"budget", "S", "about S seconds, 1 to 86400", .take = take_budget},
     {"shapes", "FILE",
-     "measure these shapes too, before all others: a line each, 'f32 1 32/8 2048x2048 128/128 causal' (type, batch, "
+     "measure these shapes too, before all others: a line each, 'f32 1 32/8 2048x2048 128/128 causal' (type, or types "
+     "as bf16+q8_0, batch, "
      "query/key heads, queries x keys, dims of keys/values, and full, causal, window=N, lengths, mask or bias)",
      .text = offsetof(arguments, shapes)},
     {"profile", "FILE", "write there (default: ATTEND_PROFILE, else the cache directory, as 'attend info' shows)",

@@ -282,8 +282,8 @@ static bool verify_all(const arguments *a, const attend_env *env, tally *tallies
       const attend_kernel *kernel = tallies[i].kernel;
       if (!kernel || kernel->operation == ATTEND_OP_FORWARD)
         attend_verify_run(v, kernel, result);
-      else if (strcmp(c.name, "random") == 0 && a->dtype <= ATTEND_BF16)
-        /* These have cases of their own, from the same seeds, and none with formats. */
+      else if (strcmp(c.name, "random") == 0 && (kernel->operation == ATTEND_OP_APPEND || a->dtype <= ATTEND_BF16))
+        /* These have cases of their own, from the same seeds; only appending knows formats. */
         attend_verify_row_kernel(kernel, env->isa, c.seed, a->dtype, result);
       else
         continue;

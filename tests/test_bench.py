@@ -144,6 +144,34 @@ def test_forms():
     assert "head dim 576/512" in found["context"]["shape/mla-decode"]
 
 
+def test_formats():
+    """Every format: what is read is what the format holds, scales included. Forms of shapes know formats, too."""
+    row = {"f32": 256, "bf16": 128, "f8_e4m3": 64 + 4, "f8_e5m2": 64 + 4, "i8": 64 + 4, "i4": 32 + 2 * 4, "q8_0": 2 * 34,
+           "q4_0": 2 * 18, "q4_1": 2 * 20, "q5_0": 2 * 22, "q5_1": 2 * 24, "iq4_nl": 2 * 18}
+    listed = bench("--benchmark_list_tests", "--shapes", "batch-decode", "--kernels", "auto", "--threads", "1", "--dtypes",
+                   "bf16*,f32+q*,f32+q8_0,bf16+i8").stdout.split()
+    assert listed[:2] == ["auto/batch-decode/bf16+f32/threads:1", "auto/batch-decode/bf16+f16/threads:1"]
+    assert len(listed) == len(set(listed)) == 13 + 5, listed
+    found = measured("--shapes", "tiny", "--dtypes", "f32*,bf16*", "--kernels", "decode_*,stream_*,auto,baseline_*", "--threads", "1")
+    runs = {run["name"]: run for run in found["benchmarks"]}
+    assert sum(name.startswith("baseline") for name in runs) == 1
+    for query, size in (("f32", 4), ("bf16", 2)):
+        for kv, bytes_of_row in row.items():
+            run = runs[f"auto/tiny/{query if kv == query else f'{query}+{kv}'}/threads:1"]
+            assert close(run["flops"] / run["bytes"], 16 * 16 * 2 * 128 / (2 * size * 16 * 64 + 2 * 16 * bytes_of_row)), run
+    forms = [measured("--shapes", shape, "--dtypes", dtypes, "--kernels", "auto", "--threads", "2")["benchmarks"]
+             for shape, dtypes in (("batch-decode", "bf16+i8,f32+q4_0"), ("mla-decode", "f32+i4"), ("mixed-serving", "bf16+f8_e4m3"))]
+    assert [len(form) for form in forms] == [2, 1, 1]
+    for run in [*runs.values(), *sum(forms, [])]:
+        assert "error_occurred" not in run, run
+        assert 0 < run["error"] < (1e-6 if "/f32" in run["name"] else 2e-2), run
+    table = bench("--shapes", "tiny", "--dtypes", "f32+q8_0", "--kernels", "auto", "--benchmark_min_time=0.001", "--table").stdout
+    assert "| tiny  | f32+q8_0 | " in table, table
+    skipped = json.loads(bench("--benchmark_format=json", "--shapes", "diffusion-self", "--dtypes", "f32+q8_0", "--kernels", "auto,peak",
+                               "--threads", "1", "--benchmark_filter=auto|f32_fma").stdout)["context"]
+    assert "multiple of 32" in skipped["skipped auto/diffusion-self/f32+q8_0/threads:1"], skipped
+
+
 def test_context():
     context = measured("--shapes", "tiny,long-prefill", "--dtypes", "f32", "--threads", "1", "--kernels",
                        "baseline_openblas")["context"]
@@ -198,7 +226,7 @@ def test_table():
 
 
 def test_errors():
-    for arguments in (["--bogus"], ["--shapes", "nowhere"], ["--kernels", "none"], ["--dtypes", "f8"], ["--threads", "0"],
+    for arguments in (["--bogus"], ["--shapes", "nowhere"], ["--kernels", "none"], ["--dtypes", "f8"], ["--dtypes", "f32+q9_0"], ["--dtypes", "q8_0"], ["--threads", "0"],
                       ["--threads", "x"], ["--shapes"], ["--sequence", "--shapes", "tiny"], ["--sequence", "--additive"],
                       ["--markdown", "/nonexistent/table.md", "--shapes", "tiny"]):
         done = bench(*arguments, status=2)

@@ -134,6 +134,20 @@ static void change(char *text, size_t length, const char *from, const char *to) 
   memcpy(text + length - 17, last, 16);
 }
 
+/** Another text, where the first `from` is `to`, of any length, and the hash is right. Frees the first. */
+static char *replace(char *text, size_t *length, const char *from, const char *to) {
+  char *at = strstr(text, from), *made;
+  cr_assert_not_null(at, "%s", from);
+  size_t made_length;
+  FILE *out = open_memstream(&made, &made_length);
+  fprintf(out, "%.*s%s%.*s", (int)(at - text), text, to, (int)(text + *length - 21 - at - strlen(from)),
+          at + strlen(from));
+  print_hash(out, &made, &made_length);
+  free(text);
+  *length = made_length;
+  return made;
+}
+
 static void expect_rejected_with(const char *from, const char *to, const char *reason) {
   size_t length;
   const origin o = here();
@@ -173,6 +187,72 @@ Test(profile, that_differs_by_noise_changes_nothing) {
   write_profile(file, "-0.005");
   setenv("ATTEND_PROFILE", file, 1);
   expect_kernel(rules, "as by the rules");
+}
+
+/** Whether a profile of the two points decides for keys and values of these types. */
+static bool covers(const char *first, const char *second, attend_dtype k, attend_dtype v) {
+  const origin o = here();
+  size_t length;
+  char *text = make_text(&o, "-1.0", &length), why[256];
+  attend_problem problem = attend_test_problem(1, 8, 4, 40, 70, 64);
+  attend_resolved resolved;
+  attend_profile *profile;
+  text = replace(replace(text, &length, "point f32/f32", first), &length, "point bf16/bf16", second);
+  cr_assert_eq(attend_profile_parse(text, length, &profile, why, sizeof why), ATTEND_OK, "%s", why);
+  problem.q_dtype = ATTEND_BF16, problem.k_dtype = k, problem.v_dtype = v;
+  cr_assert_eq(attend_resolve(&problem, &resolved), ATTEND_OK, "%s", attend_error_detail());
+  const bool answer = attend_profile_covers(profile, &resolved);
+  attend_profile_free(profile);
+  free(text);
+  return answer;
+}
+
+Test(profile, decides_for_formats_of_which_it_knows_the_kind) {
+  static const char plain[] = "point f32/f32", also_plain[] = "point bf16/bf16", i8[] = "point bf16/i8",
+                    q8_0[] = "point bf16/q8_0";
+  cr_expect(covers(plain, also_plain, ATTEND_F16, ATTEND_BF16));
+  cr_expect_not(covers(plain, also_plain, ATTEND_Q8_0, ATTEND_Q8_0));
+  cr_expect_not(covers(plain, also_plain, ATTEND_I8, ATTEND_I8));
+  cr_expect_not(covers(plain, also_plain, ATTEND_BF16, ATTEND_Q8_0));
+  cr_expect(covers(plain, q8_0, ATTEND_Q8_0, ATTEND_Q4_0));
+  cr_expect(covers(plain, q8_0, ATTEND_F32, ATTEND_F32));
+  cr_expect_not(covers(plain, q8_0, ATTEND_F8_E4M3, ATTEND_F8_E4M3));
+  cr_expect_not(covers(plain, q8_0, ATTEND_Q8_0, ATTEND_F16));
+  cr_expect(covers(i8, q8_0, ATTEND_I4, ATTEND_F8_E5M2));
+  cr_expect_not(covers(i8, q8_0, ATTEND_I8, ATTEND_Q8_0));
+  cr_expect_not(covers(i8, q8_0, ATTEND_BF16, ATTEND_BF16));
+}
+
+Test(profile, without_entries_for_a_format_leaves_its_choice_to_the_rules) {
+  attend_problem problem = attend_test_problem(1, 8, 4, 40, 70, 64);
+  problem.k_dtype = ATTEND_Q8_0;
+  const attend_kernel *rules = rules_kernel(&problem);
+  char text[600];
+  write_profile(file, "-1.0");
+  setenv("ATTEND_PROFILE", file, 1);
+  attend_plan *plan = attend_test_plan(&problem, NULL, 3);
+  attend_plan_explain(plan, text, sizeof text);
+  cr_expect_str_eq(attend_plan_kernel(plan), rules->name, "%s", text);
+  cr_expect_not_null(strstr(text, "heuristic"), "%s", text);
+  attend_plan_destroy(plan);
+}
+
+/* Blocks, elements with scales and plain numbers lie apart, and apart from one another. */
+Test(profile, knows_kinds_of_formats_by_axes_of_their_own) {
+  static const attend_dtype types[] = {ATTEND_BF16, ATTEND_I8, ATTEND_Q8_0};
+  float axes[COUNT(types)][ATTEND_PROFILE_AXES], other[ATTEND_PROFILE_AXES];
+  attend_profile_shape shape = {ATTEND_BF16, ATTEND_BF16, 1, 8, 4, 40, 70, 64, 64, 70, false, false};
+  for (size_t i = 0; i < COUNT(types); i++) {
+    shape.kv_dtype = types[i];
+    attend_profile_axes(&shape, axes[i]);
+    for (size_t j = 0; j < i; j++) cr_expect_neq(memcmp(axes[i], axes[j], sizeof axes[i]), 0);
+  }
+  shape.kv_dtype = ATTEND_IQ4_NL;
+  attend_profile_axes(&shape, other);
+  cr_expect_eq(memcmp(axes[2], other, sizeof other), 0);
+  shape.q_dtype = ATTEND_F32;
+  attend_profile_axes(&shape, other);
+  cr_expect_neq(memcmp(axes[2], other, sizeof other), 0);
 }
 
 Test(profile, is_looked_for_in_the_cache) {
@@ -352,7 +432,7 @@ Test(profile, is_rejected_for_another_machine_or_library) {
   const struct {
     const char *reason;
     origin o;
-  } wrong[] = {{"attend-profile 999, this is 3", {999, right.cores, right.library, right.cpu, right.rows}},
+  } wrong[] = {{"attend-profile 999, this is 4", {999, right.cores, right.library, right.cpu, right.rows}},
                {"library 0.0.9", {right.version, right.cores, "0.0.9", right.cpu, right.rows}},
                {"cpu Other-1-2-3", {right.version, right.cores, right.library, "Other-1-2-3", right.rows}},
                {"cores 999", {right.version, 999, right.library, right.cpu, right.rows}},
@@ -408,6 +488,8 @@ Test(profile, is_rejected_with_nonsense_under_a_right_hash) {
   expect_rejected_with("whole 1 ", "whole 0 ", "whole number");
   expect_rejected_with("whole 1 ", "whale 1 ", "split");
   expect_rejected_with("point f32/f32", "point f33/f32", "f32");
+  expect_rejected_with("point f32/f32", "point f32/i9 ", "f32");
+  expect_rejected_with("point bf16/bf16", "point q8_0/q8_0", "f32");
   expect_rejected_with("8/4 40x70", "8/9 40x70", "whole number");
   expect_rejected_with("full plain", "full plane", "plain");
 }

@@ -14,7 +14,7 @@ import tempfile
 import time
 import unittest
 
-from cli_support import ATTEND, ENVIRONMENT, attend, end, give_away, null_device
+from cli_support import ATTEND, ENVIRONMENT, Tensor, attend, end, give_away, npy, null_device
 
 # Shapes so small that the tuner is soon done, whatever it was built with.
 SHAPES = "# small ones\n" + "".join(
@@ -25,6 +25,10 @@ SHAPES = "# small ones\n" + "".join(
         ("f32", "2/1", 2, 30, 32, "window=4"), ("f32", "1/1", 16, 16, 16, "causal"), ("f16", "1/1", 5, 5, 16, "full"),
         ("bf16", "4/1", 1, 12, 16, "full"), ("f32", "1/1", 7, 7, 7, "full"), ("f16", "2/2", 2, 2, 2, "causal"),
         ("bf16", "1/1", 9, 3, 16, "full")])
+SHAPES += "".join(f"{types} 1 2/1 {queries}x{keys} 32/32 {mask}\n" for types, queries, keys, mask in [
+    ("f32+q8_0", 1, 9, "full"), ("bf16+q4_0", 1, 20, "lengths"), ("bf16+q8_0", 3, 5, "causal"), ("f16+q5_1", 4, 7, "mask"),
+    ("f32+iq4_nl", 8, 8, "full"), ("bf16+q4_1", 1, 3, "bias"), ("bf16+q5_0", 2, 30, "window=4"), ("f32+q4_0", 6, 6, "causal"),
+    ("f32+i8", 1, 9, "full"), ("bf16+i4", 1, 20, "full"), ("f16+f8_e4m3", 3, 5, "causal"), ("f32+f8_e5m2", 2, 2, "full")])
 
 
 class Tune(unittest.TestCase):
@@ -97,6 +101,24 @@ class Tune(unittest.TestCase):
         for text in run.stdout, run.stderr:
             self.assertRegex(text, r"profile: .* us expected.*nearest entry: f")
 
+    def test_formats_have_entries_of_their_own(self):
+        self.assertEqual(self.tune("--profile", self.profile).returncode, 0)
+        points = [line.split()[1] for line in self.profile.read_text().splitlines() if line.startswith("point ")]
+        for types in ("f32/f32", "bf16/q4_0", "f32/iq4_nl"):
+            self.assertIn(types, points)
+        scaled = [types for types in points if re.search("/(i[48]$|f8)", types)]
+        self.assertTrue(not scaled or len(scaled) >= 8, scaled)  # of a kind with fewer nothing is said
+        x, out = self.directory / "x.npy", self.directory / "out.npy"
+        x.write_bytes(npy(Tensor((1, 2, 5, 32), [i % 7 for i in range(320)])))
+        for key, said in ("q8_0", r"profile: .*nearest entry: \S+/(q|iq)"), ("f16", "profile: .*nearest entry: f"):
+            run = attend("run", "--q", x, "--k", x, "--v", x, "--out", out, "--k-format", key, "--v-format", key, "--explain",
+                         environment={"ATTEND_PROFILE": str(self.profile)})
+            self.assertEqual(run.returncode, 0, run.stderr)
+            self.assertRegex(run.stdout, said)
+        run = attend("run", "--q", x, "--k", x, "--v", x, "--out", out, "--k-format", "q8_0", "--v-format", "f32", "--explain",
+                     environment={"ATTEND_PROFILE": str(self.profile)})
+        self.assertRegex(run.stdout, "heuristic")
+
     def test_check_prints_the_distribution(self):
         self.assertEqual(self.tune("--profile", self.profile).returncode, 0)
         run = attend("tune", "--check", "--count", "2", "--budget", "1", "--profile", self.profile)
@@ -125,6 +147,8 @@ class Tune(unittest.TestCase):
     def test_bad_shapes(self):
         for text, expected in [("", "expected a shape in it"), ("f32 1\n", "line 1: expected five or six words"),
                                ("#\nf64 1 1/1 1x1 1/1\n", "line 2: expected f32, f16 or bf16"),
+                               ("q8_0 1 1/1 1x1 32/32\n", "f32+q8_0, as the first word"), ("f32+ 1 1/1 1x1 1/1\n", "the first word"),
+                               ("f32+q9 1 1/1 1x1 32/32\n", "the first word"), ("bf16+q8_0 1 1/1 1x1 33/32\n", "multiple of 32"),
                                ("f32 x 1/1 1x1 1/1\n", "the batch size"), ("f32 1 2 1x1 1/1\n", "query heads / key heads"),
                                ("f32 1 1/1 1/1 1/1\n", "queries x keys"), ("f32 1 1/1 1x1 1\n", "head dims"),
                                ("f32 1 1/1 1x1 1/1 window=\n", "window=N"), ("f32 1 3/2 1x1 1/1\n", "line 1: expected"),

@@ -50,7 +50,7 @@ static void make(const char *name) {
 
 static bool passes(const attend_kernel *kernel) {
   result = (attend_verify_result){0};
-  const bool ok = attend_verify_compare(&data, &expected, kernel, &result);
+  const bool ok = attend_verify_compare(&data, &expected, &(attend_verify_ran){.kernel = kernel}, &result);
   cr_expect_eq(ok, result.message[0] == '\0');
   return ok;
 }

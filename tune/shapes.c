@@ -9,6 +9,7 @@
 
 #include "bench/shapes.h"
 #include "dispatch/dispatch.h"
+#include "kernels/integers.h"
 #include "tune/internal.h"
 
 /** Multiply-adds of a shape of the grid, and of a random one, at most: 1.5 and 12 ms of one AVX-512 core. */
@@ -16,8 +17,21 @@ static const double grid_most = 1.5e8, random_most = 1.2e9;
 
 typedef enum mask_kind { FULL, CAUSAL, WINDOW, LENGTHS, MASK, BIAS, MASK_KINDS } mask_kind;
 
-/** Gives mask and bias the strides that go with the lengths: a mask per batch entry, one bias for all. */
+/** Rounds head dims up to whole blocks of the format of keys and values. */
+static void fill_blocks(attend_problem *p) {
+  const int64_t block = attend_formats[p->k_dtype].elements;
+  p->head_dim = round_up(p->head_dim, block), p->v_head_dim = round_up(p->v_head_dim, block);
+}
+
+/**
+ * Gives mask, bias and scales the strides that go with the lengths: a mask per batch entry, one bias for all, and
+ * scales as the benchmarks have them.
+ */
 static void lay_out(attend_problem *p) {
+  const int64_t heads = p->kv_heads ? p->kv_heads : p->q_heads;
+  const int64_t v_head_dim = p->v_head_dim ? p->v_head_dim : p->head_dim;
+  p->k_scaling = attend_shape_scaling(p->k_dtype, heads, p->kv_len, p->head_dim);
+  p->v_scaling = attend_shape_scaling(p->k_dtype, heads, p->kv_len, v_head_dim);
   if (p->mask) p->mask_strides = (attend_strides4){p->q_len * p->kv_len, 0, p->kv_len, 1};
   if (p->bias_dtype) p->bias_strides = (attend_strides4){0, 0, p->kv_len, 1};
 }
@@ -62,12 +76,20 @@ typedef struct source {
   double u[9];
 } source;
 
+/** Three quarters have one type; the rest take every type of queries and every format. */
+static void set_types(attend_problem *p, double u) {
+  enum { TYPES = ATTEND_BF16 - ATTEND_F32 + 1, FORMATS = ATTEND_DTYPE_COUNT - 1 - TYPES };
+  const int plain = (int)(u * 4), pair = (int)((u * 4 - TYPES) * TYPES * FORMATS);
+  p->q_dtype = (attend_dtype)(ATTEND_F32 + (plain < TYPES ? plain : pair % TYPES));
+  p->k_dtype = plain < TYPES ? p->q_dtype : (attend_dtype)(ATTEND_BF16 + 1 + pair / TYPES);
+}
+
 static int64_t between(double u, double low, double high) { return (int64_t)(low * pow(high / low, u) + 0.5); }
 
 static attend_problem shape_from(const source *s, double most) {
   static const int64_t dims[] = {32, 40, 64, 80, 96, 128, 192, 256};
   attend_problem p = ATTEND_PROBLEM_INIT;
-  p.q_dtype = (attend_dtype)(ATTEND_F32 + (int)(s->u[0] * 3));
+  set_types(&p, s->u[0]);
   p.head_dim = dims[(int)(s->u[1] * 8)];
   /* One in five is a decode step; the other lengths are spread over their orders of magnitude. */
   p.q_len = s->u[2] < 0.2 ? 1 : between((s->u[2] - 0.2) / 0.8, 1, 4096);
@@ -75,6 +97,7 @@ static attend_problem shape_from(const source *s, double most) {
   p.kv_heads = (int64_t)1 << (int)(s->u[4] * 4);
   p.q_heads = p.kv_heads << (int)(s->u[5] * 4);
   p.batch = (int64_t)1 << (int)(s->u[6] * 3);
+  fill_blocks(&p);
   bound(&p, most);
   const mask_kind kind = (mask_kind)(s->u[7] * MASK_KINDS);
   set_mask(&p, kind, between(s->u[8], 16, p.kv_len > 32 ? (double)p.kv_len : 32));
@@ -92,6 +115,7 @@ static void make_odd(attend_problem *p, const double u[ODD]) {
   enum { MOST_DIM = 300, MOST_GROUP = 16, MOST_QUERIES = 600, MOST_KEYS = 8192 };
   p->head_dim = 1 + (int64_t)(u[0] * MOST_DIM);
   p->v_head_dim = u[1] < 0.5 ? p->head_dim : 1 + (int64_t)(u[2] * MOST_DIM);
+  fill_blocks(p);
   p->q_heads = p->kv_heads * (1 + (int64_t)(u[3] * MOST_GROUP));
   p->q_len = between(u[4], 1, MOST_QUERIES), p->kv_len = between(u[5], 1, MOST_KEYS);
   bound(p, random_most / 3);
@@ -99,8 +123,8 @@ static void make_odd(attend_problem *p, const double u[ODD]) {
   lay_out(p);
   if (u[6] < 0.5) return;
   p->q_strides = side_by_side(p->q_len, p->q_heads, p->head_dim);
-  p->k_strides = side_by_side(p->kv_len, p->kv_heads, p->head_dim);
-  p->v_strides = side_by_side(p->kv_len, p->kv_heads, p->v_head_dim);
+  p->k_strides = side_by_side(p->kv_len, p->kv_heads, attend_row_extent(p->k_dtype, p->head_dim));
+  p->v_strides = side_by_side(p->kv_len, p->kv_heads, attend_row_extent(p->k_dtype, p->v_head_dim));
   p->out_strides = side_by_side(p->q_len, p->q_heads, p->v_head_dim);
 }
 
@@ -160,16 +184,20 @@ attend_problem attend_tune_grid(size_t index) {
   attend_problem p = shape_from(&s, grid_most);
   /* Head dims of keys and values that differ, now and then. */
   if (index % 8 == 3) p.v_head_dim = p.head_dim > 64 ? p.head_dim / 2 : 2 * p.head_dim;
+  fill_blocks(&p);
+  lay_out(&p);
   return p;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ files */
 
 void attend_tune_describe(const attend_problem *p, char *text, size_t size) {
+  const bool mixed = p->k_dtype && p->k_dtype != p->q_dtype;
   const int length =
-      snprintf(text, size, "%s %" PRId64 " %" PRId64 "/%" PRId64 " %" PRId64 "x%" PRId64 " %" PRId64 "/%" PRId64,
-               attend_dtype_name(p->q_dtype), p->batch, p->q_heads, p->kv_heads ? p->kv_heads : p->q_heads, p->q_len,
-               p->kv_len, p->head_dim, p->v_head_dim ? p->v_head_dim : p->head_dim);
+      snprintf(text, size, "%s%s%s %" PRId64 " %" PRId64 "/%" PRId64 " %" PRId64 "x%" PRId64 " %" PRId64 "/%" PRId64,
+               attend_dtype_name(p->q_dtype), mixed ? "+" : "", mixed ? attend_dtype_name(p->k_dtype) : "", p->batch,
+               p->q_heads, p->kv_heads ? p->kv_heads : p->q_heads, p->q_len, p->kv_len, p->head_dim,
+               p->v_head_dim ? p->v_head_dim : p->head_dim);
   if (length < 0 || (size_t)length >= size) return;
   char *at = text + length;
   size -= (size_t)length;
@@ -184,9 +212,17 @@ void attend_tune_describe(const attend_problem *p, char *text, size_t size) {
                              : "");
 }
 
-static bool read_type(const char *word, attend_dtype *dtype) {
-  for (*dtype = ATTEND_F32; *dtype <= ATTEND_BF16; ++*dtype)
-    if (strcmp(word, attend_dtype_name(*dtype)) == 0) return true;
+/** "f32", of q, k, v and out, or "f32+q8_0" of q and out, and of k and v. */
+static bool read_types(const char *word, attend_problem *p) {
+  for (p->q_dtype = ATTEND_F32; p->q_dtype <= ATTEND_BF16; ++p->q_dtype) {
+    const char *name = attend_dtype_name(p->q_dtype), *rest = word + strlen(name);
+    if (strncmp(word, name, strlen(name)) != 0) continue;
+    p->k_dtype = p->q_dtype;
+    if (!*rest) return true;
+    for (p->k_dtype = ATTEND_F32; *rest == '+' && (int)p->k_dtype < ATTEND_DTYPE_COUNT; ++p->k_dtype)
+      if (strcmp(rest + 1, attend_dtype_name(p->k_dtype)) == 0) return true;
+    return false;
+  }
   return false;
 }
 
@@ -221,7 +257,8 @@ static const char *read_line(char *line, attend_problem *p) {
   int64_t none;
   char batch[24];
   snprintf(batch, sizeof batch, "%.20s/0", words[1]);
-  if (!read_type(words[0], &p->q_dtype)) return "f32, f16 or bf16 as the first word";
+  if (!read_types(words[0], p))
+    return "f32, f16 or bf16, or with a format of keys and values f32+q8_0, as the first word";
   if (!read_numbers(batch, '/', &p->batch, &none)) return "the batch size as the second word";
   if (!read_numbers(words[2], '/', &p->q_heads, &p->kv_heads))
     return "query heads / key heads, 32/8, as the third word";

@@ -8,9 +8,10 @@
 #include "tune/internal.h"
 
 enum {
-  VERIFIED_CASES = 36, /* of each kernel, a third in each element type */
+  VERIFIED_CASES = 48, /* of each kernel, a quarter in each plain type and in all formats */
   MOST_SHAPES = 320,   /* every one makes each choice slower, and more of them made no choice better */
   PROBED_SHAPES = 8,   /* after so many, kernels that were hopeless on all of them are left out */
+  LEAST_OF_KIND = 8,   /* shapes with formats of a kind: fewer say nothing of others */
   TEAM_SHAPES = 16     /* after so many, each time, what teams cost is measured again */
 };
 
@@ -167,6 +168,15 @@ static void measure_again(const attend_tune_options *o, attend_tune_bench *bench
   }
 }
 
+/** Drops the shapes of kinds of formats of which there are few, so that the rules go on choosing for these. */
+static void drop_rare_kinds(points *p) {
+  int of_kind[ATTEND_BLOCKS + 1] = {0}, kept = 0;
+  for (int i = 0; i < p->count; i++) of_kind[attend_formats[p->point[i].shape.kv_dtype].kind]++;
+  for (int i = 0; i < p->count; i++)
+    if (of_kind[attend_formats[p->point[i].shape.kv_dtype].kind] >= LEAST_OF_KIND) p->point[kept++] = p->point[i];
+  p->count = kept;
+}
+
 bool attend_tune(const attend_tune_options *o, attend_tune_result *result) {
   const double begin = attend_tune_now();
   const size_t kernels = attend_kernel_count();
@@ -196,6 +206,7 @@ bool attend_tune(const attend_tune_options *o, attend_tune_result *result) {
     measure_again(o, &bench, &p, &costs, begin, end);
     for (int i = 0; i < costs.teams; i++)
       team[i] = (attend_profile_team){costs.threads[i], (float)(costs.sum[i] / costs.count)};
+    drop_rare_kinds(&p);
     report(o, begin, (size_t)p.count, "making the profile");
     result->shapes = (size_t)p.count;
     ok = attend_tune_fit(&bench, p.point, p.count, team, costs.teams, result);

@@ -17,7 +17,11 @@ bool attend_tune_prove(attend_isa highest, int cases, bool *proved, char *fault,
     proved[k] = attend_kernel_runnable(attend_kernel_at(k), highest, NULL, 0);
   for (int i = 0; memory && i < cases; i++) {
     attend_verify_case c;
-    attend_verify_random_case((uint64_t)i, (attend_dtype)(ATTEND_F32 + i % 3), &c);
+    /* Each of the plain types as often as all formats together. */
+    const int formats = ATTEND_DTYPE_COUNT - 1 - ATTEND_BF16, plain = i % 4;
+    const attend_dtype dtype =
+        (attend_dtype)(plain < ATTEND_BF16 ? ATTEND_F32 + plain : ATTEND_BF16 + 1 + i / 4 % formats);
+    attend_verify_random_case((uint64_t)i, dtype, &c);
     memory = attend_verify_prepare(v, &c);
     for (size_t k = 0; memory && k < attend_kernel_count(); k++) {
       if (!proved[k]) continue;

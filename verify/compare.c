@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "verify/internal.h"
+#include "verify/formats.h"
 #include "verify/reference.h"
 
 /* ------------------------------------------------------------------------------------------------- what is allowed */
@@ -34,14 +34,12 @@ static double ulp_at(attend_dtype dtype, double x) {
  * loses up to about sqrt(D) of its ulp, and a score of 1e4 loses 5e-4 by being written down. Such losses hit plain
  * arithmetic and a kernel by chance, not in the same rows, and a case may have few; and plain sums of 16-bit products
  * are nearly exact until the scale is folded in. With scores of ordinary size and D = 64 it is 8 ulp. A matrix unit
- * takes numbers as 0 that are denormal in f32. Keys and values in a format become bf16 there, which moves a score by at
- * most 2^-9 of the norms of query and key, and a result by twice that.
+ * takes numbers as 0 that are denormal in f32. Keys and values in a format become bf16 there, and so they do in what is
+ * expected.
  */
-static double allowed(const attend_kernel *kernel, const attend_verify_expected *e, double plain, double rounding,
-                      double unit) {
+static double allowed(const attend_kernel *kernel, double plain, double rounding, double unit) {
   if (kernel->compute == ATTEND_F32) return 2 * plain + rounding;
-  const double error = 2 * plain + rounding + e->format_error * unit;
-  return error + 2 * ulp_of_one(kernel->compute) * unit + least_normal(ATTEND_F32);
+  return 2 * plain + rounding + 2 * ulp_of_one(kernel->compute) * unit + least_normal(ATTEND_F32);
 }
 
 /* An output type of 16 bits costs half an ulp where results in f32 are rounded to it, and 2 ulp are allowed elsewhere.
@@ -82,6 +80,8 @@ static double error_of(double value, double expected) {
 /* ----------------------------------------------------------------------------------------------- what is expected */
 
 void attend_verify_expected_free(attend_verify_expected *e) {
+  if (e->rounded) attend_verify_expected_free(e->rounded);
+  free(e->rounded);
   free(e->out);
   free(e->lse);
   free(e->weights);
@@ -123,11 +123,62 @@ static double largest_lse(const attend_verify_data *data, const attend_verify_ex
   return largest;
 }
 
+/** A number as bf16 kernels read it: by way of f32, and finite if it was. */
+static float as_bf16(double number) {
+  const float most = 0x1.fep127f, x = (float)number;
+  uint16_t bits;
+  attend_verify_store(&bits, ATTEND_BF16, 0, isfinite(x) ? fminf(fmaxf(x, -most), most) : x);
+  return attend_reference_element(&bits, ATTEND_BF16, 0);
+}
+
+/** Keys or values as bf16 numbers in f32, without pages. NULL: no memory. */
+static float *round_rows(const attend_verify_data *data, bool of_values, attend_strides *strides) {
+  const attend_problem *p = &data->problem;
+  const int64_t dim = of_values ? p->v_head_dim : p->head_dim, rows = p->kv_starts ? p->kv_total : p->kv_len;
+  *strides = attend_verify_contiguous(p->kv_heads, rows, dim);
+  const int64_t batch = p->kv_starts ? 0 : strides->batch;
+  float *numbers = calloc((size_t)(strides->batch * (p->kv_starts ? 1 : p->batch)) + 1, sizeof *numbers);
+  for (int64_t b = 0; numbers && b < p->batch; b++)
+    for (int64_t h = 0; h < p->kv_heads; h++)
+      for (int64_t j = 0; j < attend_reference_keys(p, &data->tensors, b); j++) {
+        const attend_verify_row row = attend_verify_row_of(p, &data->tensors, of_values, b, h, j);
+        const int64_t first = p->kv_starts ? data->tensors.kv_starts[b] : 0;
+        float *to = numbers + b * batch + h * strides->head + (first + j) * dim;
+        for (int64_t d = 0; d < dim; d++) to[d] = as_bf16(attend_verify_row_element(&row, d));
+      }
+  return numbers;
+}
+
+static bool expect_of(attend_verify_expected *e, const attend_verify_data *data, const attend_problem *p,
+                      const attend_tensors *t);
+
+/** What is expected of kernels that round keys and values in formats. */
+static bool expect_rounded(attend_verify_expected *e, const attend_verify_data *data) {
+  attend_problem p = data->problem;
+  attend_tensors t = data->tensors;
+  float *k = round_rows(data, false, &p.k_strides), *v = round_rows(data, true, &p.v_strides);
+  p.page_rows = 0, p.k_dtype = p.v_dtype = ATTEND_F32;
+  t.k = k, t.v = v;
+  e->rounded = calloc(1, sizeof *e->rounded);
+  const bool ok = k && v && e->rounded && expect_of(e->rounded, data, &p, &t);
+  free(k);
+  free(v);
+  return ok;
+}
+
 bool attend_verify_expect(attend_verify_expected *e, const attend_verify_data *data) {
   const attend_problem *p = &data->problem;
+  attend_verify_expected_free(e);
+  if (!expect_of(e, data, p, &data->tensors)) return false;
+  const bool formats = attend_verify_is_format(p->k_dtype) || attend_verify_is_format(p->v_dtype);
+  /* Kernels of bf16 products take no other queries. */
+  return !formats || p->q_dtype != ATTEND_BF16 || expect_rounded(e, data);
+}
+
+static bool expect_of(attend_verify_expected *e, const attend_verify_data *data, const attend_problem *p,
+                      const attend_tensors *t) {
   const size_t rows = (size_t)attend_verify_rows(p);
   const size_t outs = rows * (size_t)p->v_head_dim, pairs = rows * (size_t)p->kv_len;
-  attend_verify_expected_free(e);
   e->out = calloc(outs + 1, sizeof(double));
   e->lse = calloc(rows + 1, sizeof(double));
   e->weights = calloc(pairs + 1, sizeof(double));
@@ -136,8 +187,8 @@ bool attend_verify_expect(attend_verify_expected *e, const attend_verify_data *d
   float *plain = calloc(outs + rows + 2 * pairs + 1, sizeof(float)), *scores = NULL;
   bool ok = e->out && e->lse && e->weights && plain && (e->scores || !p->scores);
   if (ok && p->scores) scores = plain + outs + rows + pairs;
-  ok = ok && attend_reference(p, &data->tensors, e->out, e->lse, e->weights, e->scores);
-  ok = ok && attend_reference_f32(p, &data->tensors, plain, plain + outs, plain + outs + rows, scores);
+  ok = ok && attend_reference(p, t, e->out, e->lse, e->weights, e->scores);
+  ok = ok && attend_reference_f32(p, t, plain, plain + outs, plain + outs + rows, scores);
   if (ok) {
     e->plain_out = worst_error(plain, e->out, outs) / out_unit(data);
     e->plain_lse = worst_share(data, lse_unit, plain + outs, e->lse, rows);
@@ -145,9 +196,6 @@ bool attend_verify_expect(attend_verify_expected *e, const attend_verify_data *d
     e->plain_weights = worst_error(plain + outs + rows, e->weights, pairs) / weight_unit(p);
     e->score_error = ulp_at(ATTEND_F32, data->score_size) * sqrt((double)p->head_dim);
     e->score_error = fmax(e->score_error, ulp_at(ATTEND_F32, largest_lse(data, e)));
-    e->format_error = 0;
-    if (p->k_dtype > ATTEND_BF16 || p->v_dtype > ATTEND_BF16)
-      e->format_error = 0x1p-8 * (1 + data->score_size * sqrt((double)p->head_dim));
   }
   free(plain);
   return ok;
@@ -182,7 +230,7 @@ static bool compare_out(const attend_verify_data *data, const attend_verify_expe
     const double error = error_of(value, expected);
     if (error / unit > result->error) result->error = error / unit;
     judge(result, &ok, error - output_rounding(kernel, p->out_dtype, expected),
-          allowed(kernel, e, e->plain_out * unit, rounding, unit), "out", (int64_t[]){at[0], at[1], at[2], d}, 4, value,
+          allowed(kernel, e->plain_out * unit, rounding, unit), "out", (int64_t[]){at[0], at[1], at[2], d}, 4, value,
           expected);
   }
   return ok;
@@ -195,7 +243,7 @@ static bool compare_lse(const attend_verify_data *data, const attend_verify_expe
   if ((value == -INFINITY) != (expected == -INFINITY)) error = INFINITY;
   const double unit = lse_unit(data, expected), rounding = fmax(4 * ulp_of_one(ATTEND_F32) * unit, e->score_error);
   bool ok = true;
-  judge(result, &ok, error, allowed(kernel, e, e->plain_lse * unit, rounding, 1), "lse", at, 3, value, expected);
+  judge(result, &ok, error, allowed(kernel, e->plain_lse * unit, rounding, 1), "lse", at, 3, value, expected);
   return ok;
 }
 
@@ -209,7 +257,7 @@ static bool compare_weights(const attend_verify_data *data, const attend_verify_
     const int64_t index = row * p->kv_len + j;
     const double value = (double)data->tensors.weights[index], expected = e->weights[index];
     const double error = !data->attended[index] && value != 0 ? INFINITY : error_of(value, expected);
-    judge(result, &ok, error, allowed(kernel, e, e->plain_weights * unit, rounding, unit), "weights",
+    judge(result, &ok, error, allowed(kernel, e->plain_weights * unit, rounding, unit), "weights",
           (int64_t[]){at[0], at[1], at[2], j}, 4, value, expected);
   }
   return ok;
@@ -226,7 +274,7 @@ static bool compare_scores(const attend_verify_data *data, const attend_verify_e
     const double unit = score_unit(data, expected);
     const double rounding = fmax(4 * ulp_of_one(ATTEND_F32) * unit, e->score_error);
     const double error = (value == -INFINITY) != (expected == -INFINITY) ? INFINITY : error_of(value, expected);
-    judge(result, &ok, error, allowed(kernel, e, e->plain_scores * unit, rounding, unit), "scores",
+    judge(result, &ok, error, allowed(kernel, e->plain_scores * unit, rounding, unit), "scores",
           (int64_t[]){at[0], at[1], at[2], j}, 4, value, expected);
   }
   return ok;
@@ -267,16 +315,19 @@ static bool check_gaps(const attend_verify_data *data, attend_verify_result *res
   return true;
 }
 
-bool attend_verify_compare(const attend_verify_data *data, const attend_verify_expected *e, const attend_kernel *kernel,
-                           attend_verify_result *result) {
+bool attend_verify_compare(const attend_verify_data *data, const attend_verify_expected *all,
+                           const attend_verify_ran *ran, attend_verify_result *result) {
   const attend_problem *p = &data->problem;
   if (!check_gaps(data, result)) return false;
-  result->plain_error = e->plain_out;
+  result->plain_error = all->plain_out;
   int64_t at[4] = {0};
   for (at[0] = 0; at[0] < p->batch; at[0]++)
     for (at[1] = 0; at[1] < p->q_heads; at[1]++)
       for (at[2] = 0; at[2] < attend_reference_queries(p, &data->tensors, at[0]); at[2]++) {
         const int64_t row = attend_reference_row(p, &data->tensors, at[0], at[1], at[2]);
+        const bool few = ran->few && attend_reference_queries(p, &data->tensors, at[0]) <= ran->few_queries;
+        const attend_kernel *kernel = few ? ran->few : ran->kernel;
+        const attend_verify_expected *e = all->rounded && kernel->compute == ATTEND_BF16 ? all->rounded : all;
         if (!compare_out(data, e, kernel, at, row, result)) return false;
         if (p->lse && !compare_lse(data, e, kernel, at, row, result)) return false;
         if (p->weights && !compare_weights(data, e, kernel, at, row, result)) return false;

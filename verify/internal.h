@@ -156,18 +156,25 @@ typedef struct attend_verify_expected {
   double plain_out, plain_lse, plain_weights; /**< worst errors of plain f32, in units of what they are measured by */
   double plain_scores;                        /**< likewise */
   double score_error;                         /**< what a score may well lose in f32 */
-  double format_error; /**< of a score, where keys and values in a format are rounded to bf16; and share of a value */
+  /** The same for kernels of bf16 products, of keys and values in a format rounded to bf16. NULL: it is the same. */
+  struct attend_verify_expected *rounded;
 } attend_verify_expected;
 
 /** Computes it. false: no memory. */
 bool attend_verify_expect(attend_verify_expected *expected, const attend_verify_data *data);
 void attend_verify_expected_free(attend_verify_expected *expected);
 
+/** The kernels that computed a case: of sequences with up to few_queries queries `few`, unless that is NULL. */
+typedef struct attend_verify_ran {
+  const attend_kernel *kernel, *few;
+  int64_t few_queries;
+} attend_verify_ran;
+
 /**
  * Compares the outputs of a run with what is expected, and raises the errors in `result` where they are worse. Returns
  * false, with the first thing wrong in result->message, if an error is larger than allowed.
  */
 bool attend_verify_compare(const attend_verify_data *data, const attend_verify_expected *expected,
-                           const attend_kernel *kernel, attend_verify_result *result);
+                           const attend_verify_ran *ran, attend_verify_result *result);
 
 #endif

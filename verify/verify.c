@@ -15,7 +15,7 @@ struct attend_verify {
   attend_verify_case c;
   attend_verify_data data;
   attend_verify_expected expected;
-  const attend_kernel *ran; /**< the kernel of the last run, of two the less exact one: what is allowed is its error */
+  attend_verify_ran ran;                        /**< by the last run */
   unsigned char *before[ATTEND_VERIFY_OUTPUTS]; /**< outputs of an earlier run, to compare bits with */
 };
 
@@ -145,8 +145,8 @@ static void make_and_run(void *context) {
   running *r = context;
   r->status = create_plan(r->v, r->kernel, r->w, &r->plan);
   if (r->status) return;
-  r->v->ran = r->plan->choice.kernel;
-  if (r->plan->few_queries && r->plan->few.kernel->compute != ATTEND_F32) r->v->ran = r->plan->few.kernel;
+  r->v->ran = (attend_verify_ran){.kernel = r->plan->choice.kernel};
+  if (r->plan->few_queries) r->v->ran.few = r->plan->few.kernel, r->v->ran.few_queries = r->plan->few_queries;
   if (!advises_well(r->v, r->plan, r->result)) return;
   const size_t size = attend_plan_workspace_size(r->plan);
   void *workspace = place_workspace(r->v, size, r->w->garbage);
@@ -205,7 +205,7 @@ static bool same_bits(const attend_verify *v, attend_verify_result *result) {
 static bool run_pair(attend_verify *v, const attend_kernel *kernel, const way ways[2], attend_verify_result *result) {
   for (int i = 0; i < 2; i++) {
     const bool ok = run_way(v, kernel, &ways[i], result) &&
-                    (i == 0 ? attend_verify_compare(&v->data, &v->expected, v->ran, result) : same_bits(v, result));
+                    (i == 0 ? attend_verify_compare(&v->data, &v->expected, &v->ran, result) : same_bits(v, result));
     if (!ok) {
       char wrong[512];
       snprintf(wrong, sizeof wrong, "%.*s", (int)sizeof wrong - 1, result->message);

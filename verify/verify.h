@@ -184,9 +184,9 @@ void attend_verify_run(attend_verify *v, const attend_kernel *kernel, attend_ver
 
 /**
  * Checks a kernel of another operation than attention on the random case of a seed, with tensors of type `dtype` unless
- * that is DEFAULT: masked softmax and merging against sums in double, appending against kernels/convert.h; with guard
- * pages, NaN in all that must not be read, and gaps that must come back unchanged. One thread at a time in the whole
- * process.
+ * that is DEFAULT: masked softmax and merging against sums in double, appending against kernels/convert.h and, for a
+ * cache in a format, against what this folder quantises and reads; with guard pages, NaN in all that must not be read,
+ * and gaps that must come back unchanged. One thread at a time in the whole process.
  */
 void attend_verify_row_kernel(const attend_kernel *kernel, attend_isa highest, uint64_t seed, attend_dtype dtype,
                               attend_verify_result *result);

@@ -13,14 +13,15 @@
 
 #define RUN_NS 50.0
 #define SLICE_NS 120.0
-#define ROW_NS 18.0            /* of queries: statistics, the last division */
-#define PACKED_ELEMENT_NS 0.05 /* of a row of queries or results, laid out for tiles */
-#define PLAIN_ELEMENT_NS 0.11  /* of such a row where it lies */
-#define KEY_ELEMENT_NS 0.02    /* of keys and values, read once for each slice */
-#define FAR_BYTE_NS 0.02       /* more, to pack those of a slice that are too many for the L2 cache */
-#define TILE_SCORE_NS 0.07     /* exp and the like, in whole vectors of neighbours */
-#define DECODE_SCORE_NS 0.65   /* the same, and the sum across lanes */
-#define TILE_WORK 1.0          /* more, with a mask, a bias or a softcap */
+#define ROW_NS 18.0             /* of queries: statistics, the last division */
+#define PACKED_ELEMENT_NS 0.05  /* of a row of queries or results, laid out for tiles */
+#define PLAIN_ELEMENT_NS 0.11   /* of such a row where it lies */
+#define KEY_ELEMENT_NS 0.02     /* of keys and values, read once for each slice */
+#define ROUNDED_ELEMENT_NS 0.09 /* more, of formats that are packed as bf16: decode in f32 is better up to 14 rows */
+#define FAR_BYTE_NS 0.02        /* more, to pack those of a slice that are too many for the L2 cache */
+#define TILE_SCORE_NS 0.07      /* exp and the like, in whole vectors of neighbours */
+#define DECODE_SCORE_NS 0.65    /* the same, and the sum across lanes */
+#define TILE_WORK 1.0           /* more, with a mask, a bias or a softcap */
 #define DECODE_WORK 0.5
 #define TANH_PRODUCTS 10.0 /* of an element of an additive score */
 
@@ -85,11 +86,13 @@ double attend_cost_us(const attend_resolved *r, const attend_kernel *kernel, con
 
   /* Decode asks for keys ahead. Packing waits: 32 rows of D = 128 took 8.1 ms on 8192 keys, and decode 7.0. */
   const double bytes = read * elements * (double)attend_row_size(p->k_dtype, 32) / 32;
+  const bool format = attend_is_format(p->k_dtype) || attend_is_format(p->v_dtype);
+  const double element_ns = KEY_ELEMENT_NS + (format && kernel->compute != ATTEND_F32 ? ROUNDED_ELEMENT_NS : 0);
   const bool far = !decode && bytes > (double)attend_topology_get()->l2;
 
   return 1e-3 * attend_isa_pace(kernel->isa) *
          (RUN_NS + SLICE_NS * slices * splits +
           rows * splits * (ROW_NS + (decode ? PLAIN_ELEMENT_NS : PACKED_ELEMENT_NS) * elements) +
-          tile_rows * row_keys * pair_ns + slices * read * elements * KEY_ELEMENT_NS +
+          tile_rows * row_keys * pair_ns + slices * read * elements * element_ns +
           (far ? slices * bytes * FAR_BYTE_NS : 0));
 }

@@ -9,10 +9,10 @@
 #include "dispatch/dispatch.h"
 
 /** The version of the file format and of the axes. */
-#define ATTEND_PROFILE_VERSION 3
+#define ATTEND_PROFILE_VERSION 4
 
 enum {
-  ATTEND_PROFILE_AXES = 11,
+  ATTEND_PROFILE_AXES = 13,
   ATTEND_PROFILE_MOST_POINTS = 512,
   ATTEND_PROFILE_MOST_COLUMNS = 256,
   ATTEND_PROFILE_MOST_TEAMS = 8,
@@ -22,7 +22,7 @@ enum {
 
 /** What a profile knows a shape by. */
 typedef struct attend_profile_shape {
-  attend_dtype q_dtype, kv_dtype;
+  attend_dtype q_dtype, kv_dtype; /**< the latter of keys; values are of the same kind of format */
   int64_t batch, q_heads, kv_heads, q_len, kv_len, head_dim, v_head_dim;
   int64_t reach; /**< keys that a query attends at most: kv_len, or the width of the window */
   bool causal;   /**< causal or with a window: queries attend different ranges of keys */
@@ -61,6 +61,7 @@ typedef struct attend_profile {
   int threads; /**< kernels and splits are chosen for so many, whatever a run has */
   float noise; /**< relative: what is not faster by more than this is no faster */
   int teams, columns, points;
+  unsigned kinds; /**< 1 << attend_format_kind of the points: of others it knows nothing */
   attend_profile_team team[ATTEND_PROFILE_MOST_TEAMS]; /**< from 1 to `threads` */
   attend_profile_column *column;                       /**< the reference first, then each kernel's together */
   char (*name)[ATTEND_PROFILE_NAME];
@@ -108,9 +109,11 @@ int attend_profile_places(const attend_env *env, char place[ATTEND_PROFILE_PLACE
 
 /**
  * Whether a profile decides for a problem. The rules alone decide where the choice must not depend on batch, queries
- * and keys (batch_invariant), and for attention weights, additive scores and dropout.
+ * and keys (batch_invariant), for attention weights, additive scores and dropout, where keys and values are of
+ * different kinds of formats, and for kinds of which no shape was tuned: kernels read blocks with scales of their own
+ * and elements with scales elsewhere by other code, and neither as plain numbers.
  */
-bool attend_profile_covers(const attend_resolved *problem);
+bool attend_profile_covers(const attend_profile *profile, const attend_resolved *problem);
 
 /**
  * Replaces the kernel and the variant of a choice of the rules where the profile knows a faster one. Only the team

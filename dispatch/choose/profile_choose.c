@@ -44,9 +44,11 @@ static float log_of(double x) { return log2f((float)(x > 1 ? x : 1)); }
  */
 void attend_profile_axes(const attend_profile_shape *s, float axes[ATTEND_PROFILE_AXES]) {
   const float rows = log_of((double)s->q_len * (double)s->q_heads / (double)s->kv_heads);
-  const float keys = log_of((double)s->reach), type = s->kv_dtype == ATTEND_F32   ? 0
-                                                      : s->kv_dtype == ATTEND_F16 ? 1
-                                                                                  : 1.5f;
+  const float keys = log_of((double)s->reach);
+  const attend_format_kind kind = attend_formats[s->kv_dtype].kind;
+  /* With formats, kernels of bf16 products are there for queries in bf16 only, and f16 is as good as f32. */
+  const attend_dtype plain = kind == ATTEND_PLAIN ? s->kv_dtype : s->q_dtype == ATTEND_BF16 ? ATTEND_BF16 : ATTEND_F32;
+  const float type = plain == ATTEND_F32 ? 0 : plain == ATTEND_F16 ? 1 : 1.5f;
   int i = 0;
   axes[i++] = rows;
   axes[i++] = fminf(rows, 5);
@@ -58,7 +60,10 @@ void attend_profile_axes(const attend_profile_shape *s, float axes[ATTEND_PROFIL
   axes[i++] = s->reach < s->kv_len ? 0.8f : 0;
   axes[i++] = 0.3f * log_of((double)s->batch * (double)s->kv_heads);
   axes[i++] = 0.25f * log_of((double)s->q_heads / (double)s->kv_heads);
-  axes[i++] = type + (s->q_dtype == s->kv_dtype ? 0 : 0.5f);
+  axes[i++] = type + (s->q_dtype == s->kv_dtype || kind != ATTEND_PLAIN ? 0 : 0.5f);
+  /* Far apart: at 2 instead of 8, decode in bf16 was chosen for formats because it is the best for bf16. */
+  axes[i++] = kind == ATTEND_BLOCKS ? 8 : 0;
+  axes[i++] = kind == ATTEND_SCALED ? 8 : 0;
 }
 
 /*
@@ -113,9 +118,10 @@ static float estimate(const attend_profile *profile, int column, const float *li
 
 /* ----------------------------------------------------------------------------------------------------------- choice */
 
-bool attend_profile_covers(const attend_resolved *r) {
-  return !r->p.batch_invariant && !r->p.weights && !r->p.scores && r->p.score == ATTEND_SCORE_DOT &&
-         r->p.dropout == 0 && r->p.kv_len > 0;
+bool attend_profile_covers(const attend_profile *profile, const attend_resolved *r) {
+  const attend_format_kind kind = attend_formats[r->p.k_dtype].kind;
+  return attend_formats[r->p.v_dtype].kind == kind && profile->kinds >> kind & 1 && !r->p.batch_invariant &&
+         !r->p.weights && !r->p.scores && r->p.score == ATTEND_SCORE_DOT && r->p.dropout == 0 && r->p.kv_len > 0;
 }
 
 /** What it costs to wake so many threads. */

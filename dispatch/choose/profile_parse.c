@@ -184,17 +184,23 @@ static bool read_columns(reader *r, attend_profile *profile) {
 }
 
 static bool read_shape(reader *r, attend_profile_shape *s) {
-  static const char *const types[] = {"f32", "f16", "bf16"}, *const masks[] = {"full", "causal"},
-                           *const works[] = {"plain", "work"};
+  static const char *const masks[] = {"full", "causal"}, *const works[] = {"plain", "work"};
+  static const char *const types[] = {
+#define ATTEND_FORMAT_PLAIN(id, name, elements, bytes) name,
+#define ATTEND_FORMAT_SCALED ATTEND_FORMAT_PLAIN
+#define ATTEND_FORMAT_BLOCK ATTEND_FORMAT_PLAIN
+#include "kernels/formats.def"
+  };
   const int64_t most = ATTEND_MAX_EXTENT;
   int q, kv, causal, work;
-  if (!literal(r, "point ") || !one_of(r, types, 3, &q) || !literal(r, "/") || !one_of(r, types, 3, &kv) ||
-      !literal(r, " ") || !integer(r, 1, most, &s->batch) || !literal(r, " ") || !integer(r, 1, most, &s->q_heads) ||
-      !literal(r, "/") || !integer(r, 1, s->q_heads, &s->kv_heads) || !literal(r, " ") ||
-      !integer(r, 1, most, &s->q_len) || !literal(r, "x") || !integer(r, 1, most, &s->kv_len) || !literal(r, " ") ||
-      !integer(r, 1, most, &s->head_dim) || !literal(r, "/") || !integer(r, 1, most, &s->v_head_dim) ||
-      !literal(r, " ") || !integer(r, 1, s->kv_len, &s->reach) || !literal(r, " ") || !one_of(r, masks, 2, &causal) ||
-      !literal(r, " ") || !one_of(r, works, 2, &work))
+  if (!literal(r, "point ") || !one_of(r, types, 3, &q) || !literal(r, "/") ||
+      !one_of(r, types, ATTEND_DTYPE_COUNT - 1, &kv) || !literal(r, " ") || !integer(r, 1, most, &s->batch) ||
+      !literal(r, " ") || !integer(r, 1, most, &s->q_heads) || !literal(r, "/") ||
+      !integer(r, 1, s->q_heads, &s->kv_heads) || !literal(r, " ") || !integer(r, 1, most, &s->q_len) ||
+      !literal(r, "x") || !integer(r, 1, most, &s->kv_len) || !literal(r, " ") || !integer(r, 1, most, &s->head_dim) ||
+      !literal(r, "/") || !integer(r, 1, most, &s->v_head_dim) || !literal(r, " ") ||
+      !integer(r, 1, s->kv_len, &s->reach) || !literal(r, " ") || !one_of(r, masks, 2, &causal) || !literal(r, " ") ||
+      !one_of(r, works, 2, &work))
     return false;
   s->q_dtype = (attend_dtype)(ATTEND_F32 + q);
   s->kv_dtype = (attend_dtype)(ATTEND_F32 + kv);
@@ -211,6 +217,7 @@ static bool read_point(reader *r, attend_profile *profile, int point) {
   start += strlen("point ");
   snprintf(profile->name[point], sizeof *profile->name, "%.*s", (int)(r->at - start), start);
   attend_profile_axes(&shape, axes);
+  profile->kinds |= 1u << attend_formats[shape.kv_dtype].kind;
   float *at = profile->axes + (point / ATTEND_PROFILE_BLOCK) * ATTEND_PROFILE_AXES * ATTEND_PROFILE_BLOCK;
   for (int a = 0; a < ATTEND_PROFILE_AXES; a++) at[a * ATTEND_PROFILE_BLOCK + point % ATTEND_PROFILE_BLOCK] = axes[a];
   for (int c = 0; c < profile->columns; c++)

@@ -137,7 +137,8 @@ static void check_way(attend_verify_data *data, const attend_verify_expected *ex
   const bool collected = held_collect(&h, w, data, rank, ranks);
   if (rank == 0) {
     attend_verify_result result = {.message = ""};
-    const bool right = collected && attend_verify_compare(data, expected, yardstick(&data->problem), &result);
+    const attend_verify_ran ran = {.kernel = yardstick(&data->problem)};
+    const bool right = collected && attend_verify_compare(data, expected, &ran, &result);
     if (result.share > worst) worst = result.share;
     check_all(right, "%s: %s\n  %s", w->name, result.message, fields);
   } else {
