@@ -26,6 +26,18 @@ License: Apache-2.0
  On Debian systems the text of the licence is in
  /usr/share/common-licenses/Apache-2.0.
 ")
+  if(component STREQUAL "python") # what its module has linked in
+    set(module usr/lib/python3/dist-packages/attend)
+    file(APPEND ${documents}/copyright "
+Files: ${module}/_attend*
+Copyright: ${year} The attend developers
+           2022 Wenzel Jakob
+           2017 Thibaut Goetghebuer-Planchon
+License: Apache-2.0 and BSD-3-Clause and Expat
+ The texts of the last two, of nanobind and of robin_map, are in
+ /${module}/LICENSE.nanobind and LICENSE.robin_map.
+")
+  endif()
   file(WRITE ${documents}/changelog.Debian "attend (${CPACK_ATTEND_VERSION}) unstable; urgency=medium
 
   * Packaged as it is released. What changed is in changelog.gz.

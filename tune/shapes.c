@@ -266,8 +266,11 @@ static const char *read_line(char *line, attend_problem *p) {
   if (!read_numbers(words[4], '/', &p->head_dim, &p->v_head_dim))
     return "head dims of keys / values, 128/128, as the fifth word";
   if (count == 6 && !read_mask(words[5], p)) return "full, causal, window=N, lengths, mask or bias as the sixth word";
-  lay_out(p);
   attend_resolved resolved;
+  attend_problem plain = *p; /* what fits without scales and masks, whose strides are products, does with them */
+  plain.k_dtype = plain.v_dtype = ATTEND_F32, plain.mask = 0, plain.bias_dtype = ATTEND_DTYPE_DEFAULT;
+  if (attend_resolve(&plain, &resolved) != ATTEND_OK) return attend_error_detail();
+  lay_out(p);
   if (attend_resolve(p, &resolved) != ATTEND_OK) return attend_error_detail();
   return attend_is_empty(&resolved) || p->kv_len == 0 ? "a shape with something to compute" : NULL;
 }

@@ -96,7 +96,8 @@ bool attend_tune_subject_open(attend_tune_subject *subject, const attend_problem
   const size_t heads = size_take(&total, (size_t)p->q_heads, sizeof(float));
   const size_t lse = size_take(&total, p->lse ? queries : 0, sizeof(float));
   char *memory = allocate(total);
-  float *const k_scale = (float *)(void *)(memory + k_scales), *const v_scale = (float *)(void *)(memory + v_scales);
+  float *const k_scale = memory ? (float *)(void *)(memory + k_scales) : NULL;
+  float *const v_scale = memory ? (float *)(void *)(memory + v_scales) : NULL;
   if (!memory || !fill_rows(memory + k, k_scale, p->k_dtype, keys, p->head_dim, 2) ||
       !fill_rows(memory + v, v_scale, p->v_dtype, keys, p->v_head_dim, 3)) {
     free(memory);

@@ -168,13 +168,16 @@ static void measure_again(const attend_tune_options *o, attend_tune_bench *bench
   }
 }
 
-/** Drops the shapes of kinds of formats of which there are few, so that the rules go on choosing for these. */
-static void drop_rare_kinds(points *p) {
+/** Drops the shapes of kinds of formats of which there are few, so that the rules go on choosing for these. How many.
+ */
+static size_t drop_rare_kinds(points *p) {
   int of_kind[ATTEND_BLOCKS + 1] = {0}, kept = 0;
   for (int i = 0; i < p->count; i++) of_kind[attend_formats[p->point[i].shape.kv_dtype].kind]++;
   for (int i = 0; i < p->count; i++)
     if (of_kind[attend_formats[p->point[i].shape.kv_dtype].kind] >= LEAST_OF_KIND) p->point[kept++] = p->point[i];
+  const int dropped = p->count - kept;
   p->count = kept;
+  return (size_t)dropped;
 }
 
 bool attend_tune(const attend_tune_options *o, attend_tune_result *result) {
@@ -206,7 +209,7 @@ bool attend_tune(const attend_tune_options *o, attend_tune_result *result) {
     measure_again(o, &bench, &p, &costs, begin, end);
     for (int i = 0; i < costs.teams; i++)
       team[i] = (attend_profile_team){costs.threads[i], (float)(costs.sum[i] / costs.count)};
-    drop_rare_kinds(&p);
+    result->rare = drop_rare_kinds(&p);
     report(o, begin, (size_t)p.count, "making the profile");
     result->shapes = (size_t)p.count;
     ok = attend_tune_fit(&bench, p.point, p.count, team, costs.teams, result);

@@ -57,6 +57,7 @@ typedef struct attend_tune_result {
   size_t length;
   size_t shapes, kernels, columns;
   double noise;
+  size_t rare;           /**< shapes left out: with keys and values of a kind of format of which there are few */
   size_t skipped;        /**< shapes that could not be measured */
   char why_skipped[512]; /**< the first of them */
   int faulty;            /**< kernels that failed their check and were left out */

@@ -242,8 +242,12 @@ def main():
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--plugin", required=True, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.json and not os.access(Path(arguments.json).resolve().parent, os.W_OK):
-        parser.error(f"--json: {arguments.json} cannot be written")  # before all the work
+    if arguments.json:  # before all the work
+        path = Path(arguments.json).resolve()
+        if arguments.only in ("tests", "logits"):
+            parser.error(f"--json: --only {arguments.only} measures nothing")
+        if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            parser.error(f"--json: {arguments.json} cannot be written")
     builds = Builds(arguments)
     rounds = arguments.rounds or (1 if arguments.quick else 5)
     counts = {True: 0, False: 0}
