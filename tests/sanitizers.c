@@ -58,4 +58,10 @@ FOUND int rand_r(unsigned *seed);
 int rand_r(unsigned *seed) { return 0x350000 + (int)(++*seed % 0x5000); }
 #endif
 
+void attend_test_skip_under_thread_sanitizer(const char *why) { cr_skip_test("%s", why); }
+
+#else
+
+void attend_test_skip_under_thread_sanitizer(const char *why) { (void)why; }
+
 #endif
