@@ -141,6 +141,8 @@ class Report(unittest.TestCase):
         text = self.succeed("bench=bench.json", "bench=phases.json", "--format", "markdown")
         self.assertIn("| avx512 | D128 | decode_l2 | 4 query rows, 512 keys | 2560 ns | 640 ns | 4.00 |", text)
         self.assertIn("| amx | D64 | turns | 32 query rows, 128 keys | 900 cycles | 512 cycles | 1.76 |", text)
+        self.assertEqual(self.succeed("phases=phases.json", "phases=phases.json", "--format", "markdown"),
+                         self.succeed("phases=phases.json", "--format", "markdown"))
 
     def test_engines(self):
         self.write("engine", report_samples.engine())
