@@ -122,6 +122,8 @@ class Report(unittest.TestCase):
         self.assertEqual(len(lines), 5)
         self.assertLess(max(map(len, first.splitlines())), 200)
         self.assertEqual(self.succeed("phases.json", "--format", "markdown").split("### In detail")[0].strip(), "")
+        both = self.succeed("before=bench.json", "after=other.json", "--format", "markdown")
+        self.assertRegex(both, r"(?m)^- \*\*[\d.]+×\*\* as fast as before: the median of 20 cases \(after\)$")
 
     def test_formats_and_serving(self):
         self.write("formats", report_samples.formats())
