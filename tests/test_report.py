@@ -159,9 +159,17 @@ class Report(unittest.TestCase):
         self.write("other", other)
         self.assertNotIn("Machines side by side", self.succeed("bench.json", "other.json", "--format", "markdown"))
         text = self.succeed("bench.json", "zen3/gcc=other.json", "peers.json", "zen3/peers=peers.json", "--format", "markdown")
-        self.assertIn("| shape | A <processor> & more, 1 thread: GFLOP/s | of peak | times as fast as the best peer | zen3, 1 thread: GFLOP/s "
-                      "| of peak | times as fast as the best peer |", text)
+        self.assertIn("| shape | A <processor> & more, 1 thread: GFLOP/s | of peak | times as fast as the best peer, 2 threads "
+                      "| zen3, 1 thread: GFLOP/s | of peak | times as fast as the best peer, 2 threads |", text)
         self.assertRegex(text, r"\n\| bert-base \| [\d.]+ \| [\d.]+ \| 0\.50 \| [\d.]+ \| [\d.]+ \| 0\.50 \|\n")
+        # A column is of one number of threads: a shape that was measured on fewer alone has no figure in it.
+        peers = report_samples.peers()
+        for result in peers["results"]:
+            result["threads"] = 1 if result["shape"] == "bert-base" else 8
+        self.write("mixed", peers)
+        text = self.succeed("bench.json", "zen3/gcc=other.json", "zen3/peers=mixed.json", "--format", "markdown")
+        self.assertIn("| zen3, 1 thread: GFLOP/s | of peak | times as fast as the best peer, 8 threads |\n", text)
+        self.assertRegex(text, r"\n\| bert-base(?: \| [\d.]+){4} \| - \|\n\| llama-prefill(?: \| [\d.]+){4} \| 2\.00 \|\n")
         other["context"]["cpu"] = "Another"
         self.write("other", other)
         text = self.succeed("bench.json", "other.json", "--format", "markdown")
@@ -230,8 +238,11 @@ class Report(unittest.TestCase):
         self.assertEqual(text.count("<p class=headline>"), 3)
         self.assertLessEqual(text.split("<div class=short>")[1].split("</ul>")[0].count("<li>"), 5)
         # Whatever is compared is said in one direction, and a roofline names its points.
-        for label in re.findall(r"<text[^>]*>([^<]*times[^<]*)</text>", text):
-            self.assertTrue("times as fast" in label, label)
+        labels = re.findall(r"<text[^>]*>([^<]*times[^<]*)</text>", text)
+        self.assertGreater(len(labels), 5)
+        for label in labels:
+            self.assertIn("times as fast", label)
+        self.assertIn(">zen3, 2 threads: times as fast</button>", text)
         roofline = text.split('id="roofline"')[1].split("</svg>")[0]
         self.assertEqual({name for name in report_samples.SHAPES if f">{name}<" in roofline}, set(report_samples.SHAPES))
         self.assertNotIn("#0102", text)  # every stand-in of a colour has become a variable
