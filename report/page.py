@@ -99,12 +99,12 @@ def machines_part(found):
     if len({each.machine for each in found.peers}) > 1:
         for dtype in dict.fromkeys(r["dtype"] for each in found.peers for r in each.results):
             title = f"Machines beside other packages, {dtype}"
-            names = list(dict.fromkeys(each.machine for each in found.peers))
-            ahead = {name: tables.ahead_of_best(found, name, dtype) for name in names}
-            rows = [[shape, *(tables.number_cell(ahead[name].get(shape)) for name in names)]
-                    for shape in dict.fromkeys(shape for each in ahead.values() for shape in each)]
+            ahead = {name: tables.ahead_of_best(found, name, dtype) for name in dict.fromkeys(each.machine for each in found.peers)}
+            rows = [[shape, *(tables.number_cell(ratios.get(shape)) for _, ratios in ahead.values())]
+                    for shape in dict.fromkeys(shape for _, ratios in ahead.values() for shape in ratios)]
             parts.append(figure(plots.machines_ahead(found, dtype, escaped(title)), title + ", on the most threads measured.",
-                                tables.Table(title, ["shape", *(f"{name}: times as fast" for name in names)], rows)))
+                                tables.Table(title, ["shape", *(f"{tables.on_threads(name, count)}: times as fast"
+                                                       for name, (count, _) in ahead.items())], rows)))
     return figures(parts)
 
 

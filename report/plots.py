@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from results import BASELINE, dtypes_of, one, shapes_of
-from tables import ahead_of_best, beside_16_bits, best_peer, by_machine, cases_of, fewest, plural, standard
+from tables import ahead_of_best, beside_16_bits, best_peer, by_machine, cases_of, fewest, on_threads, plural, standard
 
 # Stand-ins that become variables of the style sheet, so that one drawing serves light, dark and print.
 INK, GRID, FAINT = "#010203", "#010204", "#010205"
@@ -49,9 +49,10 @@ def svg(figure, title):
         text = text.replace(stand_in, variable)
     text = re.sub(r"(font: [^;\"']*?)'" + FONT + r"'[^;\"]*", r"\1var(--font)", text)
     width = re.search(r'width="([\d.]+)pt"', text)[1]
-    text = re.sub(r'<svg[^>]*?viewBox="([^"]*)"[^>]*>',
-                  rf'<svg role="img" aria-label="{title}" viewBox="\1" style="max-width:{float(width) * 1.25:.0f}px" '
-                  r'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">', text, count=1)
+    # A function, because a title may have backslashes.
+    text = re.sub(r'<svg[^>]*?viewBox="([^"]*)"[^>]*>', lambda found:
+                  f'<svg role="img" aria-label="{title}" viewBox="{found[1]}" style="max-width:{float(width) * 1.25:.0f}px" '
+                  'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">', text, count=1)
     return re.sub(r">\s+<(?!/?t)", "><", text)
 
 
@@ -72,6 +73,11 @@ def by_shape(shapes):
     axes.set_ylim(len(shapes) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     return figure, axes
+
+
+def shown(name):
+    """A name as a label: matplotlib leaves those that begin with "_" out of the legend. SVG does not draw a space at the beginning."""
+    return " " + name if name.startswith("_") else name
 
 
 def legend(axes, columns=2):
@@ -169,10 +175,10 @@ def times_as_fast(rows, series, label, title, equal="equal"):
     if not ratios:
         return None
     figure, axes = by_shape(rows)
-    axes.axvline(1, color=INK, linewidth=1.4, label=equal)
+    axes.axvline(1, color=INK, linewidth=1.4, label=shown(equal))
     for (name, points), color, marker in zip(series.items(), itertools.cycle(SERIES), itertools.cycle(MARKERS)):
         if points:
-            axes.scatter(*zip(*points), color=color, marker=marker, s=34, label=name)
+            axes.scatter(*zip(*points), color=color, marker=marker, s=34, label=shown(name))
     logarithmic(axes.xaxis, min(1, *ratios) / 1.2, max(1, *ratios) * 1.2)
     axes.set_xlabel(label)
     legend(axes)
@@ -187,7 +193,7 @@ def fractions_of_peak(rows, series, title):
     axes.axvline(1, color=INK, linewidth=1, linestyle=(0, (4, 3)), label="limit")
     for (name, points), color, marker in zip(series.items(), itertools.cycle(SERIES), itertools.cycle(MARKERS)):
         if points:
-            axes.scatter(*zip(*points), color=color, marker=marker, s=34, label=name)
+            axes.scatter(*zip(*points), color=color, marker=marker, s=34, label=shown(name))
     axes.set_xlim(left=0)
     axes.set_xlabel("of what the machine can do")
     legend(axes)
@@ -223,7 +229,7 @@ def sequence(source, value, label, title):
         points = sorted((run for run in runs if run.kernel == kernel), key=lambda run: run.length)
         name = {"auto": "the library's choice", BASELINE: "OpenBLAS by hand"}.get(kernel, kernel)
         axes.plot([run.length for run in points], [value(run) for run in points], color=color, marker=marker, markersize=5,
-                  linewidth=1.4, label=name)
+                  linewidth=1.4, label=shown(name))
     lengths, values = sorted({run.length for run in runs}), [value(run) for run in runs]
     logarithmic(axes.xaxis, lengths[0] / 1.2, lengths[-1] * 1.2)
     axes.xaxis.set_major_locator(FixedLocator(lengths))
@@ -312,10 +318,10 @@ def machines(found, dtype, title):
 
 
 def machines_ahead(found, dtype, title):
-    """The fastest other package beside attend, on each machine."""
-    ratios = {name: ahead_of_best(found, name, dtype) for name in dict.fromkeys(each.machine for each in found.peers)}
-    shapes = list(dict.fromkeys(shape for each in ratios.values() for shape in each))
-    series = {name: [(ratio, shapes.index(shape)) for shape, ratio in each.items()] for name, each in ratios.items()}
+    """The fastest other package beside attend, on the most threads of each machine."""
+    ahead = {name: ahead_of_best(found, name, dtype) for name in dict.fromkeys(each.machine for each in found.peers)}
+    shapes = list(dict.fromkeys(shape for _, ratios in ahead.values() for shape in ratios))
+    series = {on_threads(name, count): [(ratio, shapes.index(shape)) for shape, ratio in ratios.items()] for name, (count, ratios) in ahead.items()}
     return times_as_fast(shapes, series, f"times as fast as the fastest other package ({dtype})", title)
 
 
@@ -324,12 +330,12 @@ def engine(each, model, what, title):
     rows = [r for r in each.results if (r.model, r.what) == (model, what)]
     depths = sorted({r.depth for r in rows})
     figure, axes = plt.subplots(figsize=(WIDTH, 3.4), layout="constrained")
-    axes.axhline(1, color=INK, linewidth=1.4, label=f"{each.engine} by itself")
+    axes.axhline(1, color=INK, linewidth=1.4, label=shown(f"{each.engine} by itself"))
     caches = dict.fromkeys(r.cache for r in each.results)
     for cache, color, marker in zip(caches, itertools.cycle(SERIES), itertools.cycle(MARKERS)):
         points = sorted((depths.index(r.depth), r.ratio) for r in rows if r.cache == cache)
         if points:
-            axes.plot(*zip(*points), color=color, marker=marker, markersize=5, linewidth=1.4, label=f"{cache} cache")
+            axes.plot(*zip(*points), color=color, marker=marker, markersize=5, linewidth=1.4, label=shown(f"{cache} cache"))
     axes.set_xticks(range(len(depths)), [f"{depth:,}" for depth in depths])
     axes.set_xlim(-0.4, len(depths) - 0.6)
     ratios = [r.ratio for r in rows]

@@ -348,7 +348,8 @@ def merged(sources):
             first.context = source.context | first.context
             known = {(run.kernel, run.shape, run.dtype, run.threads) for run in first.runs}
             first.runs += [run for run in source.runs if (run.kernel, run.shape, run.dtype, run.threads) not in known]
-            first.phases += source.phases
+            known = {(phase.isa, phase.dim, phase.name, phase.unit) for phase in first.phases}
+            first.phases += [phase for phase in source.phases if (phase.isa, phase.dim, phase.name, phase.unit) not in known]
             first.limits = source.limits | first.limits
             first.skipped |= source.skipped
             first.failed |= source.failed

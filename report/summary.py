@@ -230,7 +230,7 @@ def headline_of_runs(sources):
                   (other := one(source.runs, kernel="auto", shape=run.shape, dtype=run.dtype, threads=run.threads))]
         if ratios:
             yield Headline(ratio_text(statistics.median(ratios)) + "×",
-                           f"as fast as {first.name} is {source.name}: the median of {plural(len(ratios), 'case')}")
+                           f"as fast as {first.name}: the median of {plural(len(ratios), 'case')} ({source.name})")
 
 
 def headline_of_memory(source):

@@ -52,6 +52,11 @@ def plural(count, word):
     return f"{count} {word}{'s' * (count != 1)}"
 
 
+def on_threads(name, count):
+    """A machine and its threads, where there are figures of any."""
+    return f"{name}, {plural(count, 'thread')}" if count else name
+
+
 def standard(runs):
     """Without sequences, and without quantised keys and values, which have sections of their own."""
     return [run for run in runs if run.length is None and not run.is_format]
@@ -282,7 +287,7 @@ def dtypes_by_machine(found):
 
 
 def machines(found, dtype):
-    """A line for every shape, columns for every machine: auto on the fewest threads, and beside the best peer."""
+    """A line for every shape, columns for every machine: auto on the fewest threads, and beside the best peer on the most."""
     there = by_machine(found)
     runs = {name: fewest([run for run in standard(source.runs) if run.kernel == "auto" and run.dtype == dtype])
             for name, source in there.items()}
@@ -290,25 +295,26 @@ def machines(found, dtype):
     ahead = {name: ahead_of_best(found, name, dtype) for name in runs}
     columns, rows = ["shape"], []
     for name, each in runs.items():
-        columns += [f"{name}, {plural(each[0].threads, 'thread')}: GFLOP/s", "of peak"]
-        columns += ["times as fast as the best peer"] if ahead[name] else []
+        columns += [f"{on_threads(name, each[0].threads)}: GFLOP/s", "of peak"]
+        count, ratios = ahead[name]
+        columns += [f"times as fast as the best peer, {plural(count, 'thread')}"] if ratios else []
     for shape in dict.fromkeys(shape for each in runs.values() for shape in shapes_of(each)):
         row = [shape]
         for name, each in runs.items():
             run = one(each, shape=shape)
             row += [number_cell(run.flops, "{:.1f}", 1e-9), number_cell(run.of_peak)] if run else ["-", "-"]
-            if ahead[name]:
-                row.append((f"{ahead[name][shape]:.2f}", ahead[name][shape]) if shape in ahead[name] else "-")
+            _, ratios = ahead[name]
+            row += [number_cell(ratios.get(shape))] if ratios else []
         rows.append(row)
     return Table(f"Machines side by side, {dtype}", columns, rows)
 
 
 def ahead_of_best(found, machine, dtype):
-    """{shape: how many times as fast as the best peer} on the most threads of a machine."""
-    ratios, threads = {}, {}
+    """The most threads of a machine on which both were measured, and {shape: how many times as fast as the best peer} on these."""
+    ratios = {}
     for each in found.peers:
         for (shape, d, count), case in cases_of(each).items() if each.machine == machine else ():
             best, ours = best_peer(case), case.get("attend", {}).get("seconds")
-            if d == dtype and best and ours and count >= threads.get(shape, 0):
-                ratios[shape], threads[shape] = best["seconds"] / ours, count
-    return ratios
+            if d == dtype and best and ours:
+                ratios.setdefault(count, {})[shape] = best["seconds"] / ours
+    return max(ratios.items(), default=(0, {}), key=lambda item: item[0])

@@ -4,36 +4,41 @@
 import csv
 import dataclasses
 import io
+import re
 
 import tables
 from results import Run, dtypes_of
 from summary import headlines, lines, paragraphs
 
 
-def escaped(cell):
-    return tables.text_of(cell).replace("|", "\\|")
+def escaped(text):
+    """Names show as they are, whatever Markdown makes of their characters. Within a word it makes nothing of "_"."""
+    return re.sub(r"[\\|<*`~]|\](?=\()|(?<!\w)_+|_+(?!\w)", lambda found: "".join("\\" + c for c in found[0]), text)
+
+
+def row(cells):
+    return "| " + " | ".join(escaped(tables.text_of(cell)) for cell in cells) + " |"
 
 
 def markdown_table(table):
-    lines = [f"### {table.title}", "", "| " + " | ".join(table.columns) + " |", "| " + " | ".join("---" for _ in table.columns) + " |"]
-    lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in table.rows]
-    return "\n".join(lines) + "\n" + (f"\n{table.note}\n" if table.note else "")
+    lines = [f"### {escaped(table.title)}", "", row(table.columns), row(["---"] * len(table.columns)), *map(row, table.rows)]
+    return "\n".join(lines) + "\n" + (f"\n{escaped(table.note)}\n" if table.note else "")
 
 
 def about(source):
     rows = tables.machine(source).rows
-    return f"### {source.name}: machine\n\n" + "\n".join(f"- {title}: {value}" for title, value in rows) + "\n"
+    return f"### {escaped(source.name)}: machine\n\n" + "\n".join(f"- {escaped(title)}: {escaped(value)}" for title, value in rows) + "\n"
 
 
 def in_short(found):
-    parts = [f"- **{each.figure}** {each.text}" for each in headlines(found)] + [f"- {line}" for line in lines(found)]
+    parts = [f"- **{each.figure}** {escaped(each.text)}" for each in headlines(found)] + [f"- {escaped(line)}" for line in lines(found)]
     return "\n".join(parts) + "\n"
 
 
 def markdown(found):
     """The words of the page, then its tables."""
     sources = found.sources
-    parts = [in_short(found), "### In detail\n\n" + "\n\n".join(paragraphs(found)) + "\n"]
+    parts = [in_short(found), "### In detail\n\n" + "\n\n".join(map(escaped, paragraphs(found))) + "\n"]
     for each in found.peers:
         parts.append(about(each))
         for dtype, threads in dict.fromkeys((r["dtype"], r["threads"]) for r in each.results):

@@ -83,7 +83,7 @@ class Report(unittest.TestCase):
         self.assertIn("attend is level with the best peer at 1 of 10 cases, where their rounds overlap: llama-decode in f32 on 2 threads", first)
         self.assertIn("attend is ahead of the best peer at 8 of 10 cases, 2.00 to 9.00 times as fast.", first)
         self.assertIn("| llama-prefill | 1 ms | 2 ms | 9 ms | quick | 2.00 |", text)
-        self.assertIn("has no bf16 | kernel <here>", text)
+        self.assertIn("has no bf16 \\| kernel \\<here>", text)
         self.assertIn("Left out: baseline_openblas at sequence-32k: needs 4096 MiB.", text)
         self.assertRegex(text, r"used at most 0\.48 MiB of workspace")
         for line in text.splitlines():
@@ -91,6 +91,30 @@ class Report(unittest.TestCase):
                 self.assertTrue(line.endswith("|"), line)
         for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
             self.assertEqual(len({line.replace("\\|", "").count("|") for line in block.splitlines()}), 1, block)
+
+    def test_markdown_shows_names_as_they_are(self):
+        """Those of files, processors, shapes and kernels, which Markdown would take for marks of its own."""
+        name = "A|B <i> *x* `y` [z](v) \\| __w__"
+        shown = r"A\|B \<i> \*x\* \`y\` [z\](v) \\\| \_\_w\_\_"
+        bench, peers, engine = report_samples.bench(), report_samples.peers(), report_samples.engine()
+        for data in bench, peers, engine:
+            data["context"]["cpu"] = name
+        for result in peers["results"]:
+            result["peer"] = result["peer"].replace("quick", name)
+        engine["context"]["engine"] = name
+        self.write("bench", json.dumps(bench).replace("tiny", json.dumps(name)[1:-1]))
+        self.write("peers", peers)
+        self.write("engine", engine)
+        text = self.succeed(f"{name}=bench.json", "zen3/gcc=bench.json", f"{name}=peers.json", "engine.json", "--format", "markdown")
+        self.assertNotIn(name, text)
+        for line in (f"### {shown}: f32, 1 thread", f"- processor: {shown}", f"### {shown}: machine", f"### engine: {shown} by itself and with attend"):
+            self.assertIn(f"\n{line}\n", text)
+        self.assertIn(f"| shape | attend | {shown} | slow | best peer |", text)
+        self.assertIn(f"| shape | {shown}, 1 thread: GFLOP/s | of peak |", text)
+        self.assertIn(f"\n| {shown} | stream_f32__avx512_q12k256 |", text)
+        self.assertIn(f"times as fast as {shown})", text.split("### In detail")[1].split("###")[0])
+        for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
+            self.assertEqual(len({re.sub(r"\\.", "", line).count("|") for line in block.splitlines()}), 1, block)
 
     def test_one_wins_where_all_are_slower(self):
         self.write("alone", {**report_samples.peers(), "results": [r for r in report_samples.peers()["results"] if r["peer"] != "quick"]})
@@ -122,6 +146,8 @@ class Report(unittest.TestCase):
         self.assertEqual(len(lines), 5)
         self.assertLess(max(map(len, first.splitlines())), 200)
         self.assertEqual(self.succeed("phases.json", "--format", "markdown").split("### In detail")[0].strip(), "")
+        both = self.succeed("before=bench.json", "after=other.json", "--format", "markdown")
+        self.assertRegex(both, r"(?m)^- \*\*[\d.]+×\*\* as fast as before: the median of 20 cases \(after\)$")
 
     def test_formats_and_serving(self):
         self.write("formats", report_samples.formats())
@@ -141,6 +167,8 @@ class Report(unittest.TestCase):
         text = self.succeed("bench=bench.json", "bench=phases.json", "--format", "markdown")
         self.assertIn("| avx512 | D128 | decode_l2 | 4 query rows, 512 keys | 2560 ns | 640 ns | 4.00 |", text)
         self.assertIn("| amx | D64 | turns | 32 query rows, 128 keys | 900 cycles | 512 cycles | 1.76 |", text)
+        self.assertEqual(self.succeed("phases=phases.json", "phases=phases.json", "--format", "markdown"),
+                         self.succeed("phases=phases.json", "--format", "markdown"))
 
     def test_engines(self):
         self.write("engine", report_samples.engine())
@@ -155,13 +183,21 @@ class Report(unittest.TestCase):
         self.write("other", other)
         self.assertNotIn("Machines side by side", self.succeed("bench.json", "other.json", "--format", "markdown"))
         text = self.succeed("bench.json", "zen3/gcc=other.json", "peers.json", "zen3/peers=peers.json", "--format", "markdown")
-        self.assertIn("| shape | A <processor> & more, 1 thread: GFLOP/s | of peak | times as fast as the best peer | zen3, 1 thread: GFLOP/s "
-                      "| of peak | times as fast as the best peer |", text)
+        self.assertIn("| shape | A \\<processor> & more, 1 thread: GFLOP/s | of peak | times as fast as the best peer, 2 threads "
+                      "| zen3, 1 thread: GFLOP/s | of peak | times as fast as the best peer, 2 threads |", text)
         self.assertRegex(text, r"\n\| bert-base \| [\d.]+ \| [\d.]+ \| 0\.50 \| [\d.]+ \| [\d.]+ \| 0\.50 \|\n")
+        # A column is of one number of threads: a shape that was measured on fewer alone has no figure in it.
+        peers = report_samples.peers()
+        for result in peers["results"]:
+            result["threads"] = 1 if result["shape"] == "bert-base" else 8
+        self.write("mixed", peers)
+        text = self.succeed("bench.json", "zen3/gcc=other.json", "zen3/peers=mixed.json", "--format", "markdown")
+        self.assertIn("| zen3, 1 thread: GFLOP/s | of peak | times as fast as the best peer, 8 threads |\n", text)
+        self.assertRegex(text, r"\n\| bert-base(?: \| [\d.]+){4} \| - \|\n\| llama-prefill(?: \| [\d.]+){4} \| 2\.00 \|\n")
         other["context"]["cpu"] = "Another"
         self.write("other", other)
         text = self.succeed("bench.json", "other.json", "--format", "markdown")
-        self.assertIn("| shape | A <processor> & more, 1 thread: GFLOP/s | of peak | Another, 1 thread: GFLOP/s | of peak |", text)
+        self.assertIn("| shape | A \\<processor> & more, 1 thread: GFLOP/s | of peak | Another, 1 thread: GFLOP/s | of peak |", text)
 
     def test_what_two_files_have_is_the_first_ones(self):
         self.write("other", report_samples.bench(seed=1))
@@ -226,8 +262,11 @@ class Report(unittest.TestCase):
         self.assertEqual(text.count("<p class=headline>"), 3)
         self.assertLessEqual(text.split("<div class=short>")[1].split("</ul>")[0].count("<li>"), 5)
         # Whatever is compared is said in one direction, and a roofline names its points.
-        for label in re.findall(r"<text[^>]*>([^<]*times[^<]*)</text>", text):
-            self.assertTrue("times as fast" in label, label)
+        labels = re.findall(r"<text[^>]*>([^<]*times[^<]*)</text>", text)
+        self.assertGreater(len(labels), 5)
+        for label in labels:
+            self.assertIn("times as fast", label)
+        self.assertIn(">zen3, 2 threads: times as fast</button>", text)
         roofline = text.split('id="roofline"')[1].split("</svg>")[0]
         self.assertEqual({name for name in report_samples.SHAPES if f">{name}<" in roofline}, set(report_samples.SHAPES))
         self.assertNotIn("#0102", text)  # every stand-in of a colour has become a variable
@@ -249,6 +288,22 @@ class Report(unittest.TestCase):
         for name, data in ("phases", report_samples.phases()), ("engine", report_samples.engine()):
             self.write(name, data)
             self.assertIn("<svg", self.succeed(f"{name}.json"))
+
+    @unittest.skipUnless(MATPLOTLIB, "SKIPPED: no Python here has matplotlib (Debian: python3-matplotlib)")
+    def test_page_shows_names_as_they_are(self):
+        r"""With backslashes, which are marks of regular expressions, and with "_" at the beginning, which matplotlib hides in legends."""
+        legends = lambda text: {re.sub(r"\s+", " ", label).strip() for label in re.findall(r"<text[^>]*>([^<]*)</text>", text)}
+        engine = report_samples.engine()
+        engine["context"]["engine"] = "_engine"
+        self.write("engine", json.dumps(engine).replace("heads-64", r"heads\\q\\164\\g<0>").replace("q8_0", "_q8"))
+        text = self.succeed("engine.json")
+        self.assertIn(r'aria-label="engine: _engine with attend, heads\q\164\g&lt;0&gt;, token"', text)
+        self.assertLessEqual({"_engine by itself", "_q8 cache"}, legends(text))
+        self.write("bench", json.dumps(report_samples.bench()).replace("baseline_openblas", "_kernel"))
+        self.write("other", report_samples.bench(seed=1))
+        self.write("peers", json.dumps(report_samples.peers()).replace("quick", "_quick").replace("bf16", r"_bf\\16"))
+        text = self.succeed("_before=bench.json", "_after=other.json", "_zen3/gcc=other.json", "peers.json", "_zen3/peers=peers.json")
+        self.assertLessEqual({"_before", "_after", "_kernel", "_quick", r"_bf\16", "_zen3", "_zen3, 2 threads"}, legends(text))
 
     def test_bad_input(self):
         good = report_samples.bench()
