@@ -44,10 +44,15 @@ typedef struct span {
   double low, high, size; /* of some numbers; the first two of 0 as well */
 } span;
 
+/** Without fmin() and fmax(): gcc 12 for AArch64 ends in an internal error when it makes vectors of them here. */
 static span span_of(const float *x, int64_t count) {
   span s = {0, 0, 0};
-  for (int64_t i = 0; i < count; i++) s.low = fmin(s.low, (double)x[i]), s.high = fmax(s.high, (double)x[i]);
-  s.size = fmax(-s.low, s.high);
+  for (int64_t i = 0; i < count; i++) {
+    const double number = (double)x[i];
+    if (number < s.low) s.low = number;
+    if (number > s.high) s.high = number;
+  }
+  s.size = s.high > -s.low ? s.high : -s.low;
   return s;
 }
 
