@@ -27,6 +27,10 @@ else()
     set(zsh_dir vendor-completions) # where Debian's zsh looks below /usr
   endif()
   set(ATTEND_BASH_DIR ${CMAKE_INSTALL_DATADIR}/bash-completion/completions CACHE STRING "Where bash looks for completions")
-  set(ATTEND_ZSH_DIR ${CMAKE_INSTALL_DATADIR}/zsh/${zsh_dir} CACHE STRING "Where zsh looks for completions")
+  set(ATTEND_ZSH_DIR "" CACHE STRING "Where zsh looks for completions; empty: where it does below the prefix")
+  set(zsh_to ${ATTEND_ZSH_DIR})
+  if(NOT zsh_to) # found anew each time: the prefix of a build may change
+    set(zsh_to ${CMAKE_INSTALL_DATADIR}/zsh/${zsh_dir})
+  endif()
   set(ATTEND_FISH_DIR ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d CACHE STRING "Where fish looks for completions")
 endif()
