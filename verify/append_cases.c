@@ -10,6 +10,7 @@
 #include "kernels/integers.h"
 #include "verify/append_formats.h"
 #include "verify/reference.h"
+#include "verify/row_case.h"
 
 enum { X, CACHE, POSITIONS, STARTS, TABLE, SCALES, ZEROS };
 enum { MOST_DIM = 128 };
@@ -76,9 +77,10 @@ static int64_t cache_extent(const attend_append_problem *p) {
 /* Room for scales and zero points, and their numbers where they are given. */
 static bool place_scales(append_case *c, int64_t batch, int64_t rows) {
   attend_append_problem *p = &c->problem;
-  p->scaling = attend_verify_append_scaling(&c->base, p->cache_dtype, p->heads, rows, p->dim);
+  int64_t extent[4] = {batch, p->heads, rows, p->dim};
+  p->scaling = attend_verify_random_scaling(p->cache_dtype, extent, hash(c->base.key, 70));
   const attend_scaling *s = &p->scaling;
-  const int64_t extent[4] = {batch, p->heads, rows, attend_verify_append_scales(s, p->dim)};
+  extent[3] = attend_verify_scales(s, p->dim);
   const int64_t stride[4] = {s->batch, s->head, s->row, s->step};
   if (!s->dtype) return true;
   c->tensors.scales = row_case_place(&c->base, SCALES, "scales", extent, stride, attend_dtype_size(s->dtype));
@@ -221,7 +223,7 @@ static bool check_format(append_case *c, int64_t b, int64_t h, int64_t i, attend
   }
   row_case_own(&c->base, CACHE, (const char *)c->tensors.cache + row.at, (size_t)cache_extent(p));
   const size_t size = attend_dtype_size(p->scaling.dtype);
-  for (int64_t g = 0; !scales_are_given(c) && g < attend_verify_append_scales(&p->scaling, p->dim); g++) {
+  for (int64_t g = 0; !scales_are_given(c) && g < attend_verify_scales(&p->scaling, p->dim); g++) {
     const size_t at = (size_t)(row.scales_at + g * p->scaling.step) * size;
     row_case_own(&c->base, SCALES, (const char *)row.scales + at, size);
     if (row.zeros) row_case_own(&c->base, ZEROS, (const char *)row.zeros + at, size);

@@ -6,34 +6,6 @@
 
 #include "verify/reference.h"
 
-attend_scaling attend_verify_append_scaling(const row_case *c, attend_dtype dtype, int64_t heads, int64_t rows,
-                                            int64_t dim) {
-  static const int16_t groups[] = {0, 16, 32, 64, 1, 0};
-  const bool integers = dtype == ATTEND_I8 || dtype == ATTEND_I4;
-  attend_scaling s = {0};
-  if (!attend_verify_is_scaled(dtype)) return s;
-  s.is_unsigned = integers && row_case_pick(c, 70, 2);
-  if (row_case_pick(c, 71, 8) == 0) return s; /* the elements are the numbers */
-  s.dtype = row_case_pick(c, 72, 2) ? ATTEND_F32 : ATTEND_F16;
-  s.zero_points = integers && row_case_pick(c, 73, 2);
-  s.group = groups[row_case_pick(c, 74, 6)];
-  if (s.group > 1 && dim % s.group) s.group = 0;
-  const int64_t apart = 1 + row_case_pick(c, 75, 2), count = attend_verify_append_scales(&s, dim);
-  s.step = apart;
-  const int64_t kind = row_case_pick(c, 76, 5);
-  if (kind == 0) return s;               /* one for all rows, or one a channel */
-  if (kind == 1) s.head = apart * count; /* and head */
-  if (kind < 2) return s;
-  s.row = apart * count + row_case_pick(c, 77, 3);
-  s.head = s.row * rows + row_case_pick(c, 78, 2);
-  s.batch = s.head * heads;
-  return s;
-}
-
-int64_t attend_verify_append_scales(const attend_scaling *s, int64_t dim) {
-  return !s->dtype ? 0 : s->group ? dim / s->group : 1;
-}
-
 /** Elements that share a scale. */
 static int64_t group_of(const attend_verify_row *row, int64_t dim) {
   if (!attend_verify_is_scaled(row->dtype)) return attend_verify_block_elements(row->dtype);
@@ -101,10 +73,10 @@ bool attend_verify_append_is_right(const attend_verify_row *row, int64_t dim, co
     *wrong = first;
     if (chosen && !(scale <= 1.01 * least_scale(row, &s) + 0x1p-24)) return false;
     const double most = scaled ? 0 : 1.02 * most_steps(row->dtype) * scale;
+    /* Of a scale in f16, which may be denormal, times the greatest integer. */
+    const double rounding = 0x1p-9 * s.size + (row->scales && row->scaling->dtype == ATTEND_F16 ? 0x1p-17 : 0x1p-24);
     for (int64_t d = first; d < first + group; d++) {
       const double number = (double)x[d], error = fabs(attend_verify_row_element(row, d) - number);
-      /* Of a scale in f16, which may be denormal, times the greatest integer. */
-      const double rounding = 0x1p-9 * s.size + (row->scales && row->scaling->dtype == ATTEND_F16 ? 0x1p-17 : 0x1p-24);
       *wrong = d;
       if (!scaled) {
         if (!(error <= most + rounding)) return false;

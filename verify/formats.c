@@ -232,11 +232,15 @@ static void round_up_dim(int64_t *dim, attend_dtype dtype) {
   *dim = (*dim + elements - 1) / elements * elements;
 }
 
-/* How scales lie: in rows of their own or in pairs with zero points, per row, per head or once for all. */
-static attend_scaling scaling_of(const attend_problem *p, attend_dtype dtype, int64_t dim, uint64_t key) {
+int64_t attend_verify_scales(const attend_scaling *s, int64_t dim) {
+  return !s->dtype ? 0 : s->group && dim ? dim / s->group : 1;
+}
+
+attend_scaling attend_verify_random_scaling(attend_dtype dtype, const int64_t extent[4], uint64_t key) {
+  static const int16_t groups[] = {0, 32, 64, 128, 0, 16, 48, 1};
+  const int64_t batch = extent[0], heads = extent[1], rows = extent[2], dim = extent[3];
   attend_scaling s = {0};
   if (!attend_verify_is_scaled(dtype)) return s;
-  static const int16_t groups[] = {0, 32, 64, 128, 0, 16, 48, 1};
   const bool integers = dtype == ATTEND_I8 || dtype == ATTEND_I4;
   s.is_unsigned = integers && hash(key, 5) % 2;
   if (hash(key, 1) % 8 == 0) return s; /* the elements are the numbers */
@@ -244,18 +248,23 @@ static attend_scaling scaling_of(const attend_problem *p, attend_dtype dtype, in
   s.group = groups[hash(key, 3) % 8];
   if (s.group > 1 && dim % s.group) s.group = 0;
   s.zero_points = integers && hash(key, 4) % 2;
-  const int64_t count = s.group && dim ? dim / s.group : 1, apart = 1 + (int64_t)(hash(key, 6) % 2);
-  const int64_t rows = p->page_rows ? p->page_rows : p->kv_starts ? p->kv_total : p->kv_len;
+  const int64_t count = attend_verify_scales(&s, dim), apart = 1 + (int64_t)(hash(key, 6) % 2);
   s.step = apart;
   const uint64_t kind = hash(key, 7) % 6;
   if (kind == 0) return s;               /* for all rows: per channel where groups are of one element */
   if (kind == 1) s.head = apart * count; /* per head */
   if (kind < 2) return s;
   s.row = apart * count + (int64_t)(hash(key, 8) % 3);
-  s.head = s.row * rows;
-  s.batch = s.head * (p->kv_heads ? p->kv_heads : p->q_heads);
-  if (kind == 3) s.batch = s.row * rows, s.head = s.batch * (p->page_rows ? p->pages : p->batch);
+  s.head = s.row * rows + (int64_t)(hash(key, 9) % 2);
+  s.batch = s.head * heads;
+  if (kind == 3) s.batch = s.row * rows, s.head = s.batch * batch;
   return s;
+}
+
+static attend_scaling scaling_of(const attend_problem *p, attend_dtype dtype, int64_t dim, uint64_t key) {
+  const int64_t rows = p->page_rows ? p->page_rows : p->kv_starts ? p->kv_total : p->kv_len;
+  const int64_t extent[4] = {p->page_rows ? p->pages : p->batch, p->kv_heads ? p->kv_heads : p->q_heads, rows, dim};
+  return attend_verify_random_scaling(dtype, extent, key);
 }
 
 void attend_verify_take_formats(attend_verify_case *c, attend_dtype k, attend_dtype v, uint64_t key) {

@@ -38,6 +38,12 @@ void attend_verify_choose_scales(const attend_verify_row *row, int64_t dim, floa
 /** Makes an element NaN or infinite, and others with it that share its scale. Nothing where that cannot be. */
 void attend_verify_spoil(const attend_verify_row *row, int64_t d, float number);
 
+/** A random way for scales to lie: of a tensor of (batch or pages, heads, rows, dim). With rows of 0 apart, rows share
+ * them. */
+attend_scaling attend_verify_random_scaling(attend_dtype dtype, const int64_t extent[4], uint64_t key);
+/** Scales of a row. */
+int64_t attend_verify_scales(const attend_scaling *scaling, int64_t dim);
+
 /** Lets a case have keys and values in formats: head dims are rounded up to whole blocks, scales lie as `key` says. */
 void attend_verify_take_formats(attend_verify_case *c, attend_dtype k, attend_dtype v, uint64_t key);
 
