@@ -183,18 +183,22 @@ static bool read_columns(reader *r, attend_profile *profile) {
   return true;
 }
 
+/** A type up to `last`, by its name. */
+static bool read_dtype(reader *r, int last, attend_dtype *dtype) {
+  const char *names[ATTEND_DTYPE_COUNT];
+  int which;
+  for (int i = ATTEND_F32; i <= last; i++) names[i - ATTEND_F32] = attend_dtype_name((attend_dtype)i);
+  if (!one_of(r, names, last, &which)) return false;
+  *dtype = (attend_dtype)(ATTEND_F32 + which);
+  return true;
+}
+
 static bool read_shape(reader *r, attend_profile_shape *s) {
   static const char *const masks[] = {"full", "causal"}, *const works[] = {"plain", "work"};
-  static const char *const types[] = {
-#define ATTEND_FORMAT_PLAIN(id, name, elements, bytes) name,
-#define ATTEND_FORMAT_SCALED ATTEND_FORMAT_PLAIN
-#define ATTEND_FORMAT_BLOCK ATTEND_FORMAT_PLAIN
-#include "kernels/formats.def"
-  };
   const int64_t most = ATTEND_MAX_EXTENT;
-  int q, kv, causal, work;
-  if (!literal(r, "point ") || !one_of(r, types, 3, &q) || !literal(r, "/") ||
-      !one_of(r, types, ATTEND_DTYPE_COUNT - 1, &kv) || !literal(r, " ") || !integer(r, 1, most, &s->batch) ||
+  int causal, work;
+  if (!literal(r, "point ") || !read_dtype(r, ATTEND_BF16, &s->q_dtype) || !literal(r, "/") ||
+      !read_dtype(r, ATTEND_DTYPE_COUNT - 1, &s->kv_dtype) || !literal(r, " ") || !integer(r, 1, most, &s->batch) ||
       !literal(r, " ") || !integer(r, 1, most, &s->q_heads) || !literal(r, "/") ||
       !integer(r, 1, s->q_heads, &s->kv_heads) || !literal(r, " ") || !integer(r, 1, most, &s->q_len) ||
       !literal(r, "x") || !integer(r, 1, most, &s->kv_len) || !literal(r, " ") || !integer(r, 1, most, &s->head_dim) ||
@@ -202,8 +206,6 @@ static bool read_shape(reader *r, attend_profile_shape *s) {
       !integer(r, 1, s->kv_len, &s->reach) || !literal(r, " ") || !one_of(r, masks, 2, &causal) || !literal(r, " ") ||
       !one_of(r, works, 2, &work))
     return false;
-  s->q_dtype = (attend_dtype)(ATTEND_F32 + q);
-  s->kv_dtype = (attend_dtype)(ATTEND_F32 + kv);
   s->causal = causal == 1;
   s->work = work == 1;
   return true;
