@@ -75,21 +75,22 @@ attend_row_scales attend_scales_from(const attend_scaling *s, const void *base, 
   return scales;
 }
 
+/** Where the keys of one head of a sequence begin, in what strides count; of pages, those of page 0. */
+static int64_t keys_begin(const attend_problem *p, const attend_strides *s, int64_t b, int64_t kv_head, int64_t start) {
+  if (p->kv_starts) return kv_head * s->head + start * s->row;
+  return kv_head * s->head + (p->page_rows ? 0 : b * s->batch);
+}
+
 /** The scales of one head of a sequence. */
 static attend_row_scales scales_of(const attend_problem *p, const void *base, const void *zeros,
                                    const attend_scaling *s, int64_t b, int64_t kv_head, int64_t start) {
-  int64_t at = kv_head * s->head;
-  if (p->kv_starts) at += start * s->row;
-  if (!p->kv_starts && !p->page_rows) at += b * s->batch;
-  return attend_scales_from(s, base, zeros, at, p->page_rows > 0);
+  const attend_strides strides = {s->batch, s->head, s->row};
+  return attend_scales_from(s, base, zeros, keys_begin(p, &strides, b, kv_head, start), p->page_rows > 0);
 }
 
 static void show_rows(attend_rows *rows, const attend_problem *p, const attend_tensors *t, const void *base,
                       attend_dtype dtype, const attend_strides *s, int64_t b, int64_t kv_head, int64_t start) {
-  int64_t at = kv_head * s->head;
-  if (p->kv_starts) at += start * s->row;
-  if (!p->kv_starts && !p->page_rows) at += b * s->batch;
-  rows->at = (const char *)base + bytes_of(dtype, at);
+  rows->at = (const char *)base + bytes_of(dtype, keys_begin(p, s, b, kv_head, start));
   rows->stride = bytes_of(dtype, s->row);
   rows->dtype = dtype;
   rows->page_rows = (int32_t)p->page_rows;
