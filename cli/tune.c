@@ -216,8 +216,7 @@ static int write_result(attend_outputs *outputs, const attend_tune_result *resul
     fprintf(stderr, "attend: %zu shapes could not be measured, the first because: %s\n", result->skipped,
             result->why_skipped);
   if (result->rare)
-    fprintf(stderr,
-            "attend: %zu shapes with quantised keys and values are left out: too few of their kind for a profile\n",
+    fprintf(stderr, "attend: %zu shapes are left out: too few have keys and values of their kind of format\n",
             result->rare);
   if (!result->faulty) return ATTEND_EXIT_DONE;
   fprintf(stderr, "attend: left out as wrong: %d kernels, the first because: %s\n", result->faulty, result->fault);
