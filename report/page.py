@@ -63,29 +63,29 @@ def first_open(parts, arranged=figures):
     return [each for _, each in parts[:1]] + rest
 
 
+def each_of(files, draw, arranged=figures):
+    """What is drawn of each file."""
+    return first_open([(each.name, list(draw(each))) for each in files], arranged)
+
+
+def peers_figures(each):
+    for dtype, count in dict.fromkeys((r["dtype"], r["threads"]) for r in each.results):
+        data = tables.beside_peers(each, dtype, count)
+        title = f"{each.name}: attend beside other packages, {dtype}, {plural(count, 'thread')}"
+        yield figure(plots.peers(each, dtype, count, escaped(title)), title + ".", data) or table(data)
+
+
 def peers_part(peers):
-    parts, details = [], []
-    for each in peers:
-        drawn = []
-        for dtype, count in dict.fromkeys((r["dtype"], r["threads"]) for r in each.results):
-            data = tables.beside_peers(each, dtype, count)
-            title = f"{each.name}: attend beside other packages, {dtype}, {plural(count, 'thread')}"
-            drawn.append(figure(plots.peers(each, dtype, count, escaped(title)), title + ".", data) or table(data))
-        parts.append((each.name, drawn))
-        details.append(f"<details><summary>Every measurement of {escaped(each.name)}</summary>{table(tables.peers_detail(each))}</details>")
-    return first_open(parts) + details
+    return each_of(peers, peers_figures) + [
+        f"<details><summary>Every measurement of {escaped(each.name)}</summary>{table(tables.peers_detail(each))}</details>" for each in peers]
 
 
-def engines_part(engines):
-    parts = []
-    for each in engines:
-        data, drawn = tables.engine(each), []
-        for model, what in dict.fromkeys((r.model, r.what) for r in each.results):
-            title = f"{each.name}: {each.engine} with attend, {model}, {what}"
-            drawn.append(figure(plots.engine(each, model, what, escaped(title)), title + ".", tables.Table(
-                title, data.columns, [row for row in data.rows if row[:2] == [model, what]])))
-        parts.append((each.name, drawn))
-    return first_open(parts)
+def engine_figures(each):
+    data = tables.engine(each)
+    for model, what in dict.fromkeys((r.model, r.what) for r in each.results):
+        title = f"{each.name}: {each.engine} with attend, {model}, {what}"
+        yield figure(plots.engine(each, model, what, escaped(title)), title + ".", tables.Table(
+            title, data.columns, [row for row in data.rows if row[:2] == [model, what]]))
 
 
 def machines_part(found):
@@ -102,112 +102,79 @@ def machines_part(found):
             ahead = {name: tables.ahead_of_best(found, name, dtype) for name in dict.fromkeys(each.machine for each in found.peers)}
             rows = [[shape, *(tables.number_cell(ratios.get(shape)) for _, ratios in ahead.values())]
                     for shape in dict.fromkeys(shape for _, ratios in ahead.values() for shape in ratios)]
-            parts.append(figure(plots.machines_ahead(found, dtype, escaped(title)), title + ", on the most threads measured.",
+            parts.append(figure(plots.machines_ahead(ahead, dtype, escaped(title)), title + ", on the most threads measured.",
                                 tables.Table(title, ["shape", *(f"{tables.on_threads(name, count)}: times as fast"
                                                        for name, (count, _) in ahead.items())], rows)))
     return figures(parts)
 
 
-def speed_part(sources):
-    parts = []
-    for source in sources:
-        drawn = []
-        for dtype in dtypes_of(standard(source.runs)):
-            title = f"{source.name}: speed of every kernel by shape, {dtype}"
-            if any(run.dtype == dtype and run.flops for run in standard(source.runs)):
-                drawn.append(figure(plots.speed(source, dtype, escaped(title)), title + ", on the fewest threads measured.",
-                                    tables.speed(source, dtype)))
-        parts.append((source.name, drawn))
-    return first_open(parts)
+def speed_figures(source):
+    for dtype in dtypes_of(standard(source.runs)):
+        title = f"{source.name}: speed of every kernel by shape, {dtype}"
+        if any(run.dtype == dtype and run.flops for run in standard(source.runs)):
+            yield figure(plots.speed(source, dtype, escaped(title)), title + ", on the fewest threads measured.", tables.speed(source, dtype))
 
 
-def roofline_part(sources):
-    parts = []
-    for source in sources:
-        drawn = []
-        for dtype in dtypes_of(standard(source.runs)):
-            for isa in dict.fromkeys(run.isa for run in standard(source.runs) if run.dtype == dtype and run.isa and run.flops and run.bytes):
-                title = f"{source.name}: roofline of {isa}, {dtype}"
-                drawing, points = plots.roofline(source, dtype, isa, escaped(title))
-                data = tables.Table(title, ["shape", "operations / byte", "GFLOP/s", "of peak", "kernel"], [
-                    [run.shape, (f"{run.flops / run.bytes:.1f}", run.flops / run.bytes),
-                     tables.number_cell(run.flops, "{:.1f}", 1e-9), tables.number_cell(run.of_peak), run.picked] for run in points])
-                drawn.append(figure(drawing, f"{title}: the fastest kernel at each shape, below the limits measured.", data))
-        parts.append((source.name, drawn))
-    return first_open(parts)
+def roofline_figures(source):
+    for dtype in dtypes_of(standard(source.runs)):
+        for isa in dict.fromkeys(run.isa for run in standard(source.runs) if run.dtype == dtype and run.isa and run.flops and run.bytes):
+            title = f"{source.name}: roofline of {isa}, {dtype}"
+            drawing, points = plots.roofline(source, dtype, isa, escaped(title))
+            data = tables.Table(title, ["shape", "operations / byte", "GFLOP/s", "of peak", "kernel"], [
+                [run.shape, (f"{run.flops / run.bytes:.1f}", run.flops / run.bytes),
+                 tables.number_cell(run.flops, "{:.1f}", 1e-9), tables.number_cell(run.of_peak), run.picked] for run in points])
+            yield figure(drawing, f"{title}: the fastest kernel at each shape, below the limits measured.", data)
 
 
-def phases_part(sources):
-    parts = []
-    for source in sources:
-        data, drawn = tables.phases(source), []
-        for isa, unit, scale in dict.fromkeys((phase.isa, phase.unit, phase.scale) for phase in source.phases):
-            title = f"{source.name}: phases of {isa}, {unit}"
-            found = [phase for phase in source.phases if (phase.isa, phase.unit, phase.scale) == (isa, unit, scale)]
-            drawn.append(figure(plots.phases(found, escaped(title)), title + ": times of the limit beside the bars.", tables.Table(
-                title, data.columns, [row for row, phase in zip(data.rows, source.phases) if phase in found])))
-        parts.append((source.name, drawn))
-    return first_open(parts)
+def phases_figures(source):
+    data = tables.phases(source)
+    for isa, unit, scale in dict.fromkeys((phase.isa, phase.unit, phase.scale) for phase in source.phases):
+        title = f"{source.name}: phases of {isa}, {unit}"
+        found = [phase for phase in source.phases if (phase.isa, phase.unit, phase.scale) == (isa, unit, scale)]
+        yield figure(plots.phases(found, escaped(title)), title + ": times of the limit beside the bars.", tables.Table(
+            title, data.columns, [row for row, phase in zip(data.rows, source.phases) if phase in found]))
 
 
-def threads_part(sources):
-    parts = []
-    for source in sources:
-        drawn = []
-        for dtype in dtypes_of(standard(source.runs)):
-            runs = [run for run in standard(source.runs) if run.kernel == "auto" and run.dtype == dtype]
-            counts = sorted({run.threads for run in runs})
-            if len(counts) < 2:
-                continue
-            title = f"{source.name}: more threads, {dtype}"
-            rows = [[shape, *(tables.time_cell(run.seconds) if (run := one(runs, shape=shape, threads=n)) else "-" for n in counts)]
-                    for shape in shapes_of(runs)]
-            drawn.append(figure(plots.threads(source, dtype, escaped(title)), title + ": times as fast as the fewest threads.",
-                                tables.Table(title, ["shape", *(plural(n, "thread") for n in counts)], rows)))
-        parts.append((source.name, drawn))
-    return first_open(parts)
-
-
-def sequence_part(sources):
-    parts = []
-    for source in sources:
-        data = tables.sequences(source)
-        if not data.rows:
+def threads_figures(source):
+    for dtype in dtypes_of(standard(source.runs)):
+        runs = [run for run in standard(source.runs) if run.kernel == "auto" and run.dtype == dtype]
+        counts = sorted({run.threads for run in runs})
+        if len(counts) < 2:
             continue
-        title = f"{source.name}: time by length"
-        drawn = [figure(plots.sequence(source, lambda run: run.seconds * 1e3, "milliseconds", escaped(title)), title + ".", data)]
-        title = f"{source.name}: workspace used by length"
-        drawn.append(figure(plots.sequence(source, lambda run: (run.workspace_used or 0) / (1 << 20), "MiB", escaped(title)),
-                            title + ", as seen after a run. Flat is what streaming is for.", data))
-        parts.append((source.name, drawn))
-    return first_open(parts)
+        title = f"{source.name}: more threads, {dtype}"
+        rows = [[shape, *(tables.time_cell(run.seconds) if (run := one(runs, shape=shape, threads=n)) else "-" for n in counts)]
+                for shape in shapes_of(runs)]
+        yield figure(plots.threads(source, dtype, escaped(title)), title + ": times as fast as the fewest threads.",
+                     tables.Table(title, ["shape", *(plural(n, "thread") for n in counts)], rows))
 
 
-def formats_part(sources):
-    parts = []
-    for source in sources:
-        data = tables.formats(source)
-        if data.rows:
-            title = f"{source.name}: quantised keys and values, by shape"
-            drawing = plots.formats(source, escaped(title))
-            parts.append((source.name, [figure(drawing, title + ", on the fewest threads measured.", data) or table(data)]))
-    return first_open(parts)
+def sequence_figures(source):
+    data = tables.sequences(source)
+    if not data.rows:
+        return
+    title = f"{source.name}: time by length"
+    yield figure(plots.sequence(source, lambda run: run.seconds * 1e3, "milliseconds", escaped(title)), title + ".", data)
+    title = f"{source.name}: workspace used by length"
+    yield figure(plots.sequence(source, lambda run: (run.workspace_used or 0) / (1 << 20), "MiB", escaped(title)),
+                 title + ", as seen after a run. Flat is what streaming is for.", data)
+
+
+def formats_figures(source):
+    data = tables.formats(source)
+    if data.rows:
+        title = f"{source.name}: quantised keys and values, by shape"
+        yield figure(plots.formats(source, escaped(title)), title + ", on the fewest threads measured.", data) or table(data)
+
+
+def accuracy_figures(source):
+    for dtype in dtypes_of(standard(source.runs)):
+        title = f"{source.name}: error by shape, {dtype}"
+        if any(run.dtype == dtype and run.kernel == "auto" and run.error for run in standard(source.runs)):
+            yield figure(plots.accuracy(source, dtype, escaped(title)), title + ", against sums in double.", tables.accuracy(source))
 
 
 def serving_part(sources, peers):
-    return first_open([(source.name, [table(data)]) for source in sources if (data := tables.serving(source, peers)).rows], list)
-
-
-def accuracy_part(sources):
-    parts = []
-    for source in sources:
-        drawn = []
-        for dtype in dtypes_of(standard(source.runs)):
-            title = f"{source.name}: error by shape, {dtype}"
-            if any(run.dtype == dtype and run.kernel == "auto" and run.error for run in standard(source.runs)):
-                drawn.append(figure(plots.accuracy(source, dtype, escaped(title)), title + ", against sums in double.", tables.accuracy(source)))
-        parts.append((source.name, drawn))
-    return first_open(parts)
+    return each_of(sources, lambda source: [table(data)] if (data := tables.serving(source, peers)).rows else [], list)
 
 
 def compared_part(sources):
@@ -260,22 +227,22 @@ def page(found):
     sections = [
         section("peers", "Beside other packages", peers_part(peers),
                 "Same inputs, a process each, rounds that take turns, each package called in the fastest of the ways that were tried."),
-        section("engines", "Inside engines", engines_part(engines),
+        section("engines", "Inside engines", each_of(engines, engine_figures),
                 "The same steps by the engine's own attention and by attend's, in rounds that take turns."),
         section("machines", "Machines side by side", machines_part(found)),
         section("compared", "Run against run", compared_part(sources)),
-        section("speed", "Speed by shape", speed_part(sources)),
+        section("speed", "Speed by shape", each_of(sources, speed_figures)),
         section("serving", "Serving", serving_part(sources, peers),
                 f"What a server computes: {', '.join(SERVING)}. Many sequences, long caches, few new tokens."),
-        section("formats", "Quantised keys and values", formats_part(sources),
+        section("formats", "Quantised keys and values", each_of(sources, formats_figures),
                 "The same shapes with keys and values in formats of 4 to 8 bits, beside 16 bits."),
-        section("roofline", "Rooflines", roofline_part(sources),
+        section("roofline", "Rooflines", each_of(sources, roofline_figures),
                 "A point on a line could not be faster on this machine: the slanted lines are reading, the level one is arithmetic."),
-        section("phases", "Phases of kernels", phases_part(sources),
+        section("phases", "Phases of kernels", each_of(sources, phases_figures),
                 "Parts of a kernel's work, each alone, beside what they would take if nothing but their own limit held them up."),
-        section("threads", "Threads", threads_part(sources)),
-        section("length", "Time and memory by length", sequence_part(sources)),
-        section("accuracy", "Accuracy", accuracy_part(sources)),
+        section("threads", "Threads", each_of(sources, threads_figures)),
+        section("length", "Time and memory by length", each_of(sources, sequence_figures)),
+        section("accuracy", "Accuracy", each_of(sources, accuracy_figures)),
         section("all", "Every measurement", [table(everything)] if everything.rows else []),
         section("left-out", "Left out", left_out(sources)),
         section("machine", "Machine", ["<div class=figures>" + "".join(table(tables.machine(each), False) for each in everyone) + "</div>"]),

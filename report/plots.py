@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from results import BASELINE, dtypes_of, one, shapes_of
-from tables import ahead_of_best, beside_16_bits, best_peer, by_machine, cases_of, fewest, on_threads, plural, standard
+from tables import ahead_of_peers, beside_16_bits, best_peer, by_machine, cases_of, fewest, on_threads, plural, standard
 
 # Stand-ins that become variables of the style sheet, so that one drawing serves light, dark and print.
 INK, GRID, FAINT = "#010203", "#010204", "#010205"
@@ -258,10 +258,9 @@ def best_of_peers(each, title):
     """The fastest peer of every shape beside attend, on the most threads, a mark for each type."""
     count = max((r["threads"] for r in each.results), default=0)
     ratios = {}
-    for (shape, dtype, threads), found in cases_of(each).items():
-        best, ours = best_peer(found), found.get("attend", {}).get("seconds")
-        if threads == count and best and ours:
-            ratios.setdefault(shape, {})[dtype] = best["seconds"] / ours
+    for (shape, dtype, threads), ratio in ahead_of_peers(each):
+        if threads == count:
+            ratios.setdefault(shape, {})[dtype] = ratio
     dtypes = dict.fromkeys(dtype for found in ratios.values() for dtype in found)
     series = {dtype: [(found[dtype], i) for i, found in enumerate(ratios.values()) if dtype in found] for dtype in dtypes}
     return times_as_fast(list(ratios), series, f"times as fast as the fastest other package, {plural(count, 'thread')}", title)
@@ -317,9 +316,8 @@ def machines(found, dtype, title):
     return fractions_of_peak(shapes, {name: [(run.of_peak, shapes.index(run.shape)) for run in each] for name, each in runs.items()}, title)
 
 
-def machines_ahead(found, dtype, title):
-    """The fastest other package beside attend, on the most threads of each machine."""
-    ahead = {name: ahead_of_best(found, name, dtype) for name in dict.fromkeys(each.machine for each in found.peers)}
+def machines_ahead(ahead, dtype, title):
+    """The fastest other package beside attend, on the most threads of each machine: {machine: ahead_of_best() of it}."""
     shapes = list(dict.fromkeys(shape for _, ratios in ahead.values() for shape in ratios))
     series = {on_threads(name, count): [(ratio, shapes.index(shape)) for shape, ratio in ratios.items()] for name, (count, ratios) in ahead.items()}
     return times_as_fast(shapes, series, f"times as fast as the fastest other package ({dtype})", title)

@@ -339,6 +339,12 @@ def read(argument):
     return read_bench(path, name, data)
 
 
+def unknown(first, more, key):
+    """Those of `more` whose like is not in `first`."""
+    known = set(map(key, first))
+    return [each for each in more if key(each) not in known]
+
+
 def merged(sources):
     """Sources of one name are one: the standard shapes and the sequences are measured in two runs. What both have is the first's."""
     found = {}
@@ -346,10 +352,8 @@ def merged(sources):
         first = found.setdefault(source.name, source)
         if first is not source:
             first.context = source.context | first.context
-            known = {(run.kernel, run.shape, run.dtype, run.threads) for run in first.runs}
-            first.runs += [run for run in source.runs if (run.kernel, run.shape, run.dtype, run.threads) not in known]
-            known = {(phase.isa, phase.dim, phase.name, phase.unit) for phase in first.phases}
-            first.phases += [phase for phase in source.phases if (phase.isa, phase.dim, phase.name, phase.unit) not in known]
+            first.runs += unknown(first.runs, source.runs, lambda run: (run.kernel, run.shape, run.dtype, run.threads))
+            first.phases += unknown(first.phases, source.phases, lambda phase: (phase.isa, phase.dim, phase.name, phase.unit))
             first.limits = source.limits | first.limits
             first.skipped |= source.skipped
             first.failed |= source.failed

@@ -309,12 +309,17 @@ def machines(found, dtype):
     return Table(f"Machines side by side, {dtype}", columns, rows)
 
 
+def ahead_of_peers(peers):
+    """[((shape, dtype, threads), how many times as fast as the best peer)] of the cases that both can do."""
+    beside = [(case, best_peer(found), found.get("attend", {}).get("seconds")) for case, found in cases_of(peers).items()]
+    return [(case, best["seconds"] / ours) for case, best, ours in beside if best and ours]
+
+
 def ahead_of_best(found, machine, dtype):
     """The most threads of a machine on which both were measured, and {shape: how many times as fast as the best peer} on these."""
     ratios = {}
     for each in found.peers:
-        for (shape, d, count), case in cases_of(each).items() if each.machine == machine else ():
-            best, ours = best_peer(case), case.get("attend", {}).get("seconds")
-            if d == dtype and best and ours:
-                ratios.setdefault(count, {})[shape] = best["seconds"] / ours
+        for (shape, d, count), ratio in ahead_of_peers(each) if each.machine == machine else ():
+            if d == dtype:
+                ratios.setdefault(count, {})[shape] = ratio
     return max(ratios.items(), default=(0, {}), key=lambda item: item[0])
