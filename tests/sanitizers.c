@@ -58,10 +58,15 @@ FOUND int rand_r(unsigned *seed);
 int rand_r(unsigned *seed) { return 0x350000 + (int)(++*seed % 0x5000); }
 #endif
 
-void attend_test_skip_under_thread_sanitizer(const char *why) { cr_skip_test("%s", why); }
+#endif
+
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer) || defined(__SANITIZE_ADDRESS__) ||                \
+    __has_feature(address_sanitizer)
+
+void attend_test_skip_under_sanitizers(const char *why) { cr_skip_test("%s", why); }
 
 #else
 
-void attend_test_skip_under_thread_sanitizer(const char *why) { (void)why; }
+void attend_test_skip_under_sanitizers(const char *why) { (void)why; }
 
 #endif

@@ -152,7 +152,7 @@ void attend_test_allow_leaks(bool allowed);
 /** Expects that memory, which is readable, ends where it should. Skips the test where no sanitizer tells. */
 void attend_test_expect_exact(const void *memory, size_t size);
 
-/** Skips the test in a build with ThreadSanitizer. */
-void attend_test_skip_under_thread_sanitizer(const char *why);
+/** Skips the test in a build with AddressSanitizer or ThreadSanitizer. */
+void attend_test_skip_under_sanitizers(const char *why);
 
 #endif
