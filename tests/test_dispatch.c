@@ -394,11 +394,11 @@ Test(selection, bad_tilings_are_refused) {
       const char *field;
       attend_tiling tiling;
     } bad[] = {
-        {"slice_rows", {0, tile, 4096}},         {"slice_rows", {-tile, tile, 4096}},
-        {"slice_rows", {tile + 1, tile, 4096}},  {"strip_rows", {tile, 0, 4096}},
-        {"strip_rows", {tile, tile + 1, 4096}},  {"strip_rows", {tile, INT64_MIN, 4096}},
-        {"split_keys", {tile, tile, 0}},         {"split_keys", {tile, tile, -block}},
-        {"split_keys", {tile, tile, block + 1}},
+        {"slice_rows", {0, tile, 4096, false}},         {"slice_rows", {-tile, tile, 4096, false}},
+        {"slice_rows", {tile + 1, tile, 4096, false}},  {"strip_rows", {tile, 0, 4096, false}},
+        {"strip_rows", {tile, tile + 1, 4096, false}},  {"strip_rows", {tile, INT64_MIN, 4096, false}},
+        {"split_keys", {tile, tile, 0, false}},         {"split_keys", {tile, tile, -block, false}},
+        {"split_keys", {tile, tile, block + 1, false}},
     };
     attend_options options = ATTEND_OPTIONS_INIT;
     options.kernel = kernel->name;
@@ -407,7 +407,7 @@ Test(selection, bad_tilings_are_refused) {
       EXPECT_ERROR(attend_plan_create_tiled(&problem, &options, &bad[i].tiling, &plan), ATTEND_ERROR_INVALID_ARGUMENT,
                    bad[i].field, "%s, %s", kernel->name, bad[i].field);
     }
-    const attend_tiling split = {tile, tile, block};
+    const attend_tiling split = {tile, tile, block, false};
     if (!(kernel->can & ATTEND_CAN_SPLIT)) {
       EXPECT_ERROR(attend_plan_create_tiled(&problem, &options, &split, &plan), ATTEND_ERROR_UNSUPPORTED, "split_keys",
                    "%s", kernel->name);

@@ -133,7 +133,7 @@ bool attend_rules_split(const attend_resolved *r, const attend_kernel *kernel) {
 attend_tiling attend_tiling_of(const attend_resolved *r, const attend_kernel *kernel, attend_variant variant,
                                int threads) {
   const int64_t tile = kernel->q_rows;
-  attend_tiling tiling;
+  attend_tiling tiling = {.to_l1 = attend_cpu_get()->to_l1};
   tiling.split_keys = choose_split_keys(r, kernel, variant);
   tiling.slice_rows = choose_slice_rows(r, kernel, tiling.split_keys, threads);
   tiling.strip_rows = choose_strip_rows(r, kernel, tiling.slice_rows);

@@ -37,10 +37,10 @@ static const char *const body_names[ATTEND_BODY_COUNT] = {
 
 static const struct {
   const char *signature;
-  bool fast_bf16_dot;
+  bool fast_bf16_dot, to_l1;
   double pace, wide_pace;
 } processors[] = {
-#define ATTEND_PROCESSOR(signature, fast_bf16_dot, pace, wide_pace) {signature, fast_bf16_dot, pace, wide_pace},
+#define ATTEND_PROCESSOR(...) {__VA_ARGS__},
 #include "kernels/cpu.def"
 };
 
@@ -61,7 +61,7 @@ static void look_up(void) {
   cpu.pace = cpu.wide_pace = 1;
   for (size_t i = 0; i < sizeof processors / sizeof *processors; i++) {
     if (strncmp(cpu.signature, processors[i].signature, strlen(processors[i].signature)) != 0) continue;
-    cpu.pace = processors[i].pace, cpu.wide_pace = processors[i].wide_pace;
+    cpu.pace = processors[i].pace, cpu.wide_pace = processors[i].wide_pace, cpu.to_l1 = processors[i].to_l1;
     fast_bf16_dot = processors[i].fast_bf16_dot;
   }
   if (!fast_bf16_dot) cpu.unproven |= UINT64_C(1) << ATTEND_ISA_AVX512BF16;

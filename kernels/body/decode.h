@@ -85,20 +85,21 @@ typedef struct kv_rows {
   int64_t dim;   /**< elements of a row */
   int64_t bytes; /**< of a row */
   int64_t count; /**< of all runs */
+  bool to_l1;     /**< see attend_tiling */
 } kv_rows;
 
 /**
  * Scores of a group of ROWS query rows with LANES / ROWS keys, `stride` bytes apart, to s, rows ld apart. Every key
  * element that is loaded serves all ROWS rows. Four keys at a time: more pointers than that do not fit registers. FEW:
  * there are only `count` keys, and the last of them takes the place of those that are missing. It is a constant,
- * because a group of 128 elements takes so little time that testing it costs 4 %. So is FETCH: lines `ahead` bytes
- * further on are prefetched meanwhile, four at each step, beside eight multiply-adds where there are two rows. Keys
- * without gaps are prefetched in the order of addresses, which the hardware's own prefetchers follow: 5 to 10 % faster
- * than line by line from four keys in turn.
+ * because a group of 128 elements takes so little time that testing it costs 4 %. So are FETCH and TO_L1: lines `ahead`
+ * bytes further on are prefetched meanwhile, four at each step, beside eight multiply-adds where there are two rows.
+ * Keys without gaps are prefetched in the order of addresses, which the hardware's own prefetchers follow: 5 to 10 %
+ * faster than line by line from four keys in turn.
  */
 ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim,
                                int64_t ahead, float *s, int64_t ld, const int ROWS, const attend_dtype DTYPE,
-                               const bool FEW, const bool FETCH) {
+                               const bool FEW, const bool FETCH, const bool TO_L1) {
   const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4, LINES = FETCH ? QUAD : 0;
   const int64_t whole = dim / WIDE * WIDE, size = element_size(DTYPE);
   const bool flat = stride == dim * size;
@@ -118,7 +119,7 @@ ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, 
       const char *const keys[4] = {at, at + second, at + third, at + fourth};
       vo key[4];
       ATTEND_UNROLL
-      for (int j = 0; j < LINES; j++) prefetch_line(next + (uintptr_t)(j * line));
+      for (int j = 0; j < LINES; j++) prefetch_line(next + (uintptr_t)(j * line), TO_L1);
       ATTEND_UNROLL
       for (int j = 0; j < QUAD; j++) key[j] = vo_pin(vo_read(keys[j], DTYPE));
       ATTEND_UNROLL
@@ -145,32 +146,37 @@ ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, 
 /** score_group() for one number of rows and one element type: of as many keys as it takes, and of fewer. */
 typedef struct score_functions {
   void (*whole)(const operand *q, const char *k, int64_t stride, int64_t dim, float *s, int64_t ld);
-  void (*fetching)(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s, int64_t ld);
+  void (*fetching[2])(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s,
+                      int64_t ld); /**< into L2, into L1 */
   void (*few)(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim, float *s, int64_t ld);
 } score_functions;
 
 #define DEFINE_SCORES(name, rows, dtype, of_group)                                                                     \
   ATTEND_OUTLINE void name##_whole(const operand *q, const char *k, int64_t stride, int64_t dim, float *s,             \
                                    int64_t ld) {                                                                       \
-    of_group(q, k, stride, LANES / rows, dim, 0, s, ld, rows, dtype, false, false);                                    \
+    of_group(q, k, stride, LANES / rows, dim, 0, s, ld, rows, dtype, false, false, false);                             \
   }                                                                                                                    \
-  ATTEND_OUTLINE void name##_fetching(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead,     \
-                                      float *s, int64_t ld) {                                                          \
-    of_group(q, k, stride, LANES / rows, dim, ahead, s, ld, rows, dtype, false, true);                                 \
+  ATTEND_OUTLINE void name##_l2(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead,          \
+                                 float *s, int64_t ld) {                                                               \
+    of_group(q, k, stride, LANES / rows, dim, ahead, s, ld, rows, dtype, false, true, false);                          \
+  }                                                                                                                    \
+  ATTEND_OUTLINE void name##_l1(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead,         \
+                                  float *s, int64_t ld) {                                                              \
+    of_group(q, k, stride, LANES / rows, dim, ahead, s, ld, rows, dtype, false, true, true);                           \
   }                                                                                                                    \
   ATTEND_OUTLINE void name##_few(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim,          \
                                  float *s, int64_t ld) {                                                               \
-    of_group(q, k, stride, count, dim, 0, s, ld, rows, dtype, true, false);                                            \
+    of_group(q, k, stride, count, dim, 0, s, ld, rows, dtype, true, false, false);                                     \
   }                                                                                                                    \
-  static const score_functions name = {name##_whole, name##_fetching, name##_few};
+  static const score_functions name = {name##_whole, {name##_l2, name##_l1}, name##_few};
 #define DEFINE_SCORE_GROUPS(suffix, dtype, ...)                                                                        \
   DEFINE_SCORES(score_group_##suffix, SCORE_ROWS, dtype, score_group)                                                  \
   DEFINE_SCORES(score_group_one_##suffix, 1, dtype, score_group)
 ATTEND_EACH_DTYPE(DEFINE_SCORE_GROUPS, )
 
 /** Scores of `rows` rows, as many as `group` takes, with all keys of a run, to s, rows ld apart. */
-ATTEND_OUTLINE void score_rows(const operand *q, const kv_run *k, int64_t dim, float *s, int64_t ld, int rows,
-                               const score_functions *group) {
+ATTEND_OUTLINE void score_rows(const operand *q, const kv_run *k, bool to_l1, int64_t dim, float *s, int64_t ld,
+                               int rows, const score_functions *group) {
   const int keys = LANES / rows;
   if (k->count < keys) { /* scores are stored by whole groups */
     float few[LANES];
@@ -183,7 +189,7 @@ ATTEND_OUTLINE void score_rows(const operand *q, const kv_run *k, int64_t dim, f
     const int64_t first = min_i64(j, k->count - keys); /* the last group may overlap the one before: same bits again */
     const char *at = k->at + first * k->stride;
     if (k->ahead)
-      group->fetching(q, at, k->stride, dim, k->ahead, s + first, ld);
+      group->fetching[to_l1](q, at, k->stride, dim, k->ahead, s + first, ld);
     else
       group->whole(q, at, k->stride, dim, s + first, ld);
   }
@@ -212,7 +218,7 @@ ATTEND_INLINE void decode_value_tile(const operand *s, const kv_rows *v, int64_t
       const int64_t next = j + PER_OPERAND <= count ? stride : 0;
       ATTEND_UNROLL
       for (int i = 0; i < PER_OPERAND; i++)
-        if (ahead) prefetch_row(address_ahead(at, i * stride + ahead), v->bytes);
+        if (ahead) prefetch_row(address_ahead(at, i * stride + ahead), v->bytes, v->to_l1);
       ATTEND_UNROLL
       for (int c = 0; c < VECS; c += PER_OPERAND)
         if (tail)
@@ -300,6 +306,7 @@ typedef struct kv_block {
   int64_t key, count;      /**< the first of its rows, and their number */
   int64_t dim, bytes;      /**< of a row */
   int64_t ahead;           /**< rows from the current one to the one to prefetch */
+  bool to_l1;               /**< see attend_tiling */
   int64_t chunk;           /**< rows of a chunk */
   const attend_rows *next; /**< read after it, from row next_key on; NULL = nothing, or spaced otherwise */
   int64_t next_key;
@@ -318,20 +325,22 @@ ATTEND_INLINE int64_t plain_chunk_rows(int64_t dim) {
 }
 
 /**
- * Rows are prefetched ahead of the current one: by about 8 KiB in f32, and by 16 in 16 bits, which are used up faster
- * (16 instead of 12: no change with huge pages, 6 to 12 % faster without; 48 is slower). Zen 5 drops prefetches that
- * find all miss buffers taken, so they must come evenly, and in the order of addresses: half rows of values, prefetched
- * in two passes, reached 31 GB/s where whole rows reach 43.
+ * Rows are prefetched ahead of the current one: by about 8 KiB in f32, and by more in 16 bits, which are used up
+ * faster: by 16 into L2 (instead of 12: no change with huge pages on Zen 4, 6 to 12 % faster without; 48 is slower), by
+ * 12 into L1 (Zen 5; 16 took 2 to 4 % longer, 24 6 to 11). Zen 5 drops prefetches that find all miss buffers taken, so
+ * they must come evenly, and in the order of addresses: half rows of values, prefetched in two passes, reached 31 GB/s
+ * where whole rows reach 43.
  */
-ATTEND_INLINE kv_block block_of(const attend_rows *all, int64_t dim, int64_t key, int64_t count) {
+ATTEND_INLINE kv_block block_of(const attend_rows *all, int64_t dim, int64_t key, int64_t count, bool to_l1) {
   const int64_t bytes = attend_row_size(all->dtype, dim);
-  const int64_t ahead = max_i64(1, (all->dtype == ATTEND_F32 ? 8192 : 16384) / max_i64(1, bytes));
+  const int64_t ahead = max_i64(1, (all->dtype == ATTEND_F32 ? 8192 : to_l1 ? 12288 : 16384) / max_i64(1, bytes));
   return (kv_block){.all = all,
                     .key = key,
                     .count = count,
                     .dim = dim,
                     .bytes = bytes,
                     .ahead = ahead,
+                    .to_l1 = to_l1,
                     .chunk = attend_is_format(all->dtype) ? plain_chunk_rows(dim) : DECODE_CHUNK,
                     .begin = all->page_rows ? NULL : attend_row(all, key),
                     .turn = count,
@@ -393,7 +402,7 @@ ATTEND_OUTLINE void paged_chunk(const kv_block *block, int64_t first, kv_rows *c
 
 /** The rows of a block from its row `first` on that are worked on together. */
 ATTEND_INLINE void next_chunk(const kv_block *block, int64_t first, kv_rows *chunk) {
-  chunk->dim = block->dim, chunk->bytes = block->bytes;
+  chunk->dim = block->dim, chunk->bytes = block->bytes, chunk->to_l1 = block->to_l1;
   if (block->begin)
     flat_chunk(block, first, chunk);
   else
@@ -407,7 +416,7 @@ ATTEND_OUTLINE void read_chunk(const kv_block *block, int64_t first, kv_rows *ch
   char *to = plain;
   for (const kv_run *run = chunk->run; run < chunk->run + chunk->runs;
        row += run->count, to += run->count * stride, run++)
-    read_rows(block->all, row, run->count, block->dim, to, run->ahead);
+    read_rows(block->all, row, run->count, block->dim, to, run->ahead, block->to_l1);
   chunk->run[0] = (kv_run){plain, stride, chunk->count, 0};
   chunk->runs = 1;
   chunk->bytes = block->dim * element_size(ATTEND_COMPUTE);
@@ -454,7 +463,8 @@ ATTEND_INLINE void score_chunk(const operand *q, int64_t q_stride, kv_rows *keys
     for (int64_t r = 0; r < rows; k->ahead = 0) {
       const bool full = r + SCORE_ROWS <= rows;
       const int n = full ? SCORE_ROWS : 1;
-      score_rows(q + r * q_stride, k, keys->dim, s + r * ld, ld, n, full ? products->scores : products->scores_one);
+      score_rows(q + r * q_stride, k, keys->to_l1, keys->dim, s + r * ld, ld, n,
+                 full ? products->scores : products->scores_one);
       r += n;
     }
     s += k->count;
@@ -510,7 +520,8 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
     block_masks masks = masks_of(view, slice->row_begin, rows, &from, &to);
     if (masks == MASKS_EXCLUDE) continue;
     if (from > key || to < key + count) masks = MASKS_MIXED; /* those around are excluded */
-    kv_block k = block_of(&view->k, p->head_dim, key, count), v = block_of(&view->v, p->v_head_dim, key, count);
+    kv_block k = block_of(&view->k, p->head_dim, key, count, tiling->to_l1);
+    kv_block v = block_of(&view->v, p->v_head_dim, key, count, tiling->to_l1);
     kv_rows chunk;
     expect(&k, &view->v, p->v_head_dim, key);
     for (int64_t j = 0; j < count; j += chunk.count) {
@@ -522,7 +533,7 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
     if (edge) finish_scores(view, slice->row_begin, ranges, rows, key, 0, steps, masks, s, BLOCK);
     /* If no key is excluded, only the operand that has one key too few holds a weight of 0. Values in a format would
      * have to be read twice to know whether they are finite. */
-    const int64_t safe = any_excluded(s, rows, BLOCK, count) ? 0 : count / PER_OPERAND * PER_OPERAND;
+    const int64_t safe = edge && any_excluded(s, rows, BLOCK, count) ? 0 : count / PER_OPERAND * PER_OPERAND;
     const bool selected =
         safe < count && (v_format || !values_finite(&view->v, p->v_head_dim, key + safe, count - safe));
     for (int64_t r = 0; r < rows; r += ROWS)

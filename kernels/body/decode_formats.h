@@ -31,7 +31,7 @@ ATTEND_INLINE vf block_vector(const format_block *b, bool offset, const int i) {
 /** As score_group(). Keys of a group are read one after the other: queries stay in registers meanwhile. */
 ATTEND_INLINE void score_blocks(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim,
                                 int64_t ahead, float *s, int64_t ld, const int ROWS, const attend_dtype DTYPE,
-                                const bool FEW, const bool FETCH) {
+                                const bool FEW, const bool FETCH, const bool TO_L1) {
   const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4, BYTES = attend_formats[DTYPE].bytes;
   const int LINES = FETCH ? (QUAD * BYTES + 63) / 64 : 0;
   const bool flat = stride == attend_row_size(DTYPE, dim);
@@ -52,7 +52,7 @@ ATTEND_INLINE void score_blocks(const operand *q, const char *k, int64_t stride,
       vo x[STEP_VECTORS * SCORE_ROWS];
       const operand *queries = row;
       ATTEND_UNROLL
-      for (int j = 0; j < LINES; j++) prefetch_line(next + (uintptr_t)(j * line));
+      for (int j = 0; j < LINES; j++) prefetch_line(next + (uintptr_t)(j * line), TO_L1);
       if (!FEW) {
         ATTEND_UNROLL
         for (int j = 0; j < STEP_VECTORS * ROWS; j++) x[j] = vo_load(row + j * LANES);
@@ -94,7 +94,7 @@ ATTEND_INLINE void value_blocks_tile(const operand *s, int64_t ld, const kv_rows
     const char *at = run->at + first / STEP * BYTES;
     const int64_t ahead = first == 0 ? run->ahead : 0;
     for (int64_t j = 0; j < run->count; j++, at += run->stride) {
-      if (ahead) prefetch_row(address_ahead(at, ahead), v->bytes);
+      if (ahead) prefetch_row(address_ahead(at, ahead), v->bytes, v->to_l1);
       ATTEND_UNROLL
       for (int c = 0; c < VECS; c += STEP_VECTORS) {
         format_block b;

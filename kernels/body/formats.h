@@ -125,24 +125,22 @@ ATTEND_INLINE vf set1_scale(const char *p, attend_dtype dtype) {
 /** An address that may be in another tensor or after the last one: a number, since no pointer may leave its tensor. */
 ATTEND_INLINE uintptr_t address_ahead(const char *p, int64_t bytes) { return (uintptr_t)p + (uintptr_t)bytes; }
 
-/**
- * Prefetches the cache line at an address into the L2 cache, from where loads that run ahead fetch it in time. Into L1
- * a line on its way from memory holds one of the few buffers of L1's misses: on Zen 4 contiguous keys from memory
- * took 1.13 to 1.43 times as long so, keys in pages of 16 rows, whose ends stop the hardware's prefetchers, 1.6 to 1.7
- * times. From L3 it is all the same, f32 from L2 is up to 6 % faster into L1.
- */
-ATTEND_INLINE void prefetch_line(uintptr_t address) { vf_prefetch_l2((const void *)address); }
+/** Prefetches the cache line at an address: attend_tiling.to_l1 says where to. */
+ATTEND_INLINE void prefetch_line(uintptr_t address, bool to_l1) {
+  if (to_l1)
+    vf_prefetch((const void *)address);
+  else
+    vf_prefetch_l2((const void *)address);
+}
 
 /** Prefetches the cache lines of `bytes` bytes. */
-ATTEND_INLINE void prefetch_row(uintptr_t p, int64_t bytes) {
+ATTEND_INLINE void prefetch_row(uintptr_t p, int64_t bytes, bool to_l1) {
   int64_t at = 0;
   for (; at + 256 <= bytes; at += 256, p += 256) {
-    prefetch_line(p);
-    prefetch_line(p + 64);
-    prefetch_line(p + 128);
-    prefetch_line(p + 192);
+    ATTEND_UNROLL
+    for (int i = 0; i < 256; i += 64) prefetch_line(p + (uintptr_t)i, to_l1);
   }
-  for (; at < bytes; at += 64, p += 64) prefetch_line(p);
+  for (; at < bytes; at += 64, p += 64) prefetch_line(p, to_l1);
 }
 
 /** Rows of a format that lie evenly, and where their elements go. */
@@ -154,6 +152,7 @@ typedef struct format_run {
   char *out;
   int64_t out_stride; /**< bytes */
   int64_t ahead;      /**< bytes from a row to the one to prefetch meanwhile; 0 = none */
+  bool to_l1;          /**< see attend_tiling */
 } format_run;
 
 ATTEND_INLINE void load_elements(const char *p, const attend_dtype DTYPE, bool is_unsigned, vf x[STEP_VECTORS]) {
@@ -178,7 +177,7 @@ ATTEND_INLINE void read_scaled(const format_run *run, const attend_dtype DTYPE, 
   char *out = run->out;
   for (int64_t r = 0; r < run->count; r++, row += run->stride, out += run->out_stride) {
     const char *at = row, *scale_at = scales.at, *zero_at = scales.zeros;
-    if (run->ahead) prefetch_row(address_ahead(row, run->ahead), attend_row_size(DTYPE, dim));
+    if (run->ahead) prefetch_row(address_ahead(row, run->ahead), attend_row_size(DTYPE, dim), run->to_l1);
     for (int64_t d = 0; d < dim;) {
       const int64_t end = min_i64(dim, d + every);
       vf scale[STEP_VECTORS], zero[STEP_VECTORS];
@@ -224,7 +223,7 @@ ATTEND_INLINE void read_scaled(const format_run *run, const attend_dtype DTYPE, 
     char *out = run->out;                                                                                              \
     for (int64_t r = 0; r < run->count; r++, row += run->stride, out += run->out_stride) {                             \
       const char *at = row;                                                                                            \
-      if (run->ahead) prefetch_row(address_ahead(row, run->ahead), attend_row_size(ATTEND_##id, run->dim));            \
+      if (run->ahead) prefetch_row(address_ahead(row, run->ahead), attend_row_size(ATTEND_##id, run->dim), run->to_l1); \
       for (int64_t d = 0; d < run->dim; d += STEP, at += bytes) {                                                      \
         format_block b;                                                                                                \
         const bool offset = block_##id(at, &b);                                                                        \
@@ -259,12 +258,13 @@ ATTEND_INLINE void read_run(const format_run *run, attend_dtype dtype) {
  * Rows `row` to row + count of keys or values in a format, as elements of plain_dtype(), plain_stride() apart. Rows
  * `ahead` bytes further on are prefetched meanwhile, if that is not 0.
  */
-ATTEND_OUTLINE void read_rows(const attend_rows *all, int64_t row, int64_t count, int64_t dim, char *out,
-                              int64_t ahead) {
+ATTEND_OUTLINE void read_rows(const attend_rows *all, int64_t row, int64_t count, int64_t dim, char *out, int64_t ahead,
+                              bool to_l1) {
   const attend_row_scales *s = &all->scales;
   format_run run = {.stride = all->stride,
                     .dim = dim,
                     .ahead = ahead,
+                    .to_l1 = to_l1,
                     .out = out,
                     .out_stride = plain_stride(dim) * element_size(ATTEND_COMPUTE)};
   run.scales = (format_scales){.step = s->step,
@@ -311,7 +311,7 @@ ATTEND_INLINE attend_dtype list_plain_rows(const attend_rows *all, int64_t dim, 
     return all->dtype;
   }
   const int64_t stride = plain_stride(dim) * element_size(ATTEND_COMPUTE);
-  if (begin < end) read_rows(all, first + begin, end - begin, dim, plain, 0);
+  if (begin < end) read_rows(all, first + begin, end - begin, dim, plain, 0, false);
   for (int64_t i = begin; i < end; i++, plain += stride) rows[i] = plain;
   return ATTEND_COMPUTE;
 }
@@ -319,7 +319,7 @@ ATTEND_INLINE attend_dtype list_plain_rows(const attend_rows *all, int64_t dim, 
 /** A row as plain elements: where it lies, or in `plain` if it is in a format. */
 ATTEND_INLINE const char *plain_row(const attend_rows *all, int64_t row, int64_t dim, char *plain) {
   if (!attend_is_format(all->dtype)) return attend_row(all, row);
-  read_rows(all, row, 1, dim, plain, 0);
+  read_rows(all, row, 1, dim, plain, 0, false);
   return plain;
 }
 
