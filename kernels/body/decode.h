@@ -12,18 +12,13 @@
 
 #include "kernels/body/dropout.h"
 #include "kernels/body/finish.h"
+#include "kernels/body/kv_chunks.h"
 #include "kernels/body/nonfinite.h"
 #include "kernels/body/softmax.h"
 #include "kernels/size.h"
 
 /** Elements of a vector of operands. */
 enum { WIDE = PER_OPERAND * LANES };
-
-/**
- * Keys that all rows work on before the next ones are read: 64 stay in the L1 cache. A block holds several chunks, so
- * that keys, and then values, are read in long streams: 64 keys at a time reached 42 GB/s where 512 reach 49.
- */
-enum { DECODE_CHUNK = 64 };
 
 /** Where things lie in the scratch, in bytes. */
 typedef struct decode_layout {
@@ -69,24 +64,6 @@ ATTEND_OUTLINE void copy_queries(const attend_slice *slice, int64_t width, opera
                           p->scale < 0.0f, to);
   }
 }
-
-/** Keys or values that follow one another and lie evenly in memory. */
-typedef struct kv_run {
-  const char *at;
-  int64_t stride; /**< bytes from row to row */
-  int64_t count;
-  int64_t ahead; /**< bytes from a row to the one to prefetch meanwhile; 0 = none */
-} kv_run;
-
-/** Keys or values that follow one another: one run, or several where they lie in pages. */
-typedef struct kv_rows {
-  kv_run run[DECODE_CHUNK];
-  int runs;
-  int64_t dim;   /**< elements of a row */
-  int64_t bytes; /**< of a row */
-  int64_t count; /**< of all runs */
-  bool to_l1;     /**< see attend_tiling */
-} kv_rows;
 
 /**
  * Scores of a group of ROWS query rows with LANES / ROWS keys, `stride` bytes apart, to s, rows ld apart. Every key
@@ -156,12 +133,12 @@ typedef struct score_functions {
                                    int64_t ld) {                                                                       \
     of_group(q, k, stride, LANES / rows, dim, 0, s, ld, rows, dtype, false, false, false);                             \
   }                                                                                                                    \
-  ATTEND_OUTLINE void name##_l2(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead,          \
-                                 float *s, int64_t ld) {                                                               \
+  ATTEND_OUTLINE void name##_l2(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s, \
+                                int64_t ld) {                                                                          \
     of_group(q, k, stride, LANES / rows, dim, ahead, s, ld, rows, dtype, false, true, false);                          \
   }                                                                                                                    \
-  ATTEND_OUTLINE void name##_l1(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead,         \
-                                  float *s, int64_t ld) {                                                              \
+  ATTEND_OUTLINE void name##_l1(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s, \
+                                int64_t ld) {                                                                          \
     of_group(q, k, stride, LANES / rows, dim, ahead, s, ld, rows, dtype, false, true, true);                           \
   }                                                                                                                    \
   ATTEND_OUTLINE void name##_few(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim,          \
@@ -208,8 +185,7 @@ ATTEND_INLINE void decode_value_tile(const operand *s, const kv_rows *v, int64_t
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++) acc[r][c] = vf_mul(vf_set1(alpha[r]), vf_load(o + r * width + c * LANES));
   }
-  const kv_run *run = v->run, *last = run + v->runs - 1;
-  for (;;) { /* over the runs, of which there is one at least */
+  for (const kv_run *run = v->run, *last = run + v->runs - 1;;) { /* there is one at least */
     const int64_t stride = run->stride, count = run->count, ahead = fetch ? run->ahead : 0;
     const char *at = element(run->at, DTYPE, first);
     for (int64_t j = 0; j < count; j += PER_OPERAND, at += PER_OPERAND * stride) {
@@ -298,128 +274,6 @@ ATTEND_OUTLINE bool any_excluded(const float *s, int64_t rows, int64_t ld, int64
     for (int64_t j = 0; j < count; j += LANES)
       if (vm_any(vm_and(vm_gt(least, vf_load(s + j)), vm_range(0, count - j)))) return true;
   return false;
-}
-
-/** A block of keys or values, and what is read after it. */
-typedef struct kv_block {
-  const attend_rows *all;
-  int64_t key, count;      /**< the first of its rows, and their number */
-  int64_t dim, bytes;      /**< of a row */
-  int64_t ahead;           /**< rows from the current one to the one to prefetch */
-  bool to_l1;               /**< see attend_tiling */
-  int64_t chunk;           /**< rows of a chunk */
-  const attend_rows *next; /**< read after it, from row next_key on; NULL = nothing, or spaced otherwise */
-  int64_t next_key;
-
-  /* Where its rows lie together: */
-  const char *begin;
-  int64_t turn;                      /**< from this row on, those of `next` are asked for */
-  int64_t ahead_bytes, turned_bytes; /**< from a row before it, and from it on, to what is asked for */
-} kv_block;
-
-/** Rows of a chunk that is read from a format: 16 KiB of plain elements, which stay in the L1 cache beside the queries.
- */
-ATTEND_INLINE int64_t plain_chunk_rows(int64_t dim) {
-  const int64_t rows = 16384 / max_i64(1, plain_stride(dim) * element_size(ATTEND_COMPUTE)) / 16 * 16;
-  return rows < 16 ? 16 : rows > DECODE_CHUNK ? DECODE_CHUNK : rows;
-}
-
-/**
- * Rows are prefetched ahead of the current one: by about 8 KiB in f32, and by more in 16 bits, which are used up
- * faster: by 16 into L2 (instead of 12: no change with huge pages on Zen 4, 6 to 12 % faster without; 48 is slower), by
- * 12 into L1 (Zen 5; 16 took 2 to 4 % longer, 24 6 to 11). Zen 5 drops prefetches that find all miss buffers taken, so
- * they must come evenly, and in the order of addresses: half rows of values, prefetched in two passes, reached 31 GB/s
- * where whole rows reach 43.
- */
-ATTEND_INLINE kv_block block_of(const attend_rows *all, int64_t dim, int64_t key, int64_t count, bool to_l1) {
-  const int64_t bytes = attend_row_size(all->dtype, dim);
-  const int64_t ahead = max_i64(1, (all->dtype == ATTEND_F32 ? 8192 : to_l1 ? 12288 : 16384) / max_i64(1, bytes));
-  return (kv_block){.all = all,
-                    .key = key,
-                    .count = count,
-                    .dim = dim,
-                    .bytes = bytes,
-                    .ahead = ahead,
-                    .to_l1 = to_l1,
-                    .chunk = attend_is_format(all->dtype) ? plain_chunk_rows(dim) : DECODE_CHUNK,
-                    .begin = all->page_rows ? NULL : attend_row(all, key),
-                    .turn = count,
-                    .ahead_bytes = ahead * all->stride};
-}
-
-/**
- * What is read after a block, if rows lie there as they do in it: to be asked for when its end comes near. Values after
- * their keys, keys of the next block or slice after values (5 to 9 % faster from memory in 16 bits).
- */
-ATTEND_INLINE void expect(kv_block *block, const attend_rows *next, int64_t dim, int64_t key) {
-  const int64_t stride = block->all->stride;
-  if (next->stride != stride || attend_row_size(next->dtype, dim) != block->bytes || block->ahead > block->count)
-    return;
-  block->next = next, block->next_key = key;
-  if (!block->begin || block->ahead < LANES) return;
-  block->turn = (block->count - block->ahead) / LANES * LANES; /* chunks begin with whole vectors of scores */
-  block->ahead_bytes = (block->count - block->turn) * stride;
-  block->turned_bytes = (int64_t)((uintptr_t)attend_row(next, key) - (uintptr_t)(block->begin + block->turn * stride));
-}
-
-/** The chunk of keys or values that begins at row `first` of a block whose rows lie together. */
-ATTEND_INLINE void flat_chunk(const kv_block *block, int64_t first, kv_rows *chunk) {
-  const bool turned = first >= block->turn;
-  chunk->runs = 1;
-  chunk->count = min_i64(block->chunk, (turned ? block->count : block->turn) - first);
-  chunk->run[0] = (kv_run){.at = block->begin + first * block->all->stride,
-                           .stride = block->all->stride,
-                           .count = chunk->count,
-                           .ahead = turned && block->next ? block->turned_bytes : block->ahead_bytes};
-}
-
-/**
- * The same for rows in pages. A run is rows that lie together, in whole operands, and so do the rows that are
- * prefetched meanwhile. Where a page ends within an operand, the rows of that operand are a run of their own: two rows
- * are always evenly spaced.
- */
-ATTEND_OUTLINE void paged_chunk(const kv_block *block, int64_t first, kv_rows *chunk) {
-  const attend_rows *all = block->all;
-  const int64_t end = min_i64(block->count, first + block->chunk);
-  chunk->runs = 0;
-  chunk->count = end - first;
-  for (int64_t j = first; j < end;) {
-    const int64_t row = block->key + j, together = attend_rows_together(all, row), later = j + block->ahead;
-    kv_run *run = &chunk->run[chunk->runs++];
-    *run = (kv_run){.at = attend_row(all, row), .stride = all->stride, .count = min_i64(together, end - j)};
-    const attend_rows *fetched = later < block->count ? all : block->next;
-    const int64_t fetch = later < block->count ? block->key + later : block->next_key + later - block->count;
-    if (fetched) {
-      run->count = min_i64(run->count, attend_rows_together(fetched, fetch));
-      run->ahead = (int64_t)((uintptr_t)attend_row(fetched, fetch) - (uintptr_t)run->at);
-    }
-    if (run->count < end - j && run->count % PER_OPERAND)
-      run->count = run->count > PER_OPERAND ? run->count / PER_OPERAND * PER_OPERAND : PER_OPERAND;
-    if (run->count > together) run->stride = (int64_t)((uintptr_t)attend_row(all, row + 1) - (uintptr_t)run->at);
-    j += run->count;
-  }
-}
-
-/** The rows of a block from its row `first` on that are worked on together. */
-ATTEND_INLINE void next_chunk(const kv_block *block, int64_t first, kv_rows *chunk) {
-  chunk->dim = block->dim, chunk->bytes = block->bytes, chunk->to_l1 = block->to_l1;
-  if (block->begin)
-    flat_chunk(block, first, chunk);
-  else
-    paged_chunk(block, first, chunk);
-}
-
-/** Reads a chunk of a format to `plain`, prefetching what lies ahead, and lets the chunk be that. */
-ATTEND_OUTLINE void read_chunk(const kv_block *block, int64_t first, kv_rows *chunk, char *plain) {
-  const int64_t stride = plain_stride(block->dim) * element_size(ATTEND_COMPUTE);
-  int64_t row = block->key + first;
-  char *to = plain;
-  for (const kv_run *run = chunk->run; run < chunk->run + chunk->runs;
-       row += run->count, to += run->count * stride, run++)
-    read_rows(block->all, row, run->count, block->dim, to, run->ahead, block->to_l1);
-  chunk->run[0] = (kv_run){plain, stride, chunk->count, 0};
-  chunk->runs = 1;
-  chunk->bytes = block->dim * element_size(ATTEND_COMPUTE);
 }
 
 /** Rows of values that are looked through at once: most hold nothing but finite numbers where others do not. */
