@@ -15,7 +15,7 @@
  *
  * Loads and stores need no alignment. The _n forms touch the first n lanes only, 0 <= n <= LANES: memory after them is
  * neither read nor written, and loaded lanes after them are 0. f16 and bf16 elements are passed as uint16_t; stores
- * round to nearest even and keep NaN a NaN.
+ * round to nearest even and keep NaN a NaN. Where ATTEND_PAIR_DOT is defined, 0 may be stored for a denormal bf16.
  *
  *   vf_zero()  vf_set1(x)
  *   vf_load(p)       vf_load_n(p, n)           vf_store(p, v)       vf_store_n(p, v, n)

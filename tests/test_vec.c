@@ -115,8 +115,10 @@ typedef struct stores_16 {
 } stores_16;
 
 static void expect_stored(stores_16 *s, float x, uint16_t expected) {
+  /* x86's instruction for bf16 takes denormal numbers as 0. */
+  const bool flushed = s->dtype == ATTEND_BF16 && (s->v->cpu & ATTEND_CPU_BIT(AVX512_BF16)) && fabsf(x) < FLT_MIN;
   s->x[s->count] = x;
-  s->expected[s->count] = expected;
+  s->expected[s->count] = flushed ? expected & 0x8000 : expected;
   if (++s->count < s->v->lanes) return;
   s->count = 0;
   uint16_t got[MOST];

@@ -270,16 +270,8 @@ ATTEND_INLINE void output_tile(const float *o, vf factor, vf t[LANES]) {
   vf_transpose(t);
 }
 
-/** Stores the first n lanes. vcvtneps2bf16 takes denormal numbers as 0, as tile products do. */
-ATTEND_INLINE void store_output(char *out, attend_dtype dtype, vf x, int n) {
-  if (dtype == ATTEND_BF16)
-    _mm256_mask_storeu_epi16(out, vm_first(n), (__m256i)_mm512_cvtneps_pbh(x));
-  else
-    store_as(out, dtype, x, n);
-}
-
 /** Finishes up to 16 rows. */
-static void finish_rows(const streaming *st, int64_t row, weighing *w) {
+static void finish_tile_rows(const streaming *st, int64_t row, weighing *w) {
   const attend_view *view = st->view;
   const attend_problem *p = view->p;
   const row_statistics *of = st->statistics + row / TILE_ROWS;
@@ -312,7 +304,7 @@ static void finish_rows(const streaming *st, int64_t row, weighing *w) {
     output_tile(o, vf_load(factor), t);
     for (int i = 0; i < count; i++) {
       if (isfinite(of->sum[i])) w->bad = look_for_overflow(vf_mul(overflow, t[i]), w->bad);
-      store_output(out[i] + c * element_size(p->out_dtype), p->out_dtype, t[i], n);
+      store_as(out[i] + c * element_size(p->out_dtype), p->out_dtype, t[i], n);
     }
   }
 }
@@ -352,7 +344,7 @@ static void run_once(const attend_slice *slice, const attend_tiling *tiling, cha
   run_units(&st);
   for (int64_t row = 0; row < st.rows; row += TILE_ROWS) {
     if (!st.groups[row / GROUP].begun && row % GROUP == 0) clear_outputs(&st, row);
-    finish_rows(&st, row, w);
+    finish_tile_rows(&st, row, w);
   }
 }
 

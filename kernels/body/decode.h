@@ -353,8 +353,8 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
 
   attended_ranges(slice, ranges);
   for (int64_t i = 0; i < rows; i++) max[i] = -INFINITY;
-  memset(sum, 0, (size_t)(rows * LANES) * sizeof *sum);
-  memset(o, 0, (size_t)(rows * width) * sizeof *o);
+  clear(sum, rows * LANES);
+  clear(o, rows * width);
   copy_queries(slice, q_stride, q);
 
   const bool work = attend_scores_need_work(p);
@@ -364,7 +364,7 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
   if (!k_products) k_products = of_keys;
   char *plain = scratch + at.plain;
   const float unit = how->unit;
-  const key_range all = range_union(ranges, rows);
+  const key_range all = range_union(ranges, ranges_agree(&view->keys) ? 1 : rows);
   for (int64_t block = all.begin / BLOCK * BLOCK; block < all.end; block += BLOCK) {
     /* Keys count from a multiple of SCORE_STEP, so that a row's lanes do not depend on the slice's other rows. */
     const int64_t begin = max_i64(0, all.begin - block) / SCORE_STEP * SCORE_STEP;
@@ -412,8 +412,7 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
       for (int64_t r = 0; j == 0 && r < rows; r++) alpha[r] = 1.0f;
     }
   }
-  for (int64_t i = 0; i < rows; i++)
-    finish_row(slice, slice->row_begin + i, max[i], vf_hsum(vf_load(sum + i * LANES)), o + i * width, how);
+  finish_rows(slice, slice->row_begin, rows, max, sum, o, width, how);
 }
 
 ATTEND_INLINE void decode_run(const attend_slice *slice, const attend_tiling *tiling, char *scratch, int ROWS,

@@ -9,6 +9,12 @@
 #include "kernels/integers.h"
 #include "kernels/kernel.h"
 
+/** Zeros, a whole number of vectors. memset() takes as long to begin as a tile of a few rows takes to be cleared. */
+ATTEND_INLINE void clear(float *p, int64_t count) {
+  const vf zero = vf_pin(vf_zero()); /* of a zero that they know, compilers make a memset() */
+  for (int64_t i = 0; i < count; i += LANES) vf_store(p + i, zero);
+}
+
 ATTEND_INLINE int64_t element_size(attend_dtype dtype) { return (int64_t)attend_dtype_size(dtype); }
 
 /** Address of element `index` of a tensor of type `dtype`. */

@@ -23,9 +23,13 @@ ATTEND_INLINE key_range attended_range(const attend_slice *slice, row_place at) 
 
 /** The ranges of all rows of a slice. */
 ATTEND_OUTLINE void attended_ranges(const attend_slice *slice, key_range *ranges) {
-  const bool agree = ranges_agree(&slice->view->keys);
-  for (int64_t i = 0; i < slice->row_end - slice->row_begin; i++)
-    ranges[i] = agree && i > 0 ? ranges[0] : attended_range(slice, place_of(slice->view, slice->row_begin + i));
+  const int64_t rows = slice->row_end - slice->row_begin;
+  if (ranges_agree(&slice->view->keys)) {
+    const key_range same = attended_range(slice, place_of(slice->view, slice->row_begin));
+    for (int64_t i = 0; i < rows; i++) ranges[i] = same;
+    return;
+  }
+  for (int64_t i = 0; i < rows; i++) ranges[i] = attended_range(slice, place_of(slice->view, slice->row_begin + i));
 }
 
 /** The least range that holds those of `count` rows. */

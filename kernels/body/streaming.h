@@ -81,7 +81,7 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
   for (int64_t i = 0; i < rows; i++) max[i] = -INFINITY;
   const bool work = attend_scores_need_work(p), agree = ranges_agree(&view->keys);
   const float unit = how->unit;
-  const key_range all = range_union(ranges, rows);
+  const key_range all = range_union(ranges, agree ? 1 : rows);
   const int64_t first = all.begin / BLOCK * BLOCK;
   /* Once round even if no key is attended: the rows have to be written. */
   for (int64_t block = first; block == first || block < all.end; block += BLOCK) {
@@ -101,8 +101,8 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
       _Static_assert(ATTEND_MASK_BLOCK % SCORE_STEP == 0, "a step ends with the keys that masks leave");
       if (block == first) {
         pack_tile_queries(slice, slice->row_begin + row, tile, q + row * q_stride);
-        memset(sum + row * LANES, 0, (size_t)(count * LANES) * sizeof *sum);
-        memset(o + row * width, 0, (size_t)(tile * width) * sizeof *o);
+        clear(sum + row * LANES, count * LANES);
+        clear(o + row * width, tile * width);
       }
       if (begin < end && masks != MASKS_EXCLUDE && tile_attends(ranges + row, looked_at, block, block + keys.end)) {
         if (!packed) {
@@ -132,8 +132,7 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
                       plain);
       }
       if (last)
-        for (int64_t i = row; i < row + count; i++)
-          finish_row(slice, slice->row_begin + i, max[i], vf_hsum(vf_load(sum + i * LANES)), o + i * width, how);
+        finish_rows(slice, slice->row_begin + row, count, max + row, sum + row * LANES, o + row * width, width, how);
       row += tile;
     }
   }
