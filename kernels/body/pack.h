@@ -104,6 +104,12 @@ ATTEND_OUTLINE void pack_keys(const void *const *rows, attend_dtype dtype, int64
 }
 
 /**
+ * Makes NaN of lanes where x or y is not finite: 0 times that is NaN, and stays NaN. One addition waits for the one
+ * before, not two multiply-adds: with those packing was bound by them.
+ */
+ATTEND_INLINE vf note_nonfinite(vf x, vf y, vf bad) { return vf_add(bad, vf_fma(x, vf_zero(), vf_mul(y, vf_zero()))); }
+
+/**
  * Packs the value rows of a block, where `rows` says, from row `begin` to `count` into panels of `panel` columns (a
  * multiple of LANES): panel by panel [block][width], width being `panel`, or for the last panel what is left of dim
  * rounded up to LANES and filled up with zeros. Panels lie panel * block floats apart. Returns whether all these values
@@ -111,7 +117,7 @@ ATTEND_OUTLINE void pack_keys(const void *const *rows, attend_dtype dtype, int64
  */
 ATTEND_INLINE bool pack_values_as(const void *const *rows, attend_dtype dtype, int64_t begin, int64_t count,
                                   int64_t dim, int panel, int64_t block, float *out) {
-  vf bad = vf_zero(); /* 0 * x is NaN for NaN and Inf, and stays NaN */
+  vf bad = vf_zero();
   for (int64_t c = 0; c < dim; c += panel) {
     const int64_t columns = min_i64(panel, dim - c);
     const int64_t width = round_up(columns, LANES);
@@ -119,14 +125,15 @@ ATTEND_INLINE bool pack_values_as(const void *const *rows, attend_dtype dtype, i
     for (int64_t i = begin; i < count; i++, to += width) {
       const void *from = element(rows[i], dtype, c);
       int64_t j = 0;
-      for (; j + LANES <= columns; j += LANES) {
+      for (; j + 2 * LANES <= columns; j += 2 * LANES) {
         const vf x = load_as_f32(element(from, dtype, j), dtype);
-        bad = vf_fma(x, vf_zero(), bad);
-        vf_store(to + j, x);
+        const vf y = load_as_f32(element(from, dtype, j + LANES), dtype);
+        bad = note_nonfinite(x, y, bad);
+        vf_store(to + j, x), vf_store(to + j + LANES, y);
       }
-      if (j < columns) {
-        const vf x = load_as_f32_n(element(from, dtype, j), dtype, (int)(columns - j));
-        bad = vf_fma(x, vf_zero(), bad);
+      for (; j < columns; j += LANES) {
+        const vf x = load_as_f32_n(element(from, dtype, j), dtype, (int)min_i64(LANES, columns - j));
+        bad = note_nonfinite(x, vf_zero(), bad);
         vf_store(to + j, x);
       }
     }

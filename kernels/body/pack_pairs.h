@@ -73,8 +73,7 @@ ATTEND_OUTLINE bool pack_value_pairs(const void *const *rows, int64_t begin, int
           if (has_even) a = vf_load_bf16_n(even + j, n);
           if (has_odd) b = vf_load_bf16_n(odd + j, n);
         }
-        bad = vf_fma(a, vf_zero(), bad);
-        bad = vf_fma(b, vf_zero(), bad);
+        bad = note_nonfinite(a, b, bad);
         vp_store(to + j, vp_zip(a, b));
       }
     }
