@@ -109,7 +109,7 @@ static void run_item(const attend_plan *plan, attend_run_state *run, int group, 
   attend_view view, next_view;
   attend_view_of(&plan->problem, &run->tensors, at.b, at.kv_head, masks_seen(plan, run), &view);
   attend_slice slice = slice_of(plan, &at, &view), next;
-  const int64_t guess = at.split < 0 ? INT64_MAX : guess_next(plan, run, group, item);
+  const int64_t guess = guess_next(plan, run, group, item);
   if (guess < run->cut->begin[group + 1]) {
     const item_place then = place_item(plan, run, guess);
     const attend_view *shown = &view;
@@ -118,15 +118,20 @@ static void run_item(const attend_plan *plan, attend_run_state *run, int group, 
       shown = &next_view;
     }
     next = slice_of(plan, &then, shown);
-    if (then.share->splits > 1 && then.split >= 0) take_split(run, &then, then.split, &next);
+    if (then.share->splits > 1) take_split(run, &then, then.split < 0 ? 0 : then.split, &next);
     slice.next = &next;
   }
   if (at.share->splits == 1) {
     choice->kernel->forward(&slice, &choice->tiling, scratch);
   } else if (at.split < 0) {
     float *partials = (float *)(void *)(scratch + plan->partials_at);
-    for (int64_t split = 0; split < at.share->splits; split++)
+    const attend_slice *then = slice.next;
+    for (int64_t split = 0; split < at.share->splits; split++) {
+      attend_slice more = slice;
+      slice.next = split + 1 < at.share->splits ? &more : then;
+      take_split(run, &at, split + 1, &more);
       run_split(plan, run, &at, slice, split, partials, scratch);
+    }
     attend_merge_splits(&view, slice.row_begin, slice.row_end, partials, at.share->splits);
   } else {
     attend_arrivals *arrivals = (attend_arrivals *)(void *)((char *)run + plan->arrivals_at);

@@ -133,14 +133,21 @@ ATTEND_INLINE void prefetch_line(uintptr_t address, bool to_l1) {
     vf_prefetch_l2((const void *)address);
 }
 
-/** Prefetches the cache lines of `bytes` bytes. */
-ATTEND_INLINE void prefetch_row(uintptr_t p, int64_t bytes, bool to_l1) {
+ATTEND_INLINE void prefetch_lines(uintptr_t p, int64_t bytes, const bool TO_L1) {
   int64_t at = 0;
   for (; at + 256 <= bytes; at += 256, p += 256) {
     ATTEND_UNROLL
-    for (int i = 0; i < 256; i += 64) prefetch_line(p + (uintptr_t)i, to_l1);
+    for (int i = 0; i < 256; i += 64) prefetch_line(p + (uintptr_t)i, TO_L1);
   }
-  for (; at < bytes; at += 64, p += 64) prefetch_line(p, to_l1);
+  for (; at < bytes; at += 64, p += 64) prefetch_line(p, TO_L1);
+}
+
+/** Prefetches the cache lines of `bytes` bytes. */
+ATTEND_INLINE void prefetch_row(uintptr_t p, int64_t bytes, bool to_l1) {
+  if (to_l1)
+    prefetch_lines(p, bytes, true);
+  else
+    prefetch_lines(p, bytes, false);
 }
 
 /** Rows of a format that lie evenly, and where their elements go. */
@@ -152,7 +159,7 @@ typedef struct format_run {
   char *out;
   int64_t out_stride; /**< bytes */
   int64_t ahead;      /**< bytes from a row to the one to prefetch meanwhile; 0 = none */
-  bool to_l1;          /**< see attend_tiling */
+  bool to_l1;         /**< see attend_tiling */
 } format_run;
 
 ATTEND_INLINE void load_elements(const char *p, const attend_dtype DTYPE, bool is_unsigned, vf x[STEP_VECTORS]) {
@@ -223,7 +230,8 @@ ATTEND_INLINE void read_scaled(const format_run *run, const attend_dtype DTYPE, 
     char *out = run->out;                                                                                              \
     for (int64_t r = 0; r < run->count; r++, row += run->stride, out += run->out_stride) {                             \
       const char *at = row;                                                                                            \
-      if (run->ahead) prefetch_row(address_ahead(row, run->ahead), attend_row_size(ATTEND_##id, run->dim), run->to_l1); \
+      if (run->ahead)                                                                                                  \
+        prefetch_row(address_ahead(row, run->ahead), attend_row_size(ATTEND_##id, run->dim), run->to_l1);              \
       for (int64_t d = 0; d < run->dim; d += STEP, at += bytes) {                                                      \
         format_block b;                                                                                                \
         const bool offset = block_##id(at, &b);                                                                        \
