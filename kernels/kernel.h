@@ -101,7 +101,7 @@ typedef struct attend_tiling {
   int64_t slice_rows; /**< query rows per slice, a multiple of the kernel's q_rows unless it covers all rows */
   int64_t strip_rows; /**< tiled: query rows whose scores are held at once, a multiple of q_rows */
   int64_t split_keys; /**< keys per slice, a multiple of the kernel's k_block; >= kv_len: not split */
-  bool to_l1;          /**< decode: keys and values are prefetched into L1, not only into L2 (kernels/cpu.def) */
+  bool to_l1;          /**< decode: rows without gaps are prefetched into L1, not only into L2 (kernels/cpu.def) */
 } attend_tiling;
 
 /** Scales and zero points of rows in a scaled format: attend_scaling of one head of one sequence. */

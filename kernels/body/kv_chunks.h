@@ -64,6 +64,7 @@ ATTEND_INLINE int64_t plain_chunk_rows(int64_t dim) {
  */
 ATTEND_INLINE kv_block block_of(const attend_rows *all, int64_t dim, int64_t key, int64_t count, bool to_l1) {
   const int64_t bytes = attend_row_size(all->dtype, dim);
+  to_l1 = to_l1 && all->stride == bytes;
   const int64_t ahead = max_i64(1, (all->dtype == ATTEND_F32 ? 8192 : to_l1 ? 12288 : 16384) / max_i64(1, bytes));
   return (kv_block){.all = all,
                     .key = key,
