@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * Quantised keys and values, of the reference and of its cases. It shares no code with kernels/: what lies in a block it
- * reads from kernels/formats.def.
+ * Quantised keys and values, of the reference and of its cases. It shares no code with kernels/: what lies in a block
+ * it reads from kernels/formats.def.
  */
 #ifndef ATTEND_VERIFY_FORMATS_H
 #define ATTEND_VERIFY_FORMATS_H
@@ -39,8 +39,8 @@ void attend_verify_quantise(const attend_verify_row *row, int64_t dim, const flo
 /** Writes scales and zero points of a row, which follow from their places and the greatest of its numbers. */
 void attend_verify_choose_scales(const attend_verify_row *row, int64_t dim, float greatest, uint64_t key);
 /**
- * What an element of a block may well be off by, in scales: half a step; a whole one at the end that a range lacks on one
- * side; and more than half of a table's widest step, since scales may cut off numbers.
+ * What an element of a block may well be off by, in scales: half a step; a whole one at the end that a range lacks on
+ * one side; and more than half of a table's widest step, since scales may cut off numbers.
  */
 double attend_verify_block_error(attend_dtype dtype);
 /** Makes an element NaN or infinite, and others with it that share its scale. Nothing where that cannot be. */
