@@ -129,9 +129,12 @@ static const attend_cli_option options[] = {
      .take = take_dtype},
     {"k-format", "NAME", NULL, .take = take_k_format},
     {"v-format", "NAME",
-     "keys, or values, in this type instead: f32, f16, bf16, or quantised as they are read to f8_e4m3, f8_e5m2, i8 "
-     "(f32 "
-     "scales a row), i4 (and for 32 elements), q8_0, q4_0, q4_1, q5_0, q5_1 or iq4_nl",
+     "keys, or values, in this type instead, quantised as they are read: "
+#define ATTEND_FORMAT_PLAIN(id, name, ...) name ", "
+#define ATTEND_FORMAT_SCALED(id, name, ...) name ", "
+#define ATTEND_FORMAT_BLOCK(id, name, ...) name ", "
+#include "kernels/formats.def"
+     "with f32 scales of rows for f8 and i8, and of 32 elements for i4",
      .take = take_v_format},
     {"bits", "bf16", "uint16 files hold the bits of bfloat16", .take = take_bits},
     {.help = "sequences: each of the B has lengths and positions of its own"},

@@ -22,7 +22,7 @@ static const attend_format attend_formats[] = {
     {"default", ATTEND_PLAIN, 1, 0},
 #define ATTEND_FORMAT_PLAIN(id, name, elements, bytes) {name, ATTEND_PLAIN, elements, bytes},
 #define ATTEND_FORMAT_SCALED(id, name, elements, bytes) {name, ATTEND_SCALED, elements, bytes},
-#define ATTEND_FORMAT_BLOCK(id, name, elements, bytes) {name, ATTEND_BLOCKS, elements, bytes},
+#define ATTEND_FORMAT_BLOCK(id, name, elements, bytes, ...) {name, ATTEND_BLOCKS, elements, bytes},
 #include "kernels/formats.def"
 };
 #define ATTEND_DTYPE_COUNT ((int)(sizeof attend_formats / sizeof *attend_formats))

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "kernels/convert.h"
+#include "kernels/formats.h"
 #include "tests/row_kernels.h"
 #include "tests/support.h"
 
@@ -234,8 +235,8 @@ Test(errors, problems) {
     const char *field;
     size_t offset;
     int values[3];
-  } narrow[] = {NARROW(x_dtype, -1, 4, INT_MIN), NARROW(cache_dtype, -1, 14, INT_MIN), NARROW(x_starts, -1, 2, INT_MIN),
-                NARROW(num_threads, -1, 1025, INT_MIN)};
+  } narrow[] = {NARROW(x_dtype, -1, 4, INT_MIN), NARROW(cache_dtype, -1, ATTEND_DTYPE_COUNT, INT_MIN),
+                NARROW(x_starts, -1, 2, INT_MIN), NARROW(num_threads, -1, 1025, INT_MIN)};
   for (size_t i = 0; i < COUNT(narrow); i++)
     for (size_t n = 0; n < 3; n++) {
       attend_append_problem p = full_problem();

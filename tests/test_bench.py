@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 
+from formats_table import formats
+
 BENCH = os.path.join(os.environ["BUILD_DIR"], "attend-bench")
 BENCH_SOURCES = os.path.join(os.environ["SOURCE_DIR"], "bench")
 SHAPES = ("tiny minilm bert-base gpt2-prefill vit-large whisper-cross diffusion-self phi2-prefill llama-prefill dense-128 "
@@ -146,12 +148,13 @@ def test_forms():
 
 def test_formats():
     """Every format: what is read is what the format holds, scales included. Forms of shapes know formats, too."""
-    row = {"f32": 256, "bf16": 128, "f8_e4m3": 64 + 4, "f8_e5m2": 64 + 4, "i8": 64 + 4, "i4": 32 + 2 * 4, "q8_0": 2 * 34,
-           "q4_0": 2 * 18, "q4_1": 2 * 20, "q5_0": 2 * 22, "q5_1": 2 * 24, "iq4_nl": 2 * 18}
+    row = {f.name: 64 // f.elements * f.bytes + 4 * (f.kind == "SCALED") * (1 + (f.name == "i4")) for f in formats()}
+    del row["f16"]
+    assert row["q5_1"] == 2 * 24 and row["i4"] == 32 + 2 * 4
     listed = bench("--benchmark_list_tests", "--shapes", "batch-decode", "--kernels", "auto", "--threads", "1", "--dtypes",
                    "bf16*,f32+q*,f32+q8_0,bf16+i8").stdout.split()
     assert listed[:2] == ["auto/batch-decode/bf16+f32/threads:1", "auto/batch-decode/bf16+f16/threads:1"]
-    assert len(listed) == len(set(listed)) == 13 + 5, listed
+    assert len(listed) == len(set(listed)) == len(row) + 1 + sum(name.startswith("q") for name in row), (listed, row)
     found = measured("--shapes", "tiny", "--dtypes", "f32*,bf16*", "--kernels", "decode_*,stream_*,auto,baseline_*", "--threads", "1")
     runs = {run["name"]: run for run in found["benchmarks"]}
     assert sum(name.startswith("baseline") for name in runs) == 1

@@ -14,6 +14,7 @@ import tempfile
 import unittest
 
 from cli_support import Tensor, npy, randoms
+from formats_table import formats
 from layer_models import MODELS
 from layer_support import built_without_blas, safetensors
 
@@ -87,6 +88,25 @@ def generate_environment():
     return "\n".join(rows) + "\n"
 
 
+def generate_blocks():
+    rows = ["| format | bytes | bytes of a block, in order | element |", "| --- | --- | --- | --- |"]
+    tables = ""
+    for block in formats():
+        if block.kind != "BLOCK":
+            continue
+        bits, lower, upper, minimum, *numbers = block.layout
+        fields = {0: "f16 d", lower: "32 signed bytes" if bits == 8 else "16 bytes of lower halves"}
+        if minimum:
+            fields[minimum] = "f16 m"
+        for bit in range(4, bits if upper else 0):
+            fields[upper + 4 * (bit - 4)] = f"4 bytes of bits {bit}"
+        element = "d · " + ("table[x]" if numbers[1:] else f"(x - {-numbers[0]})" if numbers[0] else "x") + (" + m" if minimum else "")
+        rows.append(f"| {block.name} | {block.bytes} | {'; '.join(fields[at] for at in sorted(fields))} | {element} |")
+        if numbers[1:]:
+            tables += f"\nThe table of {block.name} is {', '.join(map(str, numbers))}.\n"
+    return "\n".join(rows) + "\n" + tables
+
+
 def measured(peers):
     """Results in docs/measured/, and of other machines in docs/measured/MACHINE/, as arguments of `attend report`: files NAME.*.json
     are one run; peers.json and llama.json are another matter."""
@@ -104,7 +124,7 @@ def generate_measured(peers):
 
 
 GENERATORS = {"example": generate_example, "engine_plan": lambda: generate_engine(1), "engine_append": lambda: generate_engine(2),
-              "engine_step": lambda: generate_engine(3), "environment": generate_environment,
+              "engine_step": lambda: generate_engine(3), "environment": generate_environment, "blocks": generate_blocks,
               "bench": lambda: generate_measured(False), "peers": lambda: generate_measured(True)}
 GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.S)
 

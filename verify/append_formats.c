@@ -35,12 +35,6 @@ static double most_error(const attend_verify_row *row, double scale, double x) {
   return (row->zeros ? 1 : 0.5) * scale; /* the zero point is rounded, too */
 }
 
-/** What an element of a block may be off by, in scales: half a step, but for the end that a range lacks on one side. */
-static double most_steps(attend_dtype dtype) {
-  if (dtype == ATTEND_IQ4_NL) return 16; /* steps of its table are of up to 24, and scales may cut off more */
-  return dtype == ATTEND_Q4_0 || dtype == ATTEND_Q5_0 ? 1 : 0.5;
-}
-
 /** The least scale with which all numbers are within the range; of f8 no denormal f16, which would be coarse. */
 static double least_scale(const attend_verify_row *row, const span *s) {
   const double least = row->scaling->dtype == ATTEND_F16 ? 0x1p-14 : 0;
@@ -72,7 +66,7 @@ bool attend_verify_append_is_right(const attend_verify_row *row, int64_t dim, co
     const bool chosen = row->scales && !given && s.size > 0;
     *wrong = first;
     if (chosen && !(scale <= 1.01 * least_scale(row, &s) + 0x1p-24)) return false;
-    const double most = scaled ? 0 : 1.02 * most_steps(row->dtype) * scale;
+    const double most = scaled ? 0 : 1.02 * attend_verify_block_error(row->dtype) * scale;
     /* Of a scale in f16, which may be denormal, times the greatest integer. */
     const double rounding = 0x1p-9 * s.size + (row->scales && row->scaling->dtype == ATTEND_F16 ? 0x1p-17 : 0x1p-24);
     for (int64_t d = first; d < first + group; d++) {

@@ -6,23 +6,28 @@
 
 #include "verify/reference.h"
 
-/* Bytes of a block of 32; where its minimum (0: none), its upper bits (0: none) and its integers lie in it. */
-typedef struct block {
-  int bytes, minimum, high, integers, bits, middle;
-} block;
+/* A row of kernels/formats.def: of a block also what lies in it, which no kernel reads. */
+typedef struct format {
+  int elements, bytes, bits, lower, upper, minimum;
+  int count; /* of the numbers that integers stand for; 1: it is what is added to them */
+  int number[16];
+} format;
 
-static const block blocks[] = {
-    [ATTEND_Q8_0] = {34, 0, 0, 2, 8, 0},  [ATTEND_Q4_0] = {18, 0, 0, 2, 4, 8}, [ATTEND_Q4_1] = {20, 2, 0, 4, 4, 0},
-    [ATTEND_Q5_0] = {22, 0, 2, 6, 5, 16}, [ATTEND_Q5_1] = {24, 2, 4, 8, 5, 0}, [ATTEND_IQ4_NL] = {18, 0, 0, 2, 4, 0},
+static const format formats[] = {
+    {1, 0, .bits = 0}, /* by attend_dtype, whose order the rows have */
+#define ATTEND_FORMAT_PLAIN(id, name, elements, bytes) {elements, bytes, .bits = 0},
+#define ATTEND_FORMAT_SCALED(id, name, elements, bytes) {elements, bytes, .bits = 0},
+#define ATTEND_FORMAT_BLOCK(id, name, elements, bytes, bits, lower, upper, minimum, ...)                               \
+  {elements, bytes, bits, lower, upper, minimum, sizeof((int[]){__VA_ARGS__}) / sizeof(int), {__VA_ARGS__}},
+#include "kernels/formats.def"
 };
-static const int table[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
-int64_t attend_verify_block_elements(attend_dtype dtype) {
-  return dtype >= ATTEND_Q8_0 ? 32 : dtype == ATTEND_I4 ? 2 : 1;
-}
+bool attend_verify_is_scaled(attend_dtype dtype) { return attend_verify_is_format(dtype) && !formats[dtype].bits; }
+
+int64_t attend_verify_block_elements(attend_dtype dtype) { return formats[dtype].elements; }
 
 int64_t attend_verify_row_extent(attend_dtype dtype, int64_t dim) {
-  return dtype >= ATTEND_Q8_0 ? dim / 32 * blocks[dtype].bytes : dtype == ATTEND_I4 ? dim / 2 : dim;
+  return attend_verify_is_format(dtype) ? dim / formats[dtype].elements * formats[dtype].bytes : dim;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ rows */
@@ -67,17 +72,16 @@ static double f16_at(const unsigned char *bytes) {
 }
 
 /* Integer i of a block, as it is stored. */
-static int integer_of(const block *f, const unsigned char *bytes, int i) {
-  if (f->bits == 8) return (int8_t)bytes[f->integers + i];
-  const int half = bytes[f->integers + i % 16] >> i / 16 * 4 & 15;
-  return f->bits == 5 ? half + (bytes[f->high + i / 8] >> i % 8 & 1) * 16 : half;
+static int integer_of(const format *f, const unsigned char *bytes, int i) {
+  if (f->bits == 8) return (int8_t)bytes[f->lower + i];
+  int n = bytes[f->lower + i % 16] >> i / 16 * 4 & 15;
+  for (int bit = 4; bit < f->bits; bit++) n |= (bytes[f->upper + 4 * (bit - 4) + i / 8] >> i % 8 & 1) << bit;
+  return n;
 }
 
-static double block_element(attend_dtype dtype, const unsigned char *bytes, int i) {
-  const block *f = &blocks[dtype];
-  const int stored = integer_of(f, bytes, i);
-  const double scale = f16_at(bytes), integer = dtype == ATTEND_IQ4_NL ? table[stored] : stored - f->middle;
-  return scale * integer + (f->minimum ? f16_at(bytes + f->minimum) : 0);
+static double block_element(const format *f, const unsigned char *bytes, int i) {
+  const int stored = integer_of(f, bytes, i), number = f->count > 1 ? f->number[stored] : stored + f->number[0];
+  return f16_at(bytes) * number + (f->minimum ? f16_at(bytes + f->minimum) : 0);
 }
 
 /* Of 1 sign, `exponent` exponent and 7 - `exponent` fraction bits. */
@@ -107,7 +111,7 @@ double attend_verify_row_element(const attend_verify_row *row, int64_t d) {
   if (!attend_verify_is_format(row->dtype))
     return (double)attend_reference_element(row->tensor, row->dtype, row->at + d);
   if (!attend_verify_is_scaled(row->dtype))
-    return block_element(row->dtype, bytes + d / 32 * blocks[row->dtype].bytes, (int)(d % 32));
+    return block_element(&formats[row->dtype], bytes + d / 32 * formats[row->dtype].bytes, (int)(d % 32));
   double zero;
   const double x = scaled_element(row->dtype, bytes, d, row->scaling->is_unsigned, &zero);
   if (row->zeros) zero = (double)attend_reference_element(row->zeros, row->scaling->dtype, group_at(row, d));
@@ -129,35 +133,43 @@ static int nearest(float x, int low, int high) {
   return !(x > (float)low) ? low : x >= (float)high ? high : (int)lrintf(x);
 }
 
-static int nearest_in_table(float x) {
+static int nearest_number(const format *f, float x) {
   int best = 0;
-  for (int i = 1; i < 16; i++)
-    if (fabsf((float)table[i] - x) < fabsf((float)table[best] - x)) best = i;
+  for (int i = 1; i < f->count; i++)
+    if (fabsf((float)f->number[i] - x) < fabsf((float)f->number[best] - x)) best = i;
   return best;
 }
 
-static void quantise_block(attend_dtype dtype, unsigned char *bytes, const float *x) {
-  const block *f = &blocks[dtype];
+static void quantise_block(const format *f, unsigned char *bytes, const float *x) {
   float low = 0, high = 0;
   for (int i = 0; i < 32; i++) low = fminf(low, x[i]), high = fmaxf(high, x[i]);
-  const int most = (1 << f->bits) - 1;
+  const int most = (1 << f->bits) - 1, least = f->bits == 8 ? -128 : 0;
   const float size = fmaxf(-low, high);
-  const float scale = store_f16(bytes, f->minimum               ? (high - low) / (float)most
-                                       : dtype == ATTEND_IQ4_NL ? size / 113
-                                                                : size / (float)(most / 2));
+  memset(bytes, 0, (size_t)f->bytes);
+  const float scale = store_f16(bytes, f->minimum     ? (high - low) / (float)most
+                                       : f->count > 1 ? size / (float)f->number[f->count - 1]
+                                                      : size / (float)(most / 2));
   const float offset = f->minimum ? store_f16(bytes + f->minimum, low) : 0;
-  memset(bytes + f->integers, 0, f->bits == 8 ? 32 : 16);
-  if (f->high) memset(bytes + f->high, 0, 4);
   for (int i = 0; i < 32; i++) {
-    const float in_scales = scale != 0 ? (x[i] - offset) / scale : 0;
+    const float number = scale != 0 ? (x[i] - offset) / scale : 0;
+    const int n = f->count > 1 ? nearest_number(f, number) : nearest(number - (float)f->number[0], least, least + most);
     if (f->bits == 8) {
-      bytes[f->integers + i] = (unsigned char)nearest(in_scales, -128, 127);
+      bytes[f->lower + i] = (unsigned char)n;
       continue;
     }
-    const int n = dtype == ATTEND_IQ4_NL ? nearest_in_table(in_scales) : nearest(in_scales + (float)f->middle, 0, most);
-    bytes[f->integers + i % 16] |= (unsigned char)((n & 15) << i / 16 * 4);
-    if (f->high) bytes[f->high + i / 8] |= (unsigned char)(n >> 4 << i % 8);
+    bytes[f->lower + i % 16] |= (unsigned char)((n & 15) << i / 16 * 4);
+    for (int bit = 4; bit < f->bits; bit++)
+      bytes[f->upper + 4 * (bit - 4) + i / 8] |= (unsigned char)((n >> bit & 1) << i % 8);
   }
+}
+
+double attend_verify_block_error(attend_dtype dtype) {
+  const format *f = &formats[dtype];
+  int widest = 0;
+  for (int i = 1; i < f->count; i++)
+    if (f->number[i] - f->number[i - 1] > widest) widest = f->number[i] - f->number[i - 1];
+  if (f->count > 1) return 2.0 / 3 * widest;
+  return f->number[0] ? 1 : 0.5;
 }
 
 /* The nearest of all 8-bit floats. */
@@ -174,7 +186,7 @@ void attend_verify_quantise(const attend_verify_row *row, int64_t dim, const flo
   if (dim == 0) return; /* there may be no tensor then */
   unsigned char *bytes = (unsigned char *)(uintptr_t)row->tensor + row->at;
   for (int64_t d = 0; !attend_verify_is_scaled(row->dtype) && d < dim; d += 32)
-    quantise_block(row->dtype, bytes + d / 32 * blocks[row->dtype].bytes, numbers + d);
+    quantise_block(&formats[row->dtype], bytes + d / 32 * formats[row->dtype].bytes, numbers + d);
   for (int64_t d = 0; attend_verify_is_scaled(row->dtype) && d < dim; d++) {
     const int wide = row->dtype == ATTEND_I8 ? 256 : 16, low = row->scaling->is_unsigned ? 0 : -wide / 2;
     const float scale = row->scales ? attend_reference_element(row->scales, row->scaling->dtype, group_at(row, d)) : 1;
@@ -216,7 +228,7 @@ void attend_verify_spoil(const attend_verify_row *row, int64_t d, float number) 
   unsigned char *bytes = (unsigned char *)(uintptr_t)row->tensor + row->at;
   const unsigned char sign = signbit(number) ? 128 : 0;
   if (!attend_verify_is_scaled(row->dtype))
-    store_f16(bytes + d / 32 * blocks[row->dtype].bytes, number);
+    store_f16(bytes + d / 32 * formats[row->dtype].bytes, number);
   else if (row->dtype == ATTEND_F8_E4M3)
     bytes[d] = sign | 0x7f;
   else if (row->dtype == ATTEND_F8_E5M2)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** Quantised keys and values, of the reference and of its cases: nothing of it is shared with kernels/. */
+/**
+ * Quantised keys and values, of the reference and of its cases. It shares no code with kernels/: what lies in a block
+ * it reads from kernels/formats.def.
+ */
 #ifndef ATTEND_VERIFY_FORMATS_H
 #define ATTEND_VERIFY_FORMATS_H
 
@@ -8,7 +11,7 @@
 /** Whether a type is a format. */
 static inline bool attend_verify_is_format(attend_dtype dtype) { return dtype > ATTEND_BF16; }
 /** Whether its scales lie in tensors of their own. */
-static inline bool attend_verify_is_scaled(attend_dtype dtype) { return dtype > ATTEND_BF16 && dtype < ATTEND_Q8_0; }
+bool attend_verify_is_scaled(attend_dtype dtype);
 /** Elements of a block, or of a byte. */
 int64_t attend_verify_block_elements(attend_dtype dtype);
 /** What strides count in a row of `dim` elements. */
@@ -35,6 +38,11 @@ double attend_verify_row_element(const attend_verify_row *row, int64_t d);
 void attend_verify_quantise(const attend_verify_row *row, int64_t dim, const float *numbers);
 /** Writes scales and zero points of a row, which follow from their places and the greatest of its numbers. */
 void attend_verify_choose_scales(const attend_verify_row *row, int64_t dim, float greatest, uint64_t key);
+/**
+ * What an element of a block may well be off by, in scales: half a step; a whole one at the end that a range lacks on
+ * one side; and more than half of a table's widest step, since scales may cut off numbers.
+ */
+double attend_verify_block_error(attend_dtype dtype);
 /** Makes an element NaN or infinite, and others with it that share its scale. Nothing where that cannot be. */
 void attend_verify_spoil(const attend_verify_row *row, int64_t d, float number);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "verify/formats.h"
 
+#include "kernels/formats.h"
 #include "kernels/integers.h"
 
 /* The choices of a case: made by bytes as long as there are any, then by splitmix64, from its seed on. */
@@ -179,7 +180,7 @@ static void choose_layouts(stream *s, attend_verify_case *c) {
 }
 
 static attend_dtype choose_format(stream *s) {
-  return (attend_dtype)(ATTEND_F8_E4M3 + below(s, ATTEND_IQ4_NL - ATTEND_F8_E4M3 + 1));
+  return (attend_dtype)(ATTEND_BF16 + 1 + below(s, ATTEND_DTYPE_COUNT - ATTEND_BF16 - 1));
 }
 
 /* Formats of keys and values: the one that was asked for, or in a third of the cases any. The last choices of all, so

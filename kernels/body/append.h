@@ -3,8 +3,8 @@
 #ifndef ATTEND_KERNELS_BODY_APPEND_H
 #define ATTEND_KERNELS_BODY_APPEND_H
 
+#include "kernels/body/blocks.h"
 #include "kernels/body/finish.h"
-#include "kernels/quantise.h"
 
 ATTEND_INLINE void convert_row(const void *from, void *to, int64_t dim, const attend_dtype FROM,
                                const attend_dtype TO) {

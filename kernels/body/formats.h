@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-#include "kernels/body/bytes.h"
+#include "kernels/body/blocks.h"
 #include "kernels/body/pack.h"
 #include "kernels/size.h"
 
@@ -33,49 +33,6 @@ ATTEND_INLINE void store_plain(char *row, int64_t d, vf x) {
   const vm over = vm_and(vm_gt(size, most), vm_gt(vf_set1(INFINITY), size));
   if (vm_any(over)) x = vf_select(over, vf_select(vm_gt(x, vf_zero()), most, vf_sub(vf_zero(), most)), x);
   vf_store_bf16_n((uint16_t *)(void *)row + d, x, LANES);
-}
-
-/* ---------------------------------------------------------------------------------------------------------- blocks */
-
-/** A block of 32: element i is scale * integer i, plus offset. */
-typedef struct format_block {
-  vb integers;
-  vf scale, offset;
-} format_block;
-
-static const int8_t iq4_nl_table[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-
-ATTEND_INLINE uint32_t load_bits(const char *p) {
-  uint8_t b[4];
-  memcpy(b, p, sizeof b);
-  return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
-}
-
-/* Each returns whether there is an offset. */
-ATTEND_INLINE bool block_Q8_0(const char *p, format_block *b) {
-  b->scale = vf_set1_f16(p), b->integers = vb_load(p + 2);
-  return false;
-}
-ATTEND_INLINE bool block_Q4_0(const char *p, format_block *b) {
-  b->scale = vf_set1_f16(p), b->integers = vb_add(vb_nibbles(p + 2), -8);
-  return false;
-}
-ATTEND_INLINE bool block_Q4_1(const char *p, format_block *b) {
-  b->scale = vf_set1_f16(p), b->offset = vf_set1_f16(p + 2), b->integers = vb_nibbles(p + 4);
-  return true;
-}
-ATTEND_INLINE bool block_Q5_0(const char *p, format_block *b) {
-  b->scale = vf_set1_f16(p), b->integers = vb_add(vb_add_16(vb_nibbles(p + 6), load_bits(p + 2)), -16);
-  return false;
-}
-ATTEND_INLINE bool block_Q5_1(const char *p, format_block *b) {
-  b->scale = vf_set1_f16(p), b->offset = vf_set1_f16(p + 2);
-  b->integers = vb_add_16(vb_nibbles(p + 8), load_bits(p + 4));
-  return true;
-}
-ATTEND_INLINE bool block_IQ4_NL(const char *p, format_block *b) {
-  b->scale = vf_set1_f16(p), b->integers = vb_lookup(iq4_nl_table, vb_nibbles(p + 2));
-  return false;
 }
 
 /* -------------------------------------------------------------------------------------------------- scaled elements */
@@ -224,7 +181,7 @@ ATTEND_INLINE void read_scaled(const format_run *run, const attend_dtype DTYPE, 
 }
 
 #define ATTEND_FORMAT_PLAIN(...)
-#define ATTEND_FORMAT_BLOCK(id, name, elements, bytes)                                                                 \
+#define ATTEND_FORMAT_BLOCK(id, name, elements, bytes, ...)                                                            \
   ATTEND_OUTLINE void read_run_##id(const format_run *run) {                                                           \
     const char *row = run->at;                                                                                         \
     char *out = run->out;                                                                                              \

@@ -16,8 +16,8 @@ class KVCache:
     heads       key/value heads
     head_dim    of keys; v_head_dim of values, the same by default
     capacity    rows of each sequence. Without pages it grows by itself, to twice as many; with pages it does not
-    k_format    "f32", "f16", "bf16", or one of ggml's blocks, for dims that are multiples of 32: "q8_0", "q4_0", "q4_1",
-                "q5_0", "q5_1", "iq4_nl"; v_format is the same by default
+    k_format    "f32", "f16", "bf16", or one of the blocks of docs/formats.md, for dims that are multiples of 32: "q8_0",
+                "q4_0" and so on; v_format is the same by default
     page_rows   rows of a page: sequences then take pages as they grow, and give them back. `pages` is how many there are
                 in all; default: as many as all sequences need to reach `capacity`
     package     "numpy" or "torch": whose arrays hold it. bf16 in NumPy needs the package ml_dtypes

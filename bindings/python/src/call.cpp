@@ -77,7 +77,7 @@ constexpr int BLOCK_ELEMENTS = 32; // of ggml's blocks, which hold their scales
 const Format formats[] = {
 #define ATTEND_FORMAT_PLAIN(id, name, elements, bytes) {name, ATTEND_##id, elements, bytes, false, false},
 #define ATTEND_FORMAT_SCALED(id, name, elements, bytes) {name, ATTEND_##id, elements, bytes, true, false},
-#define ATTEND_FORMAT_BLOCK(id, name, elements, bytes) {name, ATTEND_##id, elements, bytes, false, false},
+#define ATTEND_FORMAT_BLOCK(id, name, elements, bytes, ...) {name, ATTEND_##id, elements, bytes, false, false},
 #include "kernels/formats.def"
     {"u8", ATTEND_I8, 1, 1, true, true},
     {"u4", ATTEND_I4, 2, 1, true, true},

@@ -27,8 +27,8 @@ q_starts       (B + 1) q is (1, Hq, rows of all, D), and sequence b has rows q_s
 kv_starts      (B + 1) likewise of k and v
 key_ranges     (B, Lq, 2) begin and end of the keys that a query attends
 block_table    (B, n) k and v are (pages, Hkv, rows of a page, D): the pages of each sequence; needs kv_lengths
-k_format, v_format  what k and v hold, where their dtype does not say it: arrays of bytes (uint8) in the formats of ggml,
-               "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", as rows of whole blocks; or with scales "f8_e4m3",
+k_format, v_format  what k and v hold, where their dtype does not say it: arrays of bytes (uint8) in rows of whole
+               blocks, such as "q8_0", "q4_0", "iq4_nl" and the others of docs/formats.md; or with scales "f8_e4m3",
                "f8_e5m2", "i8", "u8", "i4" and "u4", the last two with two elements a byte
 k_scales, v_scales  float32 or float16, broadcast to (B, Hkv, Lk, groups): a scale for each group of a row's elements
 k_zero_points, v_zero_points  of i8, u8, i4 and u4: elements are scale * (x - zero point); lie as the scales do
