@@ -144,7 +144,7 @@ _library.impl("sdpa_backward", _backward_of, "CPU")
 torch.library.register_fake("attend::sdpa_backward", _fake_backward, lib=_library)
 
 
-_is_grad_enabled, _any_requires_grad, _BELOW = torch.is_grad_enabled, torch._C._any_requires_grad, torch._C._after_autograd_keyset
+_is_grad_enabled, _BELOW = torch.is_grad_enabled, torch._C._after_autograd_keyset
 
 
 def _below(keyset, query, key, value, attn_mask, dropout_p, is_causal, scale, softcap, window_left, window_right, seed):
@@ -184,7 +184,7 @@ def _autograd(keyset, query, key, value, attn_mask=None, dropout_p=0.0, is_causa
     torch.library.register_autograd() does the same, but takes 5 us more of a call that asks for no gradient. Nor does PyTorch's stable
     ABI help: a kernel in C++ sees neither whether a tensor requires a gradient, nor which dispatch keys are left.
     """
-    if _is_grad_enabled() and _any_requires_grad(query, key, value, attn_mask):
+    if _is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad or attn_mask is not None and attn_mask.requires_grad):
         return _Differentiable.apply(keyset & _BELOW, query, key, value, attn_mask, dropout_p, is_causal, scale, softcap, window_left, window_right, seed)
     if keyset.raw_repr() in _direct:
         return _sdpa(query, key, value, attn_mask, dropout_p, is_causal, scale, softcap, window_left, window_right, seed, False)
