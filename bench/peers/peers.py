@@ -21,7 +21,7 @@ import time
 
 MODULES = {"attend": "attend_library", "pytorch-flash": "pytorch", "pytorch-math": "pytorch", "pytorch-flex": "pytorch",
            "onnxruntime-mha": "onnx_runtime", "onnxruntime-gqa": "onnx_runtime", "onnxruntime-attention": "onnx_runtime",
-           "openvino": "openvino_runtime"}
+           "openvino": "openvino_runtime", "vllm": "vllm_cpu"}
 HERE = pathlib.Path(__file__).resolve().parent
 TYPES = ["f32", "f16", "bf16"]
 QUICK = {"shapes": "bert-base,gpt2-prefill,vit-large,llama-prefill,speculative,llama-decode,batch-decode",

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from . import _attend
+from ._attend import _sdpa
 
 if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
     raise ImportError(f"attend.torch needs PyTorch 2.10 or newer, this is {torch.__version__}")
@@ -36,21 +37,9 @@ _library.define(f"sdpa_backward(Tensor grad_out, Tensor? grad_lse, Tensor query,
                 "-> (Tensor, Tensor, Tensor, Tensor)")
 
 
-def _run(query, key, value, attn_mask, dropout_p, is_causal, scale, softcap, window_left, window_right, seed, **more):
-    mask = bias = None
-    if attn_mask is not None:
-        if attn_mask.dtype == torch.bool:
-            mask = attn_mask
-        else:
-            bias = attn_mask
-    window = None if window_left < 0 and window_right < 0 else (window_left, window_right)
-    return _attend._attention(query, key, value, mask=mask, bias=bias, causal="top-left" if is_causal else None, scale=scale,
-                              softcap=softcap, window=window, dropout=dropout_p, seed=seed, lse=True, **more)
-
-
 def _forward(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, softcap=0.0, window_left=-1,
              window_right=-1, seed=0):
-    return _run(query, key, value, attn_mask, dropout_p, is_causal, scale, softcap, window_left, window_right, seed)
+    return _sdpa(query, key, value, attn_mask, dropout_p, is_causal, scale, softcap, window_left, window_right, seed, False)
 
 
 def _fake(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **_):
@@ -96,7 +85,7 @@ def _backward_of(grad_out, grad_lse, query, key, value, out, lse, attn_mask, dro
         return *grads, bias_grad.to(attn_mask.dtype) if wants_bias else no_bias
     keep = None
     if dropout_p:  # which weights were dropped follows from the seed: those that come out as 0
-        keep = _run(query, key, value, attn_mask, dropout_p, is_causal, scale, softcap, window_left, window_right, seed, weights=True)[2] != 0
+        keep = _sdpa(query, key, value, attn_mask, dropout_p, is_causal, scale, softcap, window_left, window_right, seed, True)[2] != 0
     (batch, heads, rows, dim), groups, keys = query.shape, key.shape[1], key.shape[2]
     scale = 1 / math.sqrt(dim) if scale is None else scale
     excluded = None  # by causal masks and windows
@@ -155,25 +144,57 @@ _library.impl("sdpa_backward", _backward_of, "CPU")
 torch.library.register_fake("attend::sdpa_backward", _fake_backward, lib=_library)
 
 
-def _setup(ctx, inputs, keyword_only_inputs, output):
-    query, key, value, attn_mask, ctx.dropout_p, ctx.is_causal = inputs
-    ctx.options = [keyword_only_inputs[name] for name in ("scale", "softcap", "window_left", "window_right", "seed")]
-    ctx.wants_bias = attn_mask is not None and attn_mask.dtype != torch.bool and attn_mask.requires_grad
-    ctx.save_for_backward(query, key, value, attn_mask, *output)
-    ctx.set_materialize_grads(False)
+_is_grad_enabled, _BELOW = torch.is_grad_enabled, torch._C._after_autograd_keyset
 
 
-def _backward(ctx, grad_out, grad_lse):
-    query, key, value, attn_mask, out, lse = ctx.saved_tensors
-    if grad_out is None:
-        if grad_lse is None:
-            return (None,) * 6
-        grad_out = torch.zeros_like(out)
-    q, k, v, bias = torch.ops.attend.sdpa_backward(grad_out, grad_lse, query, key, value, out, lse, attn_mask, ctx.dropout_p, ctx.is_causal, *ctx.options, ctx.wants_bias)
-    return q, k, v, bias if ctx.wants_bias else None, None, None
+def _below(keyset, query, key, value, attn_mask, dropout_p, is_causal, scale, softcap, window_left, window_right, seed):
+    with torch._C._AutoDispatchBelowAutograd():
+        return torch.ops.attend.sdpa.default.redispatch(keyset, query, key, value, attn_mask, dropout_p, is_causal, scale=scale, softcap=softcap,
+                                                        window_left=window_left, window_right=window_right, seed=seed)
 
 
-torch.library.register_autograd("attend::sdpa", _backward, setup_context=_setup, lib=_library)
+class _Differentiable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, keyset, query, key, value, attn_mask, *options):
+        result = _below(keyset, query, key, value, attn_mask, *options)
+        ctx.options = options
+        ctx.wants_bias = attn_mask is not None and attn_mask.dtype != torch.bool and attn_mask.requires_grad
+        ctx.save_for_backward(query, key, value, attn_mask, *result)
+        ctx.set_materialize_grads(False)
+        return result
+
+    @staticmethod
+    def backward(ctx, grad_out, grad_lse):
+        query, key, value, attn_mask, out, lse = ctx.saved_tensors
+        if grad_out is None:
+            if grad_lse is None:
+                return (None,) * 12
+            grad_out = torch.zeros_like(out)
+        q, k, v, bias = torch.ops.attend.sdpa_backward(grad_out, grad_lse, query, key, value, out, lse, attn_mask, *ctx.options, ctx.wants_bias)
+        return None, q, k, v, bias if ctx.wants_bias else None, *(None,) * 7
+
+
+_direct = set()  # dispatch keys of calls of which nothing but the kernel below is left after autograd
+
+
+def _autograd(keyset, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, softcap=0.0, window_left=-1,
+              window_right=-1, seed=0):
+    """Where every call comes first.
+
+    torch.library.register_autograd() does the same, but takes 5 us more of a call that asks for no gradient. Nor does PyTorch's stable
+    ABI help: a kernel in C++ sees neither whether a tensor requires a gradient, nor which dispatch keys are left.
+    """
+    if _is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad or attn_mask is not None and attn_mask.requires_grad):
+        return _Differentiable.apply(keyset & _BELOW, query, key, value, attn_mask, dropout_p, is_causal, scale, softcap, window_left, window_right, seed)
+    if keyset.raw_repr() in _direct:
+        return _sdpa(query, key, value, attn_mask, dropout_p, is_causal, scale, softcap, window_left, window_right, seed, False)
+    below = keyset & _BELOW
+    if below.highestPriorityTypeId() == torch._C.DispatchKey.CPU:
+        _direct.add(keyset.raw_repr())
+    return _below(below, query, key, value, attn_mask, dropout_p, is_causal, scale, softcap, window_left, window_right, seed)
+
+
+_library.impl("sdpa", _autograd, "Autograd", with_keyset=True)
 
 
 # -------------------------------------------------------------------------------------------------------- the function

@@ -39,7 +39,8 @@ struct Array {
 };
 
 // Reads an argument called `name`. Lists and numbers are taken as NumPy takes them. Throws TypeError and ValueError.
-Array read_array(nb::handle object, const char *name);
+// `resolved`: a tensor of PyTorch's is known to have no numbers that lie there with the other sign.
+Array read_array(nb::handle object, const char *name, bool resolved = false);
 
 // Makes every row lie together and be aligned: the array itself, where that is so, else a copy.
 void make_rows_contiguous(Array &array);
@@ -53,8 +54,8 @@ void prepend_dims(Array &array, int ndim, const char *name);
 // Strides of 0 along what is repeated. ValueError where shapes do not fit.
 void broadcast(Array &array, const int64_t *shape, int ndim, const char *name);
 
-// A new contiguous array of the kind of `like`, read from `like_object`: of PyTorch for PyTorch's, else of NumPy.
-// `interleaved`: of PyTorch's, rows of all heads lie side by side, (B, L, H, D) in memory.
+// A new contiguous array, in memory of its own, of the kind of `like`, read from `like_object`: of PyTorch for
+// PyTorch's, else of NumPy. `interleaved`: of PyTorch's, rows of all heads lie side by side, (B, L, H, D) in memory.
 nb::object new_array(const Array &like, nb::handle like_object, Type type, const int64_t *shape, int ndim, Array &array,
                      bool interleaved = false);
 

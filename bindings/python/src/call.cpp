@@ -154,7 +154,9 @@ bool torch_records() {
 int torch_threads() {
   static nb::object *get;
   if (!get) get = new nb::object(nb::module_::import_("torch").attr("get_num_threads"));
-  return nb::cast<int>((*get)());
+  nb::object threads = nb::steal(PyObject_CallNoArgs(get->ptr()));
+  if (!threads.is_valid()) throw nb::python_error();
+  return nb::cast<int>(threads);
 }
 
 } // namespace
@@ -478,7 +480,7 @@ Call::Call(const Arguments &a, bool make) {
   key.problem.struct_size = sizeof key.problem;
   tensors = attend_tensors ATTEND_TENSORS_INIT;
   attend_problem &p = key.problem;
-  q = read_array(a.q, "q"), k = read_array(a.k, "k"), v = read_array(a.v, "v");
+  q = read_array(a.q, "q", a.resolved), k = read_array(a.k, "k", a.resolved), v = read_array(a.v, "v", a.resolved);
   rank = q.ndim;
   Array *const all[] = {&q, &k, &v};
   const char *const names[] = {"q", "k", "v"};
@@ -518,7 +520,6 @@ Call::Call(const Arguments &a, bool make) {
   p.q_dtype = dtype_of(q, "q"), p.k_dtype = k_format.dtype, p.v_dtype = v_format.dtype;
   p.as_given = ATTEND_AS_GIVEN_V_HEAD_DIM | ATTEND_AS_GIVEN_STRIDES;
   p.q_strides = strides_of(q), p.k_strides = strides_of(k), p.v_strides = strides_of(v);
-  held.reserve(20); // addresses of entries are kept
   const auto read_scaling = [this](const Format &f, nb::handle scales, nb::handle zero_points, const Array &x,
                                    const char *const(&params)[2], int64_t dim, attend_scaling &scaling,
                                    const void *&scale_data, const void *&zero_data) {

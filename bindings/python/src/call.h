@@ -4,6 +4,7 @@
 
 #include <attend/attend.h>
 
+#include <list>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,8 @@ struct Arguments {
 #define X(name) nb::handle name;
   ATTEND_ARGUMENTS(X)
 #undef X
-  bool inner = false; // attend.torch's: gradients are seen to, and out is to lie as PyTorch's does
+  bool inner = false;    // attend.torch's: gradients are seen to, and out is to lie as PyTorch's does
+  bool resolved = false; // no tensor of PyTorch's has its numbers negated: its dispatcher has seen to that
 };
 
 // What decides which plan a call runs. Compared byte by byte.
@@ -81,7 +83,7 @@ private:
   bool wanted_lse = false, wanted_weights = false;
   int rank = 4; // of q
   Array q, k, v, out;
-  std::vector<Array> held;
+  std::list<Array> held; // whose addresses stay; empty, and so for nothing, in most calls
 };
 
 // Forgets the plans that are kept: for when the environment or the profile has changed.

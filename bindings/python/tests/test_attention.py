@@ -336,6 +336,21 @@ def test_other_packages():
     near(out, reference(Q, K, V)[0])
 
 
+def test_jax():
+    """Arrays of JAX, under which nobody may write: read where they lie, from either side of a call."""
+    jax = pytest.importorskip("jax", reason="JAX is not installed: nothing reads its arrays here")
+    q, k, v = (jax.device_put(x, jax.devices("cpu")[0]) for x in (Q, K, V))
+    out, lse = attend.attention(q, k, v, mask=jax.numpy.asarray(MASK), kv_lengths=jax.numpy.asarray(LENGTHS), lse=True)
+    expected = attend.attention(Q, K, V, mask=MASK, kv_lengths=LENGTHS, lse=True)
+    assert type(out) is numpy.ndarray and (out == expected[0]).all() and (lse == expected[1]).all()
+    low = [x.astype(jax.numpy.bfloat16) for x in (q, k, v)]
+    assert (attend.attention(*low) == attend.attention(*(numpy.asarray(x) for x in low))).all()
+    with pytest.raises(ValueError, match="out is read-only"):
+        attend.attention(q, k, v, out=q)
+    assert (numpy.asarray(q) == Q).all()
+    assert jax.numpy.array_equal(jax.numpy.asarray(out), out)
+
+
 def test_concurrent_threads():
     expected = {n: attend.attention(Q[:, :, :n], K, V) for n in range(1, 8)}
     wrong = []

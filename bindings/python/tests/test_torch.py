@@ -288,6 +288,25 @@ def test_tracing():
     assert "attend.sdpa.default" in seen
 
 
+def test_operator_leaves_to_the_dispatcher():
+    """The operator computes at once where nothing but its kernel is left to call; what is not so must not be taken for it."""
+    from torch._subclasses import FakeTensor, FakeTensorMode
+    op, x = torch.ops.attend.sdpa, torch.randn(1, 2, 5, 8)
+    expected = op(x, x, x)[0]
+    with torch.inference_mode():
+        assert torch.equal(op(x, x, x)[0], expected)
+    assert torch.equal(op(torch._neg_view(x), x, x)[0], op(-x, x, x)[0])
+    assert torch.equal(op(torch._efficientzerotensor(x.shape), x, x)[0], op(torch.zeros_like(x), x, x)[0])
+    assert torch.equal(torch.func.vmap(lambda y: op(y, y, y)[0])(x[None])[0], expected)
+    with FakeTensorMode() as mode:
+        fake = mode.from_tensor(x)
+        assert all(isinstance(y, FakeTensor) for y in op(fake, fake, fake))
+    y = x.clone().requires_grad_()
+    assert op(y, x, x)[0].requires_grad and op(x, x, x, y[0, 0, :, :5])[0].requires_grad
+    with torch.no_grad():
+        assert not op(y, x, x)[0].requires_grad and torch.equal(op(y, x, x)[0], expected)
+
+
 def test_negative_views():
     x = torch.randn(1, 2, 5, 8)
     torch.testing.assert_close(attend.attention(torch._neg_view(x), x, x), attend.attention(-x, x, x))
