@@ -149,10 +149,11 @@ def best_peer(found):
 
 
 def beside_peers(peers, dtype, threads):
-    """A line for every shape, a column for every peer; what a peer cannot do is said below."""
+    """A line for every shape, a column for every peer that can do one; what a peer cannot do is said below."""
     cases = {shape: found for (shape, d, t), found in cases_of(peers).items() if (d, t) == (dtype, threads)}
     names = list(dict.fromkeys(peer for found in cases.values() for peer in found))
     names.sort(key=lambda name: name != "attend")
+    able = [name for name in names if any("seconds" in found.get(name, {}) for found in cases.values())]
     rows, reasons = [], {}
     for shape, found in cases.items():
         row = [shape]
@@ -160,13 +161,12 @@ def beside_peers(peers, dtype, threads):
             result = found.get(name, {"cannot": "not measured"})
             if "cannot" in result:
                 reasons.setdefault((name, result["cannot"]), []).append(shape)
-                row.append("cannot")
-            else:
-                row.append(time_cell(result["seconds"]))
+            if name in able:
+                row.append("cannot" if "cannot" in result else time_cell(result["seconds"]))
         best, ours = best_peer(found), found.get("attend", {}).get("seconds")
         rows.append(row + [best["peer"] if best else "-", ratio_cell(best and best["seconds"], ours)])
     note = "; ".join(f"{name} {reason} ({', '.join(shapes)})" for (name, reason), shapes in reasons.items())
-    return Table(f"{peers.name}: {dtype}, {plural(threads, 'thread')}", ["shape", *names, "best peer", "attend: times as fast as it"], rows,
+    return Table(f"{peers.name}: {dtype}, {plural(threads, 'thread')}", ["shape", *able, "best peer", "attend: times as fast as it"], rows,
                  f"Cannot: {note}." if note else "")
 
 

@@ -52,7 +52,9 @@ class Truth(unittest.TestCase):
              case.Case("c", 1, 3, 1, 5, 5, 4, 6, False, 0, "plain", "f16"),
              case.Case("d", 1, 2, 1, 3, 9, 8, 8, True, 0, "additive-mask", "f32"),
              case.Case("e", 3, 4, 2, 3, 9, 8, 8, True, 0, "serving", "f32", [3, 1, 1], [3, 9, 5], 4),
-             case.Case("f", 1, 4, 1, 1, 9, 8, 5, False, 0, "v-in-k", "bf16")]
+             case.Case("f", 1, 4, 1, 1, 9, 8, 5, False, 0, "v-in-k", "bf16"),
+             case.Case("g", 2, 4, 2, 3, 9, 64, 32, True, 0, "plain", "f32+q8_0"),
+             case.Case("h", 1, 4, 1, 1, 9, 64, 32, False, 0, "v-in-k", "f32+q4_0")]
 
     def test_masks_and_errors(self):
         for c in self.CASES:
@@ -83,6 +85,20 @@ class Truth(unittest.TestCase):
         self.assertEqual(list(case.rounded(numpy.float32([1, 1 + 2**-8, 1 + 3 * 2**-8, -2]), "bf16")),
                          [0x3F80, 0x3F80, 0x3F82, 0xC000])
 
+    def test_blocks(self):
+        values = numpy.float32([[*range(-16, 16), *[0] * 32]])
+        for name, scale, byte in ("q8_0", 16 / 127, 34), ("q4_0", 2, 18):
+            blocks = case.rounded(values, name)
+            self.assertEqual((blocks.shape, blocks.nbytes), ((1, 2), 2 * byte))
+            self.assertAlmostEqual(float(blocks["scale"][0, 0]), scale, 3)
+            numpy.testing.assert_allclose(case.widened(blocks), values, atol=0.51 * scale if name == "q8_0" else scale)
+        # ggml's bytes: elements 0 to 15 are the lower halves, and what is farthest from 0 is -8
+        self.assertEqual(case.rounded(values, "q4_0").tobytes()[:4], bytes([0, 0x40, 0x80, 0x80]))
+        self.assertRaisesRegex(case.Cannot, "40 is no multiple of 32", case.rounded, numpy.zeros((1, 40), numpy.float32), "q8_0")
+        with self.assertRaisesRegex(case.Cannot, "in q8_0"):
+            self.CASES[6].refuse_formats()
+        self.CASES[5].refuse_formats()
+
 
 class Driver(unittest.TestCase):
     def test_attend_is_measured_and_right(self):
@@ -93,9 +109,9 @@ class Driver(unittest.TestCase):
             self.assertEqual(os.listdir(folder), ["peers.json"])
             found = json.loads(pathlib.Path(folder, "peers.json").read_text(encoding="utf-8"))
         self.assertEqual(found["attend_peers"], 1)
-        self.assertEqual(len(found["results"]), 12)
+        self.assertEqual(len(found["results"]), 20)
         for result in found["results"]:
-            self.assertLess(result["error"], {"f32": 1e-6, "f16": 1e-3, "bf16": 1e-2}[result["dtype"]], result)
+            self.assertLess(result["error"], {"f16": 1e-3, "bf16": 1e-2}.get(result["dtype"], 1e-6), result)
             self.assertEqual(len(result["rounds"]), 2)
             self.assertLessEqual(result["least"], result["seconds"])
             self.assertGreaterEqual(result["memory_bytes"], 0)
@@ -106,12 +122,29 @@ class Driver(unittest.TestCase):
     def test_forms_are_right(self):
         with tempfile.TemporaryDirectory() as folder:
             done = peers(folder, "--peers", "attend", "--shapes", "chunked-prefill,mixed-serving,mla-decode", "--threads", "2",
-                         "--dtypes", "f32", "--rounds", "1", "--seconds", "0.001", "-o", "peers.json")
+                         "--dtypes", "f32,f32+q8_0", "--rounds", "1", "--seconds", "0.001", "-o", "peers.json")
             self.assertEqual(done.returncode, 0, done.stderr)
             found = json.loads(pathlib.Path(folder, "peers.json").read_text(encoding="utf-8"))["results"]
-        self.assertEqual(len(found), 3)
+        self.assertEqual(len(found), 6)
         for result in found:
             self.assertLess(result.get("error", 1), 1e-6, result)
+
+    def test_ggml_is_right_or_says_how_to_build_it(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done = peers(folder, "--peers", "ggml", "--shapes", "tiny,mixed-serving", "--cpu-time", "--rounds", "1", "--seconds",
+                         "0.001", "-o", "peers.json")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            found = json.loads(pathlib.Path(folder, "peers.json").read_text(encoding="utf-8"))
+        self.assertEqual((found["context"]["clock"], found["results"][0]["threads"]), ("processor time", 1))
+        built = found["context"]["versions"]["ggml"] != "not built"
+        self.assertEqual(len(found["results"]), 10)
+        for result in found["results"]:
+            if not built:
+                self.assertIn("./scripts/llama", result["cannot"])
+            elif result["shape"] == "mixed-serving":
+                self.assertIn("takes no pages", result["cannot"])
+            else:  # it adds up in f16 beside f16, and rounds queries to 8 bits beside blocks
+                self.assertLess(result["error"], {"f32": 1e-6, "bf16": 1e-6}.get(result["dtype"], 1e-2), result)
 
     def test_continues(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +176,7 @@ class Driver(unittest.TestCase):
     def test_errors(self):
         with tempfile.TemporaryDirectory() as folder:
             for arguments in (["--shapes", "nowhere"], ["--dtypes", "f8"], ["--peers", "none"], ["--threads", "0"],
-                              ["--rounds", "0"]):
+                              ["--rounds", "0"], ["--cpu-time", "--threads", "2"]):
                 done = peers(folder, *arguments)
                 self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
                 self.assertTrue(done.stderr.startswith("peers: "), done.stderr)

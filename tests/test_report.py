@@ -84,6 +84,7 @@ class Report(unittest.TestCase):
         self.assertIn("attend is ahead of the best peer at 8 of 10 cases, 2.00 to 9.00 times as fast.", first)
         self.assertIn("| llama-prefill | 1 ms | 2 ms | 9 ms | quick | 2.00 |", text)
         self.assertIn("has no bf16 \\| kernel \\<here>", text)
+        self.assertIn("| shape | attend | slow | best peer |", text)  # of bf16, of which quick can do nothing
         self.assertIn("Left out: baseline_openblas at sequence-32k: needs 4096 MiB.", text)
         self.assertRegex(text, r"used at most 0\.48 MiB of workspace")
         for line in text.splitlines():

@@ -6,13 +6,14 @@ import os
 
 import numpy
 
+from blocks import FORMATS
 from case import Cannot, widened
 
-F32, F16, BF16 = 1, 2, 3
+F16 = 2
 BOTTOM_RIGHT = 2
 LENGTHS_PER_BATCH = 1
 ALIGNMENT = 64
-DTYPES = {"f32": F32, "f16": F16, "bf16": BF16}
+DTYPES = {"f32": 1, "f16": F16, "bf16": 3, "q8_0": 8, "q4_0": 9}
 
 
 class Strides(ctypes.Structure):
@@ -98,7 +99,7 @@ class Plan:
         serving, mask = case.form == "serving", case.additive_mask()
         p = Problem(ctypes.sizeof(Problem), case.batch, case.q_heads, case.kv_heads, case.q_len, case.kv_len, case.head_dim,
                     case.v_head_dim)
-        p.q_dtype = DTYPES[case.dtype]
+        p.q_dtype, p.k_dtype, p.v_dtype = DTYPES[case.q_dtype], DTYPES[case.kv_dtype], DTYPES[case.kv_dtype]
         p.causal = BOTTOM_RIGHT if case.causal and mask is None else 0
         p.kv_lengths = LENGTHS_PER_BATCH if case.lengths is not None else 0
         if serving:
@@ -106,7 +107,8 @@ class Plan:
         if mask is not None:
             p.bias_dtype, p.bias_strides = F16, Strides4(0, 0, case.kv_len, 1)
         if case.form == "v-in-k":
-            p.v_strides = Strides(*(stride // v.itemsize for stride in v.strides[:3]))
+            unit = 1 if case.kv_dtype in FORMATS else v.itemsize  # strides of formats count bytes
+            p.v_strides = Strides(*(stride // unit for stride in v.strides[:3]))
         self.problem, self.handle = p, ctypes.c_void_p()
         options = Options(ctypes.sizeof(Options), num_threads=threads)
         checked(library.attend_plan_create(self.problem, options, self.handle))

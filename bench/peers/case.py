@@ -5,6 +5,8 @@ import dataclasses
 
 import numpy
 
+from blocks import FORMATS, NUMBERS, dequantised, quantised
+
 ROWS = 24  # compared with sums in double, the first and the last among them
 
 
@@ -27,10 +29,18 @@ class Case:
     causal: bool
     length_step: int
     form: str  # plain, additive-mask, serving or v-in-k
-    dtype: str
+    dtype: str  # of everything; or as f32+q8_0 that of queries and outputs, and the format of keys and values
     queries: list = None  # serving: of each sequence
     keys: list = None
     page_rows: int = 0
+
+    @property
+    def q_dtype(self):
+        return self.dtype.partition("+")[0]
+
+    @property
+    def kv_dtype(self):
+        return self.dtype.rpartition("+")[2]
 
     @property
     def group(self):
@@ -91,6 +101,11 @@ class Case:
         if self.form == "serving":
             raise Cannot("takes no pages, and no sequences of their own lengths in one tensor")
 
+    def refuse_formats(self):
+        """For packages whose keys and values are of the type of queries."""
+        if self.kv_dtype != self.q_dtype:
+            raise Cannot(f"takes no keys and values in {self.kv_dtype}")
+
     def small(self):
         """The same kind of case, small: run first, so that code and threads are there when memory is measured."""
         if self.form == "serving":
@@ -107,7 +122,11 @@ class Case:
 
 
 def rounded(values, dtype):
-    """f32 values in a type; bf16 as the bits of its upper half, rounded to nearest even."""
+    """f32 values in a type or format; bf16 as the bits of its upper half, rounded to nearest even."""
+    if dtype in FORMATS:
+        if values.shape[-1] % NUMBERS:
+            raise Cannot(f"a head dim of {values.shape[-1]} is no multiple of {NUMBERS}, the numbers of a block of {dtype}")
+        return quantised(values, dtype)
     if dtype != "bf16":
         return values.astype({"f32": numpy.float32, "f16": numpy.float16}[dtype])
     bits = values.view(numpy.uint32)
@@ -116,13 +135,15 @@ def rounded(values, dtype):
 
 def widened(values):
     """What rounded() gave, in f32."""
+    if values.dtype in FORMATS.values():
+        return dequantised(values)
     if values.dtype == numpy.uint16:
         return (values.astype(numpy.uint32) << 16).view(numpy.float32)
     return values.astype(numpy.float32, copy=False)
 
 
 def tensors(case):
-    """q, k and v: normal numbers of variance 1, rounded to the type. Contiguous in (B, H, L, D); of served sequences q is
+    """q, k and v: normal numbers of variance 1, rounded to the type or format. Contiguous in (B, H, L, D); of served sequences q is
     (1, Hq, queries of all, D), k and v (pages, Hkv, rows of a page, D). With v-in-k v is a view of k.
     """
     source = numpy.random.default_rng(list(case.name.encode()))
@@ -133,8 +154,11 @@ def tensors(case):
     shapes = [(*q_rows, case.head_dim), (*kv_rows, case.head_dim), (*kv_rows, case.v_head_dim)]
     if case.form == "v-in-k":
         shapes.pop()
-    made = [rounded(source.standard_normal(shape, dtype=numpy.float32), case.dtype) for shape in shapes]
-    return made if len(made) == 3 else [*made, made[1][..., :case.v_head_dim]]
+    dtypes = (case.q_dtype, case.kv_dtype, case.kv_dtype)
+    made = [rounded(source.standard_normal(shape, dtype=numpy.float32), dtype) for shape, dtype in zip(shapes, dtypes)]
+    if len(made) == 3:
+        return made
+    return [*made, made[1][..., :case.v_head_dim // (NUMBERS if case.kv_dtype in FORMATS else 1)]]
 
 
 def rows_of(case, x, b, head, count):

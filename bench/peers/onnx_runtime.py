@@ -121,6 +121,7 @@ def standard(case, q, k, v, threads, fold=False):
 
 def ways(peer, case, q, k, v, threads):
     case.refuse_serving()
+    case.refuse_formats()
     if peer == "onnxruntime-mha":
         return {"(B, L, H * D)": lambda: multi_head(case, q, k, v, threads)}
     if peer == "onnxruntime-gqa":

@@ -71,6 +71,7 @@ class Request:
 def ways(peer, case, q, k, v, threads):
     del peer
     case.refuse_serving()
+    case.refuse_formats()
     if case.group == 1:
         return {"(B, H, L, D)": lambda: Request(case, q, k, v, threads, "")}
     found = {"heads repeated in the graph": lambda: Request(case, q, k, v, threads, "graph"),

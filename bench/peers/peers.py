@@ -21,13 +21,13 @@ import time
 
 MODULES = {"attend": "attend_library", "pytorch-flash": "pytorch", "pytorch-math": "pytorch", "pytorch-flex": "pytorch",
            "onnxruntime-mha": "onnx_runtime", "onnxruntime-gqa": "onnx_runtime", "onnxruntime-attention": "onnx_runtime",
-           "openvino": "openvino_runtime", "vllm": "vllm_cpu"}
+           "openvino": "openvino_runtime", "vllm": "vllm_cpu", "ggml": "ggml_library"}
 HERE = pathlib.Path(__file__).resolve().parent
-TYPES = ["f32", "f16", "bf16"]
+TYPES = ["f32", "f16", "bf16", "f32+q8_0", "f32+q4_0"]
 QUICK = {"shapes": "bert-base,gpt2-prefill,vit-large,llama-prefill,speculative,llama-decode,batch-decode",
          "dtypes": "f32,bf16", "rounds": 3, "seconds": 0.05,
          "peers": ",".join(name for name in MODULES if name not in ("pytorch-math", "pytorch-flex"))}
-FULL = {"shapes": "*", "dtypes": "f32,f16,bf16", "rounds": 5, "seconds": 0.15, "peers": ",".join(MODULES)}
+FULL = {"shapes": "*", "dtypes": ",".join(TYPES), "rounds": 5, "seconds": 0.15, "peers": ",".join(MODULES)}
 PATIENCE = 300  # seconds for one answer: compiling takes its time
 ENOUGH = 8      # seconds of rounds, two at least, after which a peer that is slow at a case is known well enough
 PAUSE = 0.02    # seconds between two peers, in which the threads of the first go to sleep
@@ -36,15 +36,15 @@ PAUSE = 0.02    # seconds between two peers, in which the threads of the first g
 class Worker:
     """A peer's process. One that ended or hung is started anew for the next case."""
 
-    def __init__(self, peer, threads):
-        self.peer, self.threads = peer, threads
+    def __init__(self, peer, threads, clock):
+        self.peer, self.threads, self.clock = peer, threads, clock
         self.start()
 
     def start(self):
         threads = str(self.threads)
         environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENVINO_LOG_LEVEL": "0",
                                     "TORCHINDUCTOR_COMPILE_THREADS": "1"}
-        self.process = subprocess.Popen([sys.executable, HERE / "worker.py", MODULES[self.peer], self.peer, threads],
+        self.process = subprocess.Popen([sys.executable, HERE / "worker.py", MODULES[self.peer], self.peer, threads, self.clock],
                                         env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.DEVNULL, start_new_session=True)
         self.version = self.answer()["version"]
@@ -138,15 +138,15 @@ def earlier(path, about, shapes):
     try:
         found = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
         context, results, versions = found["context"], found["results"], dict(found["context"]["versions"])
-        same = {key: context.get(key) for key in ("attend_version", "compiler", "cpu", "cores", "isa", "python", "rounds", "seconds")}
+        same = {key: context.get(key) for key in ("attend_version", "compiler", "cpu", "cores", "isa", "python", "rounds", "seconds", "clock")}
         known = all(result["shape"] in shapes and result["dtype"] in TYPES and result["peer"] in MODULES and result["threads"] > 0
                     for result in results)
         date = context["date"]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as reason:
         fail(f"--continue: {path} is no result of an earlier run ({reason})")
     for key, value in same.items():
-        if value != about[key]:
-            fail(f"--continue: {path} has {key} {value}, here it is {about[key]}; leave --continue out to begin anew")
+        if value != about.get(key):
+            fail(f"--continue: {path} has {key} {value}, here it is {about.get(key)}; leave --continue out to begin anew")
     if not known or context.get("shapes") != shapes:
         fail(f"--continue: {path} has other shapes, types or peers than there are; leave --continue out to begin anew")
     about["date"] = f"{date}, continued {about['date']}"
@@ -161,11 +161,12 @@ def arguments(cores):
                "Ctrl-C ends it early, with the cases that are done; --continue does the others another time.\n")
     parser.add_argument("--quick", action="store_true", help="some shapes, f32 and bf16, all cores, without PyTorch's math kernel and FlexAttention")
     parser.add_argument("--shapes", metavar="GLOBS", help="standard shapes, separated by commas")
-    parser.add_argument("--dtypes", metavar="LIST", help="of f32, f16, bf16")
+    parser.add_argument("--dtypes", metavar="LIST", help=f"of {', '.join(TYPES)}; f32+q8_0: queries in f32, keys and values in q8_0")
     parser.add_argument("--threads", metavar="LIST", help="default: 1 and all cores; with --quick all cores")
     parser.add_argument("--peers", metavar="GLOBS", help=f"of {', '.join(MODULES)}")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns that the peers take at each case")
     parser.add_argument("--seconds", type=float, metavar="S", help="that a turn lasts at least")
+    parser.add_argument("--cpu-time", action="store_true", help="one thread, by its processor time: where others use the machine, too")
     parser.add_argument("--continue", action="store_true", dest="continued", help="keep the cases that FILE has, made with the same build, and measure the others")
     parser.add_argument("-o", "--output", metavar="FILE", default=HERE.parents[1] / "build" / "peers.json",
                         help="where the results go (build/peers.json); the page made of them goes beside it, as .html")
@@ -177,10 +178,13 @@ def arguments(cores):
             setattr(options, name, value)
     if options.rounds < 1 or not options.seconds > 0:
         fail("--rounds and --seconds must be positive")
-    texts = (options.threads or (str(cores) if options.quick else f"1,{cores}")).split(",")
+    everywhere = str(cores) if options.quick else f"1,{cores}"
+    texts = (options.threads or ("1" if options.cpu_time else everywhere)).split(",")
     if not all(text.isdigit() and 1 <= int(text) <= 1024 for text in texts):
         fail(f"--threads {options.threads}: expected numbers from 1 to 1024, separated by commas")
     options.threads = sorted({int(text) for text in texts}, reverse=True)
+    if options.cpu_time and options.threads != [1]:
+        fail("--cpu-time: the processor time of several threads is no time of a call; expected --threads 1")
     return options
 
 
@@ -212,6 +216,8 @@ def main():
     peers = wanted(list(MODULES), options.peers, "peers")
     about = machine(bench) | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "system": platform.platform(),
                               "python": platform.python_version(), "rounds": options.rounds, "seconds": options.seconds}
+    if options.cpu_time:
+        about["clock"] = "processor time"
     results, versions = earlier(options.output, about, shapes) if options.continued else ({}, {})
     cases = [(threads, name, dtype) for threads in options.threads for name in names for dtype in dtypes
              if any((threads, name, dtype, peer) not in results for peer in peers)]
@@ -223,7 +229,8 @@ def main():
             if not workers or next(iter(workers.values())).threads != threads:
                 for worker in workers.values():
                     worker.close()
-                workers.update((peer, Worker(peer, threads)) for peer in peers)
+                clock = "process_time" if options.cpu_time else "perf_counter"
+                workers.update((peer, Worker(peer, threads, clock)) for peer in peers)
                 for peer, worker in workers.items():
                     if versions.setdefault(peer, worker.version) != worker.version:
                         fail(f"--continue: {options.output} was made with {peer} {versions[peer]}, this is {worker.version}; "

@@ -101,6 +101,7 @@ def flex_way(case, q, k, v):
 
 def ways(peer, case, q, k, v, threads):
     case.refuse_serving()
+    case.refuse_formats()
     if peer == "pytorch-flash" and case.v_head_dim != case.head_dim:
         raise Cannot("has values of the keys' head dim only")
     torch.set_num_threads(threads)

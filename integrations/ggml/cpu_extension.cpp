@@ -2,26 +2,15 @@
 #include "cpu_extension.h"
 
 #include <cstring>
-#include <dlfcn.h>
-#include <vector>
+#include <new>
 
 #include "computation.h"
 #include "ggml-backend-impl.h"
-#include "ggml-impl.h"
 #include "node.h"
 #include "traits.h"
 
-/* The bases lie in the CPU backend, which is loaded as a module: nothing can be linked with it. */
-namespace ggml::cpu {
-tensor_traits::~tensor_traits() {}
-extra_buffer_type::~extra_buffer_type() {}
-} /* namespace ggml::cpu */
-
 namespace attend_ggml {
 namespace {
-
-using barrier_function = void (*)(ggml_threadpool *);
-using list_function = std::vector<ggml_backend_buffer_type_t> &(*)();
 
 class flash_attention : public ggml::cpu::tensor_traits {
 public:
@@ -87,48 +76,19 @@ ggml_backend_buffer_t allocate_no_buffer(ggml_backend_buffer_type_t, size_t) { r
 
 size_t alignment(ggml_backend_buffer_type_t) { return ATTEND_WORKSPACE_ALIGNMENT; }
 
-/* The library that the CPU backend lies in, as loaded; never closed, since the extension stays in it. */
-void *cpu_library(ggml_backend_reg_t registry) {
-  Dl_info info;
-  if (dladdr(reinterpret_cast<void *>(registry->iface.get_name), &info) == 0) return nullptr;
-  return dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD);
-}
+} /* namespace */
 
-bool enter() {
-  ggml_backend_reg_t registry = ggml_backend_reg_by_name("CPU");
-  if (registry == nullptr || registry->api_version != GGML_BACKEND_API_VERSION) return false;
-  void *library = cpu_library(registry);
-  if (library == nullptr) return false;
-  /* The name is that of a C++ function without parameters, as every compiler but Microsoft's writes it. */
-  const auto list = reinterpret_cast<list_function>(dlsym(library, "_Z39ggml_backend_cpu_get_extra_buffer_typesv"));
-  const auto barrier = reinterpret_cast<barrier_function>(dlsym(library, "ggml_barrier"));
-  if (list == nullptr || barrier == nullptr) {
-    dlclose(library);
-    return false;
-  }
+ggml_backend_buffer_type_t cpu_extension(ggml_backend_dev_t cpu, barrier_function barrier) {
   auto *const ours = new (std::nothrow) extension; /* never destroyed: a host may compute until its very end */
-  if (ours == nullptr) return false;
-  static ggml_backend_buffer_type buffer_type{};
+  if (ours == nullptr) return nullptr;
   ours->traits.barrier = barrier;
+  static ggml_backend_buffer_type buffer_type{};
   buffer_type.iface.get_name = buffer_type_name;
   buffer_type.iface.alloc_buffer = allocate_no_buffer;
   buffer_type.iface.get_alignment = alignment;
-  buffer_type.device = ggml_backend_reg_dev_get(registry, 0);
+  buffer_type.device = cpu;
   buffer_type.context = static_cast<ggml::cpu::extra_buffer_type *>(ours);
-  try {
-    list().push_back(&buffer_type);
-  } catch (const std::bad_alloc &) {
-    delete ours;
-    return false;
-  }
-  return true;
-}
-
-} /* namespace */
-
-bool extend_cpu_backend() {
-  static const bool entered = enter();
-  return entered;
+  return &buffer_type;
 }
 
 } /* namespace attend_ggml */

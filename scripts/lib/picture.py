@@ -8,10 +8,10 @@ import pathlib
 from xml.sax.saxutils import escape
 
 MEASURED = pathlib.Path(__file__).resolve().parents[2] / "docs/measured"
-PACKAGES = {"PyTorch": "pytorch", "ONNX Runtime": "onnxruntime", "OpenVINO": "openvino"}
+PACKAGES = {"PyTorch": "pytorch", "ONNX Runtime": "onnxruntime", "OpenVINO": "openvino", "ggml": "ggml"}
 # colours that people who see fewer of them tell apart (Okabe and Ito), and shapes besides
-COLOURS = {"light": {"text": "#1f2328", "faint": "#59636e", "grid": "#d1d9e0", "marks": ("#d55e00", "#0072b2", "#009e73")},
-           "dark": {"text": "#f0f6fc", "faint": "#9198a1", "grid": "#3d444d", "marks": ("#f0883e", "#56b4e9", "#3fd0a0")}}
+COLOURS = {"light": {"text": "#1f2328", "faint": "#59636e", "grid": "#d1d9e0", "marks": ("#d55e00", "#0072b2", "#009e73", "#cc79a7")},
+           "dark": {"text": "#f0f6fc", "faint": "#9198a1", "grid": "#3d444d", "marks": ("#f0883e", "#56b4e9", "#3fd0a0", "#e8a0c8")}}
 WIDTH, LEFT, RIGHT, TOP, ROW = 800, 130, 20, 76, 22
 
 
@@ -31,12 +31,14 @@ def mark(number, x, y, colour):
         return f'<circle cx="{x:.1f}" cy="{y}" r="5" fill="{colour}"/>'
     if number == 1:
         return f'<rect x="{x - 4.5:.1f}" y="{y - 4.5}" width="9" height="9" fill="{colour}"/>'
-    return f'<path d="M{x:.1f} {y - 6}l6 10.5h-12z" fill="{colour}"/>'
+    corners = "l6 10.5h-12z" if number == 2 else "l6 6l-6 6l-6 -6z"
+    return f'<path d="M{x:.1f} {y - 6}{corners}" fill="{colour}"/>'
 
 
 def draw(measured, theme):
     dtype, threads = "f32", max(each["threads"] for each in measured["results"])
     rows, colours, context = ratios(measured["results"], dtype, threads), COLOURS[theme], measured["context"]
+    packages = [name for name in PACKAGES if any(name in row for row in rows.values())]
     values = [ratio for row in rows.values() for ratio in row.values()]
     least, most = 2 ** math.floor(math.log2(min(1, *values))), 2 ** math.ceil(math.log2(max(values)))
     bottom = TOP + ROW * len(rows)
@@ -44,10 +46,10 @@ def draw(measured, theme):
     def place(ratio):
         return LEFT + (WIDTH - LEFT - RIGHT) * math.log2(ratio / least) / math.log2(most / least)
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + 58}" font-family="system-ui, sans-serif" font-size="13">',
-             f'<title>attend beside {escape(", ".join(PACKAGES))}</title>',
+             f'<title>attend beside {escape(", ".join(packages))}</title>',
              f'<text x="{LEFT}" y="20" font-size="15" font-weight="600" fill="{colours["text"]}">attend is so many times as fast as</text>']
     x = LEFT
-    for number, name in enumerate(PACKAGES):
+    for number, name in enumerate(packages):
         lines += [mark(number, x + 6, 42, colours["marks"][number]), f'<text x="{x + 18}" y="46" fill="{colours["text"]}">{name}</text>']
         x += 44 + 8 * len(name)
     tick = least
@@ -59,7 +61,7 @@ def draw(measured, theme):
     for line, (shape, row) in enumerate(rows.items()):
         y = TOP + ROW * line + ROW // 2 - 4
         lines.append(f'<text x="{LEFT - 10}" y="{y + 4}" text-anchor="end" fill="{colours["text"]}">{escape(shape)}</text>')
-        lines += [mark(number, place(row[name]), y, colours["marks"][number]) for number, name in enumerate(PACKAGES) if name in row]
+        lines += [mark(number, place(row[name]), y, colours["marks"][number]) for number, name in enumerate(packages) if name in row]
     lines += [f'<text x="{LEFT}" y="{bottom + 44}" font-size="12" fill="{colours["faint"]}">{dtype}, {threads} threads of {escape(context["cpu"])}'
               f' ({escape(context["isa"])}), {context["date"][:10]}, attend {context["attend_version"]}; each package in the fastest of its ways</text>', "</svg>"]
     return "\n".join(lines) + "\n"
