@@ -63,7 +63,7 @@ std::vector<Case> select_cases(const Options &options, attend_isa highest) {
       const unsigned needed = ATTEND_DTYPE_BIT(dtypes.q) | ATTEND_DTYPE_BIT(dtypes.kv);
       for (const std::string &name : kernels) {
         const attend_kernel *kernel = attend_kernel_find(name.c_str());
-        if (kernel && (kernel->dtypes & needed) != needed) continue;
+        if (kernel && ((kernel->dtypes & needed) != needed || kernel->can & ATTEND_CAN_INT8)) continue;
         for (int threads : options.threads) {
           Case c = {name, shape, dtypes, threads};
           if (!c.is_baseline() || needed == ATTEND_DTYPE_BIT(ATTEND_F32)) cases.push_back(c);
