@@ -148,8 +148,8 @@ Test(int8, who_rounds) {
   }
   attend_options options = ATTEND_OPTIONS_INIT;
   options.profile = "off", options.num_threads = 1;
-  for (int which = 0; which < 4; which++) {
-    p = attend_test_problem(1, 8, 2, 1, 512, 64);
+  for (int which = 0; which < 6; which++) {
+    p = attend_test_problem(1, 8, which == 4 ? 8 : 2, 1, 512, which == 5 ? 96 : 64);
     p.k_dtype = p.v_dtype = which == 3 ? ATTEND_Q4_0 : ATTEND_Q8_0;
     p.int8_products = which != 1, p.batch_invariant = which == 2;
     cr_assert_eq(attend_plan_create(&p, &options, &plan), ATTEND_OK, "%s", attend_error_detail());
