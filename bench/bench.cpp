@@ -36,11 +36,12 @@ int fail(const std::string &text) {
   return 2;
 }
 
-/** The widest instruction set that computes in f32 here: some kernels compute in 16 bits only. */
+/** The widest instruction set that computes in f32 here: some kernels compute in 16 bits, or in bytes, only. */
 std::string widest_f32(attend_isa highest) {
   for (size_t i = 0; i < attend_kernel_count(); i++) {
     const attend_kernel *kernel = attend_kernel_at(i);
-    if (kernel->compute == ATTEND_F32 && attend_kernel_runnable(kernel, highest, nullptr, 0))
+    if (kernel->compute == ATTEND_F32 && !(kernel->can & ATTEND_CAN_INT8) &&
+        attend_kernel_runnable(kernel, highest, nullptr, 0))
       return attend_isa_name(kernel->isa);
   }
   return attend_isa_name(ATTEND_ISA_SCALAR);
@@ -63,7 +64,7 @@ std::vector<Case> select_cases(const Options &options, attend_isa highest) {
       const unsigned needed = ATTEND_DTYPE_BIT(dtypes.q) | ATTEND_DTYPE_BIT(dtypes.kv);
       for (const std::string &name : kernels) {
         const attend_kernel *kernel = attend_kernel_find(name.c_str());
-        if (kernel && (kernel->dtypes & needed) != needed) continue;
+        if (kernel && ((kernel->dtypes & needed) != needed || kernel->can & ATTEND_CAN_INT8)) continue;
         for (int threads : options.threads) {
           Case c = {name, shape, dtypes, threads};
           if (!c.is_baseline() || needed == ATTEND_DTYPE_BIT(ATTEND_F32)) cases.push_back(c);

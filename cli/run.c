@@ -100,6 +100,11 @@ static bool take_bind(const char *text, void *to) {
   return true;
 }
 
+static bool take_int8(const char *text, void *to) {
+  (void)text;
+  ((request *)to)->problem.int8_products = 1;
+  return true;
+}
 static bool take_explain(const char *text, void *to) {
   request *r = to;
   (void)text;
@@ -136,6 +141,9 @@ static const attend_cli_option options[] = {
 #include "kernels/formats.def"
      "with f32 scales of rows for f8 and i8, and of 32 elements for i4",
      .take = take_v_format},
+    {"int8-products", NULL,
+     "with --k-format q8_0, let a kernel that multiplies bytes round queries to int8; others take them as they are",
+     .take = take_int8},
     {"bits", "bf16", "uint16 files hold the bits of bfloat16", .take = take_bits},
     {.help = "sequences: each of the B has lengths and positions of its own"},
     {"kv-lengths", "FILE", "only the first so many keys: (B), or by query (B, Lq), which moves no offset",

@@ -248,9 +248,10 @@ enum {
   ATTEND_CAN_SPLIT = 1 << 1,    /**< writes partial results */
   ATTEND_CAN_ADDITIVE = 1 << 2, /**< computes additive scores, beside dot products */
   ATTEND_CAN_DROPOUT = 1 << 3,  /**< drops weights */
-  ATTEND_CAN_SCORES = 1 << 4    /**< writes scores */
+  ATTEND_CAN_SCORES = 1 << 4,   /**< writes scores */
+  ATTEND_CAN_INT8 = 1 << 5      /**< rounds queries to int8, and so does nothing but problems that allow it */
 };
-enum { ATTEND_CAN_COUNT = 5 };
+enum { ATTEND_CAN_COUNT = 6 };
 
 /** What enter() keeps for leave(): as much as the configuration of AMX tiles. */
 typedef struct attend_thread_state {

@@ -80,6 +80,17 @@
  *   vb_e4m3_to_f32(x, i)  vb_e5m2_to_f32(x, i)    the same of 8-bit floats
  *   vf_set1_f16(p)   of the f16 at any address
  *
+ * One that has products of bytes and LANES = 16 defines ATTEND_BYTE_DOT and vi: a vector of 64 signed bytes, four to a
+ * lane, or of 16 integers of 32 bits.
+ *
+ *   vi_load(p)  vi_store(p, x)    64 bytes
+ *   vi_halves(a, b)       32 bytes at a, then those at b, or 0s if b is NULL
+ *   vi_dot(vi_raise(x), y, vi_begin(y))   of each lane the sum of the four products of x's and y's bytes, as vf; y has
+ *                         no -128
+ *   vi_store_rounded(p, v)   LANES numbers rounded to nearest even, to bytes that can hold them
+ *   vf_halves_f16(a, b)   the f16 at a in the lower half of the lanes and the one at b in the upper one, or 0 if b is
+ *                         NULL
+ *
  * One whose products are of another shape defines ATTEND_OPERAND and ATTEND_TILE instead, which name its own versions
  * of the definitions in kernels/body/operand.h and of the register tiles in kernels/body/tile.h.
  */

@@ -41,6 +41,7 @@ Test(cpu, agrees_with_the_compiler) {
   EXPECT_SAME(AVX512BW, "avx512bw");
   EXPECT_SAME(AVX512DQ, "avx512dq");
   EXPECT_SAME(AVX512VL, "avx512vl");
+  EXPECT_SAME(AVX512_VNNI, "avx512vnni");
   EXPECT_SAME(AVX512_BF16, "avx512bf16");
 #undef EXPECT_SAME
   cr_expect_eq(usable & (ATTEND_CPU_BIT(NEON) | ATTEND_CPU_BIT(SVE)), 0);

@@ -165,7 +165,7 @@ class Documents(unittest.TestCase):
         seen = 0
         for document in DOCUMENTS:
             for command, rest in re.findall(r"attend (run|layer|info|kernels|verify|report)\b([^`\n]*)", document.read_text()):
-                for option in re.findall(r"--[a-z][a-z-]*", rest):
+                for option in re.findall(r"--[a-z][a-z0-9-]*", rest):
                     self.assertRegex(attend(command, "--help"), rf"(?m)(^|\W){option}\b", f"{document.name}")
                     seen += 1
         self.assertGreaterEqual(seen, 5)

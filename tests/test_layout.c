@@ -86,6 +86,7 @@ static const recorded attend_problem_fields[] = {
     FIELD(attend_problem, batch_invariant, 388, 4),
     FIELD(attend_problem, k_scaling, 392, 56),
     FIELD(attend_problem, v_scaling, 448, 56),
+    FIELD(attend_problem, int8_products, 504, 8),
 };
 
 static const recorded attend_tensors_fields[] = {
@@ -216,7 +217,7 @@ typedef struct layout {
 #define STRUCT(type, bytes) {#type, type##_fields, COUNT(type##_fields), bytes, sizeof(type)}
 
 static const layout layouts[] = {
-    STRUCT(attend_strides, 24),          STRUCT(attend_strides4, 32),          STRUCT(attend_problem, 504),
+    STRUCT(attend_strides, 24),          STRUCT(attend_strides4, 32),          STRUCT(attend_problem, 512),
     STRUCT(attend_tensors, 216),         STRUCT(attend_options, 96),           STRUCT(attend_append_problem, 200),
     STRUCT(attend_append_tensors, 64),   STRUCT(attend_merge_problem, 120),    STRUCT(attend_merge_tensors, 40),
     STRUCT(attend_additive_problem, 88), STRUCT(attend_additive_tensors, 112), STRUCT(attend_softmax_problem, 136),

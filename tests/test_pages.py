@@ -32,7 +32,7 @@ def helps():
 
 def options(text):
     """Every option that a help names as such: at the beginning of a line, after another one, or in a short form."""
-    return set(re.findall(r"--[a-z][a-z_-]*", "\n".join(re.match(r" *\[?((?:(?:-\w(?: \w+)?, )?--[a-z][a-z_-]*\S*(?: [A-Z]\S*)? ?)*)",
+    return set(re.findall(r"--[a-z][a-z0-9_-]*", "\n".join(re.match(r" *\[?((?:(?:-\w(?: \w+)?, )?--[a-z][a-z0-9_-]*\S*(?: [A-Z]\S*)? ?)*)",
                                                                  line)[1] for line in text.splitlines())))
 
 
@@ -68,7 +68,7 @@ class Pages(unittest.TestCase):
     def test_no_option_is_there_that_the_program_lacks(self):
         known = dict(helps())
         for name, text in known.items():
-            documented = set(re.findall(r"(?m)^\.TP\n(--[a-z-]+)", plain((PAGES / f"man/{name}.1").read_text())))
+            documented = set(re.findall(r"(?m)^\.TP\n(--[a-z0-9-]+)", plain((PAGES / f"man/{name}.1").read_text())))
             self.assertLessEqual(documented, options(text), name)
 
     def test_formatters_find_nothing_to_complain_of(self):

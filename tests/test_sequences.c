@@ -197,6 +197,7 @@ static void check_kernels(attend_dtype dtype) {
   for (size_t i = 0; i < attend_kernel_count(); i++) {
     const attend_kernel *kernel = attend_kernel_at(i);
     if (kernel->compute != (dtype == ATTEND_BF16 ? ATTEND_BF16 : ATTEND_F32) || !attend_test_runnable(kernel)) continue;
+    if (kernel->can & ATTEND_CAN_INT8) continue; /* it takes other keys only */
     for (int window = 0; window < 2; window++) {
       const attend_problem masks = masks_of(dtype, window);
       check(&masks, kernel->name);

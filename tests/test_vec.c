@@ -498,3 +498,71 @@ EACH_ISA(prefetch_of_any_address) {
   v->prefetch((const void *)(UINTPTR_MAX - 7));
   attend_guarded_free(&g);
 }
+
+/* ------------------------------------------------------------------------------------------------ products of bytes */
+
+#define EACH_ISA_WITH_BYTES(name)                                                                                      \
+  static void name##_of(const attend_vec *v);                                                                          \
+  EACH_ISA(name) {                                                                                                     \
+    if (!v->byte_dot) cr_skip_test("%s has no products of bytes", attend_isa_name(v->isa));                            \
+    name##_of(v);                                                                                                      \
+  }                                                                                                                    \
+  static void name##_of(const attend_vec *v)
+
+/* All bytes but the -128 that the other side may not have; all of them at their greatest in the first rounds. */
+EACH_ISA_WITH_BYTES(byte_products) {
+  const struct place at = {0, false};
+  for (int64_t round = 0; round < 20000; round++) {
+    attend_guarded a = place(&at, 32, 1), b = place(&at, 32, 1);
+    int8_t y[64];
+    for (int i = 0; i < 64; i++) {
+      int8_t *x = (int8_t *)(i < 32 ? a.data : b.data) + i % 32;
+      *x = round < 4 ? (round & 1 ? -128 : 127) : (int8_t)hash(1, round * 64 + i);
+      y[i] = round < 4 ? (round & 2 ? -127 : 127) : (int8_t)hash(2, round * 64 + i);
+      if (y[i] == -128) y[i] = 1;
+    }
+    for (int halves = 1; halves <= 2; halves++) {
+      float got[MOST];
+      v->byte_dot((int8_t *)a.data, halves == 2 ? (int8_t *)b.data : NULL, y, got);
+      for (int i = 0; i < v->lanes; i++) {
+        int expected = 0;
+        for (int j = 4 * i; j < 4 * i + 4; j++)
+          expected += y[j] * (j < 32 ? ((int8_t *)a.data)[j] : halves == 2 ? ((int8_t *)b.data)[j - 32] : 0);
+        MUST(got[i] == (float)expected, v, "vi_dot: lane %d is %g, not %d", i, (double)got[i], expected);
+      }
+    }
+    attend_guarded_free(&a), attend_guarded_free(&b);
+  }
+}
+
+EACH_ISA_WITH_BYTES(two_halves) {
+  const struct place at = {0, false};
+  attend_guarded a = place(&at, 2, 1), b = place(&at, 2, 1);
+  for (uint32_t bits = 0; bits < 0x10000; bits += 7) {
+    const uint16_t first = (uint16_t)bits, second = (uint16_t)(bits * 31);
+    memcpy(a.data, &first, 2), memcpy(b.data, &second, 2);
+    float got[MOST];
+    for (int halves = 1; halves <= 2; halves++) {
+      v->halves_f16(a.data, halves == 2 ? b.data : NULL, got);
+      for (int i = 0; i < v->lanes; i++) {
+        const float expected = f16_to_f32(i < v->lanes / 2 ? first : halves == 2 ? second : 0);
+        MUST(same(got[i], expected), v, "vf_halves_f16(%04x, %04x): lane %d is %a", first, second, i, (double)got[i]);
+      }
+    }
+  }
+  attend_guarded_free(&a), attend_guarded_free(&b);
+}
+
+EACH_ISA_WITH_BYTES(rounds_to_bytes) {
+  const struct place at = {0, false};
+  attend_guarded g = place(&at, (size_t)v->lanes, 1);
+  for (int first = -127 * 8; first <= 127 * 8; first++) {
+    float x[MOST];
+    for (int i = 0; i < v->lanes; i++) x[i] = (float)(first + i > 127 * 8 ? first : first + i) / 8;
+    v->store_rounded((int8_t *)g.data, x);
+    for (int i = 0; i < v->lanes; i++)
+      MUST(((int8_t *)g.data)[i] == (int8_t)nearbyintf(x[i]), v, "vi_store_rounded(%g) is %d", (double)x[i],
+           ((int8_t *)g.data)[i]);
+  }
+  attend_guarded_free(&g);
+}

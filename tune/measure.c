@@ -25,6 +25,7 @@ int attend_tune_candidates(const bool *proved, attend_tune_candidate candidates[
   int count = 0;
   for (size_t k = 0; k < attend_kernel_count(); k++) {
     const attend_kernel *kernel = attend_kernel_at(k);
+    if (kernel->can & ATTEND_CAN_INT8) continue; /* profiles have no say in what it does */
     for (int i = 0; proved[k] && i < ATTEND_TUNE_VARIANTS; i++)
       if (count < ATTEND_TUNE_CANDIDATES && (variants[i].strip_times == 1 || kernel->body == ATTEND_BODY_TILED))
         candidates[count++] = (attend_tune_candidate){kernel, variants[i]};

@@ -162,6 +162,7 @@ size_t attend_verify_describe(const attend_verify_case *c, char *buffer, size_t 
   attend_text_add(&t, " alibi=%d sinks=%d lse=%d weights=%d batch_invariant=%d", p->alibi, p->sinks, p->lse, p->weights,
                   p->batch_invariant);
   if (p->scores) attend_text_add(&t, " scores=%s", scores[p->scores]);
+  if (p->int8_products) attend_text_add(&t, " int8_products");
   if (p->dropout > 0) attend_text_add(&t, " dropout=%.9g", (double)p->dropout);
   if (c->packed) attend_text_add(&t, " packed");
   add_strides(&t, "q", c->q, &p->q_strides);

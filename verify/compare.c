@@ -81,7 +81,9 @@ static double error_of(double value, double expected) {
 
 void attend_verify_expected_free(attend_verify_expected *e) {
   if (e->rounded) attend_verify_expected_free(e->rounded);
+  if (e->int8) attend_verify_expected_free(e->int8);
   free(e->rounded);
+  free(e->int8);
   free(e->out);
   free(e->lse);
   free(e->weights);
@@ -166,10 +168,48 @@ static bool expect_rounded(attend_verify_expected *e, const attend_verify_data *
   return ok;
 }
 
+/**
+ * A query as kernels round it to int8 (attend_problem.int8_products). The quotients are of f32, as in a kernel: one
+ * that is rounded to a half, or away from it, is another integer.
+ */
+static void round_query(const void *q, attend_dtype dtype, int64_t first, int64_t dim, float *to) {
+  float size = 0;
+  bool finite = true;
+  for (int64_t d = 0; d < dim; d++) {
+    to[d] = attend_reference_element(q, dtype, first + d);
+    finite = finite && isfinite(to[d]);
+    size = fmaxf(size, fabsf(to[d]));
+  }
+  const float step = size / 127;
+  for (int64_t d = 0; d < dim; d++) to[d] = !finite ? NAN : size < 0x1p-100f ? 0 : step * nearbyintf(to[d] / step);
+}
+
+/** What is expected of kernels that round queries to int8. */
+static bool expect_int8(attend_verify_expected *e, const attend_verify_data *data) {
+  attend_problem p = data->problem;
+  attend_tensors t = data->tensors;
+  float *q = calloc((size_t)(attend_verify_rows(&p) * p.head_dim) + 1, sizeof *q);
+  p.q_dtype = ATTEND_F32;
+  p.q_strides = attend_verify_contiguous(p.q_heads, p.q_starts ? p.q_total : p.q_len, p.head_dim);
+  for (int64_t b = 0; q && b < p.batch; b++)
+    for (int64_t h = 0; h < p.q_heads; h++)
+      for (int64_t i = 0; i < attend_reference_queries(&p, &t, b); i++) {
+        const int64_t from = attend_reference_query_at(&data->problem, &t, &data->problem.q_strides, b, h, i);
+        round_query(t.q, data->problem.q_dtype, from, p.head_dim,
+                    q + attend_reference_query_at(&p, &t, &p.q_strides, b, h, i));
+      }
+  t.q = q;
+  e->int8 = calloc(1, sizeof *e->int8);
+  const bool ok = q && e->int8 && expect_of(e->int8, data, &p, &t);
+  free(q);
+  return ok;
+}
+
 bool attend_verify_expect(attend_verify_expected *e, const attend_verify_data *data) {
   const attend_problem *p = &data->problem;
   attend_verify_expected_free(e);
   if (!expect_of(e, data, p, &data->tensors)) return false;
+  if (p->int8_products && p->k_dtype == ATTEND_Q8_0 && !expect_int8(e, data)) return false;
   const bool formats = attend_verify_is_format(p->k_dtype) || attend_verify_is_format(p->v_dtype);
   /* Kernels of bf16 products take no other queries. */
   return !formats || p->q_dtype != ATTEND_BF16 || expect_rounded(e, data);
@@ -327,7 +367,9 @@ bool attend_verify_compare(const attend_verify_data *data, const attend_verify_e
         const int64_t row = attend_reference_row(p, &data->tensors, at[0], at[1], at[2]);
         const bool few = ran->few && attend_reference_queries(p, &data->tensors, at[0]) <= ran->few_queries;
         const attend_kernel *kernel = few ? ran->few : ran->kernel;
-        const attend_verify_expected *e = all->rounded && kernel->compute == ATTEND_BF16 ? all->rounded : all;
+        const attend_verify_expected *e = all->int8 && kernel->can & ATTEND_CAN_INT8       ? all->int8
+                                          : all->rounded && kernel->compute == ATTEND_BF16 ? all->rounded
+                                                                                           : all;
         if (!compare_out(data, e, kernel, at, row, result)) return false;
         if (p->lse && !compare_lse(data, e, kernel, at, row, result)) return false;
         if (p->weights && !compare_weights(data, e, kernel, at, row, result)) return false;

@@ -158,6 +158,8 @@ typedef struct attend_verify_expected {
   double score_error;                         /**< what a score may well lose in f32 */
   /** The same for kernels of bf16 products, of keys and values in a format rounded to bf16. NULL: it is the same. */
   struct attend_verify_expected *rounded;
+  /** The same for kernels that round queries to int8. NULL: none may. */
+  struct attend_verify_expected *int8;
 } attend_verify_expected;
 
 /** Computes it. false: no memory. */

@@ -321,6 +321,19 @@ static const attend_verify_case cases[] = {
     {"everything-padded", SHAPE(2, 4, 2, 17, 65, 15, 17), EVERYTHING, LAYOUTS(PADDED, REVERSED, BSHD, PADDED),
      TOP_LEFT},
 
+    /* Queries that may be rounded to int8: whole and half steps of 64 elements, groups of rows and single ones. */
+    {"int8-decode", SHAPE(1, 8, 2, 1, 513, 128, 128), KV_TYPES(F32, Q8_0, Q8_0, F32), INT8, LSE},
+    {"int8-half-step", SHAPE(2, 4, 2, 1, 127, 96, 64), KV_TYPES(F32, Q8_0, Q8_0, F32), INT8, LSE},
+    {"int8-one-block", SHAPE(1, 3, 1, 2, 65, 32, 32), KV_TYPES(F32, Q8_0, F32, F32), INT8, LSE},
+    {"int8-rows-5", SHAPE(1, 5, 1, 3, 65, 160, 32), KV_TYPES(F32, Q8_0, Q4_0, F32), INT8, BOTTOM_RIGHT, LSE},
+    {"int8-negative-scale", SHAPE(1, 4, 1, 1, 127, 64, 64), KV_TYPES(F32, Q8_0, Q8_0, F32), INT8, SCALE(-0.3f), LSE},
+    {"int8-paged", SHAPE(2, 4, 2, 1, 70, 64, 32), KV_TYPES(F32, Q8_0, Q8_0, F32), INT8, PAGED(16, 12), PER_BATCH, LSE},
+    {"int8-bf16-queries", SHAPE(2, 8, 2, 1, 127, 64, 64), KV_TYPES(BF16, Q8_0, Q8_0, F32), INT8, LSE},
+    {"int8-small", SHAPE(1, 4, 1, 1, 127, 64, 64), KV_TYPES(F32, Q8_0, Q8_0, F32), INT8, VALUES(DENORMAL), LSE},
+    {"int8-nan", SHAPE(1, 4, 1, 2, 65, 64, 64), KV_TYPES(F32, Q8_0, Q8_0, F32), INT8, NONFINITE(NAN_IN_K), LSE},
+    {"int8-inf", SHAPE(1, 4, 1, 2, 65, 64, 64), KV_TYPES(F32, Q8_0, Q8_0, F32), INT8, NONFINITE(INF_IN_K), LSE},
+    {"int8-everything", SHAPE(2, 8, 2, 1, 127, 64, 32), KV_TYPES(F32, Q8_0, Q8_0, F32), INT8, EVERYTHING},
+
     /* Mixed element types. */
     {"f32-bf16-f32", SHAPE(2, 4, 2, 17, 65, 16, 16), TYPES(F32, BF16, F32), BOTTOM_RIGHT, LSE},
     {"f32-f16-f32", SHAPE(2, 4, 2, 17, 65, 17, 33), TYPES(F32, F16, F32), LSE},

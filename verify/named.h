@@ -38,6 +38,7 @@
 #define LSE .problem.lse = 1
 #define WEIGHTS .problem.weights = 1
 #define INVARIANT .problem.batch_invariant = 1
+#define INT8 .problem.int8_products = 1
 #define TYPES(Q, KV, OUT)                                                                                              \
   .problem.q_dtype = ATTEND_##Q, .problem.k_dtype = ATTEND_##KV, .problem.out_dtype = ATTEND_##OUT
 #define KV_TYPES(Q, K, V, OUT) TYPES(Q, K, OUT), .problem.v_dtype = ATTEND_##V

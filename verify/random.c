@@ -195,6 +195,7 @@ static void choose_formats(stream *s, attend_verify_case *c) {
   if (chance(s, 15)) k = plain;
   if (k != plain && chance(s, 15)) v = p->v_dtype ? p->v_dtype : plain;
   attend_verify_take_formats(c, k, v, next(s));
+  if (k == ATTEND_Q8_0) c->problem.int8_products = chance(s, 50);
 }
 
 static void choose_all(stream *s, attend_verify_case *c) {

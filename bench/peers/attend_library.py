@@ -49,6 +49,7 @@ class Problem(ctypes.Structure):
         *fields(ctypes.c_int, "score causal window kv_lengths positions q_starts kv_starts kv_begins key_ranges"),
         *fields(ctypes.c_int, "mask bias_dtype bias_head_scale alibi sinks lse weights scores batch_invariant"),
         *fields(Scaling, "k_scaling v_scaling"),
+        *fields(ctypes.c_int64, "int8_products"),
     ]
 
 

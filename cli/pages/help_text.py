@@ -36,7 +36,7 @@ class Row:
     @property
     def options(self):
         found = []
-        for names, value in re.findall(r"((?:-\w(?: [A-Z]+)?, )?--[a-z][a-z-]*)(\[=[^\]]*\]|[ =](?![-\s])\S+)?", self.term):
+        for names, value in re.findall(r"((?:-\w(?: [A-Z]+)?, )?--[a-z][a-z0-9-]*)(\[=[^\]]*\]|[ =](?![-\s])\S+)?", self.term):
             found.append(Option([name.split(" ")[0] for name in names.split(", ")], value.strip(" ="), self.text)
                          if not value.startswith("[") else Option([names], value, self.text))
         return found

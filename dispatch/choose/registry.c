@@ -104,6 +104,10 @@ bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *probl
     if (why) snprintf(why, why_size, "does not write attention weights");
     return false;
   }
+  if (kernel->can & ATTEND_CAN_INT8 && !(p->int8_products && p->k_dtype == ATTEND_Q8_0)) {
+    if (why) snprintf(why, why_size, "multiplies int8: with int8_products and keys in q8_0 only");
+    return false;
+  }
   if (p->scores) return true; /* likewise */
   if (kernel->body == ATTEND_BODY_BLOCKED && !scores_fit(problem, p->q_len, "head", MOST_HEAD_SCORES, why, why_size))
     return false;

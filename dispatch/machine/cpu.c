@@ -112,7 +112,7 @@ int attend_isa_decode_rows(attend_isa isa) { return isas[isa].decode_rows; }
 
 const char *attend_operation_name(attend_operation operation) { return operation_names[operation]; }
 const char *attend_can_name(int bit) {
-  static const char *const names[ATTEND_CAN_COUNT] = {"weights", "split", "additive", "dropout", "scores"};
+  static const char *const names[ATTEND_CAN_COUNT] = {"weights", "split", "additive", "dropout", "scores", "int8"};
   return names[bit];
 }
 const char *attend_body_name(attend_body body) { return body_names[body]; }

@@ -15,7 +15,7 @@
 /** Which word of which leaf shows a feature. */
 static const struct {
   attend_cpu_feature feature;
-  enum { LEAF_1_ECX, LEAF_7_EBX, LEAF_7_EDX, LEAF_7_1_EAX } word;
+  enum { LEAF_1_ECX, LEAF_7_EBX, LEAF_7_ECX, LEAF_7_EDX, LEAF_7_1_EAX } word;
   int bit;
 } feature_bits[] = {
     {ATTEND_CPU_FMA, LEAF_1_ECX, 12},          {ATTEND_CPU_F16C, LEAF_1_ECX, 29},
@@ -24,12 +24,13 @@ static const struct {
     {ATTEND_CPU_AVX512VL, LEAF_7_EBX, 31},     {ATTEND_CPU_AVX512_FP16, LEAF_7_EDX, 23},
     {ATTEND_CPU_AVX512_BF16, LEAF_7_1_EAX, 5}, {ATTEND_CPU_AMX_BF16, LEAF_7_EDX, 22},
     {ATTEND_CPU_AMX_TILE, LEAF_7_EDX, 24},     {ATTEND_CPU_AMX_INT8, LEAF_7_EDX, 25},
+    {ATTEND_CPU_AVX512_VNNI, LEAF_7_ECX, 11},
 };
 
 #define AVX_FEATURES (ATTEND_CPU_BIT(AVX2) | ATTEND_CPU_BIT(FMA) | ATTEND_CPU_BIT(F16C))
 #define AVX512_FEATURES                                                                                                \
   (ATTEND_CPU_BIT(AVX512F) | ATTEND_CPU_BIT(AVX512BW) | ATTEND_CPU_BIT(AVX512DQ) | ATTEND_CPU_BIT(AVX512VL) |          \
-   ATTEND_CPU_BIT(AVX512_BF16) | ATTEND_CPU_BIT(AVX512_FP16))
+   ATTEND_CPU_BIT(AVX512_VNNI) | ATTEND_CPU_BIT(AVX512_BF16) | ATTEND_CPU_BIT(AVX512_FP16))
 #define AMX_FEATURES (ATTEND_CPU_BIT(AMX_TILE) | ATTEND_CPU_BIT(AMX_BF16) | ATTEND_CPU_BIT(AMX_INT8))
 
 /** What ATTEND_HIDE may be: the features that a processor without an instruction set lacks. */
@@ -46,6 +47,7 @@ static attend_cpuid hide(uint32_t leaf, uint32_t subleaf, attend_cpuid r) {
   uint32_t *const words[] = {
       [LEAF_1_ECX] = leaf == 1 ? &r.ecx : NULL,
       [LEAF_7_EBX] = leaf == 7 && subleaf == 0 ? &r.ebx : NULL,
+      [LEAF_7_ECX] = leaf == 7 && subleaf == 0 ? &r.ecx : NULL,
       [LEAF_7_EDX] = leaf == 7 && subleaf == 0 ? &r.edx : NULL,
       [LEAF_7_1_EAX] = leaf == 7 && subleaf == 1 ? &r.eax : NULL,
   };
@@ -129,8 +131,11 @@ static void read_identity(attend_cpu *cpu) {
 void attend_cpu_detect(attend_cpu *cpu, const char *reasons[ATTEND_CPU_FEATURE_COUNT]) {
   attend_cpuid leaf1 = cpuid(1, 0), leaf7 = cpuid(7, 0);
   attend_cpuid leaf7_1 = leaf7.eax >= 1 ? cpuid(7, 1) : (attend_cpuid){0};
-  const uint32_t words[] = {
-      [LEAF_1_ECX] = leaf1.ecx, [LEAF_7_EBX] = leaf7.ebx, [LEAF_7_EDX] = leaf7.edx, [LEAF_7_1_EAX] = leaf7_1.eax};
+  const uint32_t words[] = {[LEAF_1_ECX] = leaf1.ecx,
+                            [LEAF_7_EBX] = leaf7.ebx,
+                            [LEAF_7_ECX] = leaf7.ecx,
+                            [LEAF_7_EDX] = leaf7.edx,
+                            [LEAF_7_1_EAX] = leaf7_1.eax};
   for (size_t i = 0; i < sizeof feature_bits / sizeof *feature_bits; i++)
     if (words[feature_bits[i].word] >> feature_bits[i].bit & 1) cpu->present |= UINT64_C(1) << feature_bits[i].feature;
   cpu->usable = cpu->present;

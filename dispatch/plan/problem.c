@@ -9,7 +9,7 @@
 #include "kernels/integers.h"
 
 /* Fields that 0.2 has. */
-#define FIRST_SIZE (offsetof(attend_problem, v_scaling) + sizeof(attend_scaling))
+#define FIRST_SIZE (offsetof(attend_problem, int8_products) + sizeof(int64_t))
 
 enum { RANK = 4 };
 
@@ -66,6 +66,7 @@ static attend_status check_ranges(const attend_problem *p) {
       {"weights", p->weights, 0, 1},
       {"scores", p->scores, ATTEND_SCORES_NONE, ATTEND_SCORES_ATTENDED},
       {"batch_invariant", p->batch_invariant, 0, 1},
+      {"int8_products", p->int8_products, 0, 1},
       {"score", p->score, ATTEND_SCORE_DOT, ATTEND_SCORE_ADDITIVE},
       {"as_given", p->as_given, 0, ATTEND_AS_GIVEN_ALL},
   };

@@ -202,7 +202,7 @@ static int compared_fields(const attend_mpi_plan *plan, field *fields) {
   fields[n++] = (field){"kv_lengths per query", p->kv_lengths == ATTEND_LENGTHS_PER_QUERY};
   fields[n++] = (field){"as_given", p->as_given & ~(unsigned)ATTEND_AS_GIVEN_STRIDES};
   FIELD(p, positions), FIELD(p, kv_begins), FIELD(p, key_ranges), FIELD(p, mask), FIELD(p, bias_dtype);
-  FIELD(p, bias_head_scale), FIELD(p, alibi), FIELD(p, sinks), FIELD(p, batch_invariant);
+  FIELD(p, bias_head_scale), FIELD(p, alibi), FIELD(p, sinks), FIELD(p, batch_invariant), FIELD(p, int8_products);
 #undef FIELD
 #undef FLOAT_FIELD
   return n;

@@ -20,6 +20,11 @@
 /** Elements of a vector of operands. */
 enum { WIDE = PER_OPERAND * LANES };
 
+/** Rows of a score group: four at most, and so many that LANES sums leave four keys a row. */
+enum { SCORE_ROWS = LANES >= 16 ? 4 : LANES >= 8 ? 2 : 1 };
+
+#include "kernels/body/decode_queries.h"
+
 /** Where things lie in the scratch, in bytes. */
 typedef struct decode_layout {
   size_t q, s, o, max, alpha, sum, range, copies, noted, plain, total;
@@ -28,7 +33,7 @@ typedef struct decode_layout {
 ATTEND_INLINE decode_layout decode_plan(const attend_problem *p, const attend_tiling *tiling, const int ROWS,
                                         const int BLOCK) {
   const size_t rows = (size_t)round_up(tiling->slice_rows, ROWS);
-  const size_t dim = (size_t)round_up(operands(p->head_dim), LANES);
+  const size_t dim = (size_t)query_stride(p->head_dim);
   const size_t width = (size_t)round_up(p->v_head_dim, WIDE);
   decode_layout at = {0};
   at.q = size_take(&at.total, size_mul(rows, dim), sizeof(operand));
@@ -43,26 +48,6 @@ ATTEND_INLINE decode_layout decode_plan(const attend_problem *p, const attend_ti
   at.noted = size_take(&at.total, noted_size(DECODE_CHUNK), 1);
   at.plain = size_take(&at.total, plain_kv_size(p, DECODE_CHUNK), 1);
   return at;
-}
-
-/** Rows of a score group: four at most, and so many that LANES sums leave four keys a row. */
-enum { SCORE_ROWS = LANES >= 16 ? 4 : LANES >= 8 ? 2 : 1 };
-
-/**
- * Query rows as operands, `width` each and filled up with zeros, negated for a negative scale (attend_score_unit()).
- * The rows of a score group lie interleaved, a vector of each in turn, so that one pointer reaches them all.
- */
-ATTEND_OUTLINE void copy_queries(const attend_slice *slice, int64_t width, operand *q) {
-  const attend_problem *p = slice->view->p;
-  const int64_t rows = slice->row_end - slice->row_begin, grouped = rows / SCORE_ROWS * SCORE_ROWS;
-  for (int64_t r = 0; r < rows; r++) {
-    const void *from = query_at(slice->view, place_of(slice->view, slice->row_begin + r));
-    const int64_t together = r < grouped ? SCORE_ROWS : 1, first = r / together * together;
-    operand *to = q + first * width + (r - first) * LANES;
-    for (int64_t d = 0; d < p->head_dim; d += WIDE, to += together * LANES)
-      copy_query_operands(element(from, p->q_dtype, d), p->q_dtype, (int)min_i64(WIDE, p->head_dim - d),
-                          p->scale < 0.0f, to);
-  }
 }
 
 /**
@@ -254,6 +239,8 @@ typedef struct decode_products {
 
 #include "kernels/body/decode_formats.h"
 
+#include "kernels/body/decode_int8.h"
+
 /** Whether the `count` values from row `row` on are all finite. */
 ATTEND_OUTLINE bool values_finite(const attend_rows *v, int64_t dim, int64_t row, int64_t count) {
   bool finite = true;
@@ -349,18 +336,18 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
   key_range *ranges = (key_range *)(scratch + at.range);
   noted_keys *noted = (noted_keys *)(scratch + at.noted);
   const int64_t rows = slice->row_end - slice->row_begin;
-  const int64_t q_stride = round_up(operands(p->head_dim), LANES), width = round_up(p->v_head_dim, WIDE);
+  const int64_t q_stride = query_stride(p->head_dim), width = round_up(p->v_head_dim, WIDE);
 
   attended_ranges(slice, ranges);
   for (int64_t i = 0; i < rows; i++) max[i] = -INFINITY;
   clear(sum, rows * LANES);
   clear(o, rows * width);
-  copy_queries(slice, q_stride, q);
+  take_queries(slice, q_stride, q);
 
   const bool work = attend_scores_need_work(p);
   /* Formats without products of their own are read to a buffer. */
   const bool k_format = attend_is_format(p->k_dtype), v_format = attend_is_format(p->v_dtype);
-  const decode_products *k_products = products_of_format(p->k_dtype), *v_products = products_of_format(p->v_dtype);
+  const decode_products *k_products = products_of_keys(p->k_dtype), *v_products = products_of_format(p->v_dtype);
   if (!k_products) k_products = of_keys;
   char *plain = scratch + at.plain;
   const float unit = how->unit;
@@ -449,7 +436,10 @@ ATTEND_INLINE void decode_run(const attend_slice *slice, const attend_tiling *ti
     decode_run(slice, tiling, scratch, rows, block, products[plain_dtype(p->k_dtype)],                                 \
                products[plain_dtype(p->v_dtype)]);                                                                     \
   }                                                                                                                    \
-  ATTEND_DESCRIBE(id, ATTEND_BODY_DECODE, ATTEND_CAN_SPLIT | (ATTEND_CAN_OPERANDS & ATTEND_CAN_DROPOUT), rows, block)
+  ATTEND_DESCRIBE(id, ATTEND_BODY_DECODE,                                                                              \
+                  ATTEND_CAN_SPLIT | (ATTEND_CAN_OPERANDS & ATTEND_CAN_DROPOUT) |                                      \
+                      (INT8_QUERIES ? ATTEND_CAN_INT8 : 0),                                                            \
+                  rows, block)
 
 #include "kernels/body/expand.h"
 

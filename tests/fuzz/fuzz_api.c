@@ -85,7 +85,7 @@ static const size_t narrow_fields[] = {
     AT(q_dtype),   AT(k_dtype),    AT(v_dtype),    AT(out_dtype),  AT(as_given),        AT(score),
     AT(causal),    AT(window),     AT(kv_lengths), AT(positions),  AT(q_starts),        AT(kv_starts),
     AT(kv_begins), AT(key_ranges), AT(mask),       AT(bias_dtype), AT(bias_head_scale), AT(alibi),
-    AT(sinks),     AT(lse),        AT(weights),    AT(scores),     AT(batch_invariant)};
+    AT(sinks),     AT(lse),        AT(weights),    AT(scores),     AT(batch_invariant), AT(int8_products)};
 static const size_t float_fields[] = {AT(scale), AT(softcap), AT(dropout)};
 
 enum {

@@ -161,6 +161,19 @@ static const attend_vec_pairs pairs = {.set1 = pair_set1,
 #define PAIRS NULL
 #endif
 
+#ifdef ATTEND_BYTE_DOT
+static void byte_dot(const int8_t *a, const int8_t *b, const int8_t *y, float *to) {
+  int8_t copy[64];
+  vi_store(copy, vi_load(y));
+  vf_store(to, vi_dot(vi_raise(vi_halves(a, b)), vi_load(copy), vi_begin(vi_load(y))));
+}
+static void halves_f16(const void *a, const void *b, float *to) { vf_store(to, vf_halves_f16(a, b)); }
+static void store_rounded(int8_t *p, const float *v) { vi_store_rounded(p, vf_load(v)); }
+#define BYTE_DOT .byte_dot = byte_dot, .halves_f16 = halves_f16, .store_rounded = store_rounded,
+#else
+#define BYTE_DOT
+#endif
+
 extern const attend_vec ATTEND_VEC_TABLE;
 const attend_vec ATTEND_VEC_TABLE = {
     .isa = ATTEND_ISA_ID,
@@ -203,4 +216,4 @@ const attend_vec ATTEND_VEC_TABLE = {
     .philox = philox_words,
     .prefetch = prefetch,
     .pairs = PAIRS,
-};
+    BYTE_DOT};

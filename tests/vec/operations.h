@@ -65,6 +65,11 @@ typedef struct attend_vec {
   void (*prefetch)(const void *p);
 
   const struct attend_vec_pairs *pairs; /**< NULL: it has no pairs */
+
+  /* NULL: it has no products of bytes. */
+  void (*byte_dot)(const int8_t *a, const int8_t *b, const int8_t *y, float *to); /**< a, b: 32; NULL b: 0s. y: 64 */
+  void (*halves_f16)(const void *a, const void *b, float *to);
+  void (*store_rounded)(int8_t *p, const float *v);
 } attend_vec;
 
 /** Operations on pairs, and the packing of kernels/body/pack_pairs.h. A vector is `lanes` uint32_t. */

@@ -60,7 +60,9 @@ static const attend_kernel *yardstick(const attend_problem *p) {
   const bool bf16 = p->q_dtype == ATTEND_BF16 && p->k_dtype == ATTEND_BF16 && p->v_dtype == ATTEND_BF16;
   for (size_t i = 0; attend_kernel_at(i); i++) {
     const attend_kernel *k = attend_kernel_at(i);
-    if (k->operation == ATTEND_OP_FORWARD && k->compute == (bf16 ? ATTEND_BF16 : ATTEND_F32)) return k;
+    if (k->operation == ATTEND_OP_FORWARD && k->compute == (bf16 ? ATTEND_BF16 : ATTEND_F32) &&
+        !(k->can & ATTEND_CAN_INT8))
+      return k;
   }
   return attend_kernel_of(ATTEND_OP_FORWARD, 0);
 }

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * Queries that are rounded to int8 (attend_problem.int8_products): what they become, by numbers worked out by hand; how
+ * far outputs move at most; and who may round them. attend verify holds kernels against a reference of rounded queries.
+ */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/convert.h"
+#include "tests/support.h"
+#include "verify/internal.h"
+
+enum { BLOCK = 32, BYTES = 34 };
+
+static const attend_kernel *rounding_kernel(void) {
+  for (size_t i = 0; i < attend_kernel_count(); i++)
+    if (attend_kernel_at(i)->can & ATTEND_CAN_INT8 && attend_test_runnable(attend_kernel_at(i)))
+      return attend_kernel_at(i);
+  cr_skip_test("no kernel that multiplies bytes runs here");
+  return NULL;
+}
+
+static void block(unsigned char *to, float scale, const int8_t integers[BLOCK]) {
+  const uint16_t bits = f32_to_f16(scale);
+  memcpy(to, &bits, sizeof bits);
+  memcpy(to + 2, integers, BLOCK);
+}
+
+static attend_problem problem_of(int64_t keys, int64_t dim, bool int8) {
+  attend_problem p = attend_test_problem(1, 1, 1, 1, keys, dim);
+  p.k_dtype = ATTEND_Q8_0, p.v_dtype = ATTEND_F32, p.lse = 1, p.scale = 1.0f, p.int8_products = int8;
+  return p;
+}
+
+static void run(const attend_problem *p, const char *kernel, const float *q, const void *k, const float *v, float *out,
+                float *lse) {
+  attend_plan *plan = attend_test_plan(p, kernel, 1);
+  attend_tensors t = ATTEND_TENSORS_INIT;
+  size_t size;
+  void *workspace = attend_test_workspace(plan, &size);
+  t.q = q, t.k = k, t.v = v, t.out = out, t.lse = lse;
+  cr_assert_eq(attend_plan_run(plan, &t, workspace, size), ATTEND_OK, "%s", attend_error_detail());
+  free(workspace);
+  attend_plan_destroy(plan);
+}
+
+/* With one key LSE is the score. The greatest magnitude is 127, so that a step is 1, and halves go to even. */
+Test(int8, numbers_worked_out_by_hand) {
+  const attend_kernel *kernel = rounding_kernel();
+  float q[BLOCK] = {-127.0f, 0.4f, 0.6f, 1.5f, 2.5f, -0.5f, -1.5f, 100.25f};
+  int8_t ones[BLOCK];
+  float v[BLOCK] = {0}, out[BLOCK], lse;
+  unsigned char k[BYTES];
+  for (int only = 0; only < 8; only++) {
+    static const float rounded[8] = {-127.0f, 0.0f, 1.0f, 2.0f, 2.0f, 0.0f, -2.0f, 100.0f};
+    memset(ones, 0, sizeof ones);
+    ones[only] = 3;
+    block(k, 0.25f, ones);
+    attend_problem p = problem_of(1, BLOCK, true);
+    run(&p, kernel->name, q, k, v, out, &lse);
+    cr_expect_eq(lse, rounded[only] * 0.75f, "element %d: %g", only, (double)lse);
+    p.scale = -2.0f;
+    run(&p, kernel->name, q, k, v, out, &lse);
+    cr_expect_eq(lse, rounded[only] * -1.5f, "element %d: %g", only, (double)lse);
+    p = problem_of(1, BLOCK, false);
+    run(&p, NULL, q, k, v, out, &lse);
+    cr_expect_float_eq(lse, q[only] * 0.75f, 1e-4f, "element %d, not to be rounded: %g", only, (double)lse);
+  }
+}
+
+/* A query that is too small counts as 0; one with NaN or infinity is NaN. */
+Test(int8, queries_at_the_ends) {
+  const attend_kernel *kernel = rounding_kernel();
+  int8_t ones[BLOCK];
+  float v[BLOCK] = {0}, out[BLOCK], lse;
+  unsigned char k[BYTES];
+  memset(ones, 1, sizeof ones);
+  block(k, 1.0f, ones);
+  const attend_problem p = problem_of(1, BLOCK, true);
+  static const struct {
+    float element, score;
+  } cases[] = {{0.0f, 0.0f},         {0x1p-149f, 0.0f}, {0x1p-101f, 0.0f}, {0x1p-100f, 0x1p-100f},
+               {0x1p127f, 0x1p127f}, {INFINITY, NAN},   {-INFINITY, NAN},  {NAN, NAN}};
+  for (size_t i = 0; i < COUNT(cases); i++) {
+    float q[BLOCK] = {0};
+    q[17] = cases[i].element;
+    run(&p, kernel->name, q, k, v, out, &lse);
+    if (isnan(cases[i].score))
+      cr_expect(isnan(lse) && isnan(out[0]), "%g: %g", (double)cases[i].element, (double)lse);
+    else
+      cr_expect_float_eq(lse, cases[i].score, 0x1p-22f * cases[i].score, "%g: %g", (double)cases[i].element,
+                         (double)lse);
+  }
+}
+
+/* A product moves by at most half a step times the sum of |k|, what the header says, and does move. */
+Test(int8, error_beside_exact_queries) {
+  enum { DIM = 160, KEYS = 60 };
+  const attend_kernel *kernel = rounding_kernel();
+  float q[DIM], v[KEYS * DIM] = {0}, out[DIM], exact, rounded, greatest = 0, most = 0;
+  unsigned char k[DIM / BLOCK * BYTES];
+  attend_problem p = problem_of(1, DIM, true), without = problem_of(1, DIM, false);
+  for (int i = 0; i < DIM; i++) {
+    q[i] = ldexpf((float)(int32_t)(hash(1, i) >> 32), -31) * (i % 37 ? 1.0f : 8.0f);
+    greatest = fmaxf(greatest, fabsf(q[i]));
+  }
+  for (int64_t key = 0; key < KEYS; key++) {
+    float sum = 0;
+    for (int b = 0; b < DIM / BLOCK; b++) {
+      int8_t integers[BLOCK];
+      const float scale = ldexpf((float)(1 + hash(2, key * 10 + b) % 7), -9);
+      for (int i = 0; i < BLOCK; i++) {
+        integers[i] = (int8_t)hash(3, (key * 10 + b) * BLOCK + i);
+        sum += scale * fabsf((float)integers[i]);
+      }
+      block(k + b * BYTES, scale, integers);
+    }
+    run(&p, kernel->name, q, k, v, out, &rounded);
+    run(&without, NULL, q, k, v, out, &exact);
+    const float bound = greatest / 254 * sum;
+    cr_expect_leq(fabsf(rounded - exact), bound, "key %d: %g, not %g", (int)key, (double)rounded, (double)exact);
+    most = fmaxf(most, fabsf(rounded - exact) / bound);
+  }
+  cr_expect_gt(most, 0.01f, "nothing was rounded");
+}
+
+/* The option alone does not change what keys of other types and other kernels give, and rules choose who rounds. */
+Test(int8, who_rounds) {
+  const attend_kernel *rounds = rounding_kernel();
+  attend_problem p = attend_test_problem(1, 8, 2, 1, 512, 64);
+  attend_plan *plan;
+  for (size_t i = 0; i < attend_kernel_count(); i++) {
+    const attend_kernel *kernel = attend_kernel_at(i);
+    if (!(kernel->can & ATTEND_CAN_INT8)) continue;
+    cr_expect_eq(kernel->body, ATTEND_BODY_DECODE, "%s", kernel->name);
+    for (attend_dtype k = ATTEND_F32; k <= ATTEND_IQ4_NL; k++)
+      for (int int8 = 0; int8 <= 1; int8++) {
+        p.k_dtype = k, p.v_dtype = ATTEND_F32, p.int8_products = int8;
+        attend_resolved r;
+        cr_assert_eq(attend_resolve(&p, &r), ATTEND_OK, "%s", attend_error_detail());
+        char why[200] = "";
+        cr_expect_eq(attend_kernel_can(kernel, &r, why, sizeof why), int8 && k == ATTEND_Q8_0, "%s, %s", kernel->name,
+                     attend_dtype_name(k));
+      }
+  }
+  attend_options options = ATTEND_OPTIONS_INIT;
+  options.profile = "off", options.num_threads = 1;
+  for (int which = 0; which < 6; which++) {
+    p = attend_test_problem(1, 8, which == 4 ? 8 : 2, 1, 512, which == 5 ? 96 : 64);
+    p.k_dtype = p.v_dtype = which == 3 ? ATTEND_Q4_0 : ATTEND_Q8_0;
+    p.int8_products = which != 1, p.batch_invariant = which == 2;
+    cr_assert_eq(attend_plan_create(&p, &options, &plan), ATTEND_OK, "%s", attend_error_detail());
+    cr_expect_eq(strcmp(attend_plan_kernel(plan), rounds->name) == 0, which == 0, "%d: %s", which,
+                 attend_plan_kernel(plan));
+    attend_plan_destroy(plan);
+  }
+  options.kernel = rounds->name;
+  p.k_dtype = ATTEND_F32;
+  attend_test_refuses(&p, &options, ATTEND_ERROR_UNSUPPORTED, "kernel", NULL, "keys in f32");
+}
