@@ -134,7 +134,7 @@ static const attend_cli_option options[] = {
      .take = take_dtype},
     {"k-format", "NAME", NULL, .take = take_k_format},
     {"v-format", "NAME",
-     "keys, or values, in this type instead, quantised as they are read: "
+     "keys, or values, in this type instead, converted as they are read: "
 #define ATTEND_FORMAT_PLAIN(id, name, ...) name ", "
 #define ATTEND_FORMAT_SCALED(id, name, ...) name ", "
 #define ATTEND_FORMAT_BLOCK(id, name, ...) name ", "

@@ -20,7 +20,7 @@ typedef struct attend_cpu {
                            kernels are chosen where they were measured, not by heuristics */
 
   double pace, wide_pace; /**< see kernels/cpu.def */
-  bool to_l1;              /**< likewise */
+  bool to_l1;             /**< likewise */
 } attend_cpu;
 
 /** The processor, detected once. */

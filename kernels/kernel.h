@@ -101,7 +101,7 @@ typedef struct attend_tiling {
   int64_t slice_rows; /**< query rows per slice, a multiple of the kernel's q_rows unless it covers all rows */
   int64_t strip_rows; /**< tiled: query rows whose scores are held at once, a multiple of q_rows */
   int64_t split_keys; /**< keys per slice, a multiple of the kernel's k_block; >= kv_len: not split */
-  bool to_l1;          /**< decode: rows without gaps are prefetched into L1, not only into L2 (kernels/cpu.def) */
+  bool to_l1;         /**< decode: rows without gaps are prefetched into L1, not only into L2 (kernels/cpu.def) */
 } attend_tiling;
 
 /** Scales and zero points of rows in a scaled format: attend_scaling of one head of one sequence. */
@@ -249,7 +249,7 @@ enum {
   ATTEND_CAN_ADDITIVE = 1 << 2, /**< computes additive scores, beside dot products */
   ATTEND_CAN_DROPOUT = 1 << 3,  /**< drops weights */
   ATTEND_CAN_SCORES = 1 << 4,   /**< writes scores */
-  ATTEND_CAN_INT8 = 1 << 5      /**< rounds queries to int8, and so does nothing but problems that allow it */
+  ATTEND_CAN_INT8 = 1 << 5      /**< rounds queries to int8, and so takes only problems that allow it */
 };
 enum { ATTEND_CAN_COUNT = 6 };
 

@@ -230,6 +230,13 @@ class Run(Case):
         self.compute("--k-format", "q8_0", "--int8-products")
         rounded_queries = max(abs(a - b) for a, b in zip(self.output().numbers, exact.numbers, strict=True))
         self.assertLessEqual(rounded_queries, 0.06)
+        rounding = ("--kernel", "decode_f32__avx512vnni_q2k512", "--k-format", "q8_0")
+        exact_only, allowed = self.run_attend(*rounding), self.run_attend(*rounding, "--int8-products")
+        self.assertEqual(exact_only.returncode, 2)
+        if allowed.returncode == 0:
+            self.assertIn("with int8_products", exact_only.stderr)
+        else:
+            self.assertEqual(allowed.stderr, exact_only.stderr, "the kernel cannot run here, with the option as without")
         self.compute("--k-format", "q4_0")
         without = self.output().numbers
         self.compute("--k-format", "q4_0", "--int8-products")

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatch/plan/plan.h"
 #include "kernels/convert.h"
 #include "tests/support.h"
 #include "verify/internal.h"
@@ -127,7 +128,7 @@ Test(int8, error_beside_exact_queries) {
   cr_expect_gt(most, 0.01f, "nothing was rounded");
 }
 
-/* The option alone does not change what keys of other types and other kernels give, and rules choose who rounds. */
+/* Kernels that round take the option with keys in q8_0 and nothing else, and rules choose who rounds. */
 Test(int8, who_rounds) {
   const attend_kernel *rounds = rounding_kernel();
   attend_problem p = attend_test_problem(1, 8, 2, 1, 512, 64);
@@ -136,7 +137,7 @@ Test(int8, who_rounds) {
     const attend_kernel *kernel = attend_kernel_at(i);
     if (!(kernel->can & ATTEND_CAN_INT8)) continue;
     cr_expect_eq(kernel->body, ATTEND_BODY_DECODE, "%s", kernel->name);
-    for (attend_dtype k = ATTEND_F32; k <= ATTEND_IQ4_NL; k++)
+    for (attend_dtype k = ATTEND_F32; k < ATTEND_DTYPE_COUNT; k++)
       for (int int8 = 0; int8 <= 1; int8++) {
         p.k_dtype = k, p.v_dtype = ATTEND_F32, p.int8_products = int8;
         attend_resolved r;
@@ -157,7 +158,16 @@ Test(int8, who_rounds) {
                  attend_plan_kernel(plan));
     attend_plan_destroy(plan);
   }
+  for (int group = 1; group <= 4; group += 3) { /* single tokens beside a prompt: by their own rows, not the prompt's */
+    p = attend_test_problem(2, 8, 8 / group, 512, 512, 64);
+    p.k_dtype = p.v_dtype = ATTEND_Q8_0, p.int8_products = p.q_starts = 1, p.q_total = 513;
+    cr_assert_eq(attend_plan_create(&p, &options, &plan), ATTEND_OK, "%s", attend_error_detail());
+    cr_expect_eq(plan->few.kernel == rounds, group == 4, "%d heads to one of keys: %s", group,
+                 plan->few.kernel ? plan->few.kernel->name : "none");
+    attend_plan_destroy(plan);
+  }
   options.kernel = rounds->name;
+  p = attend_test_problem(1, 8, 2, 1, 512, 64), p.int8_products = 1;
   p.k_dtype = ATTEND_F32;
   attend_test_refuses(&p, &options, ATTEND_ERROR_UNSUPPORTED, "kernel", NULL, "keys in f32");
 }

@@ -103,6 +103,7 @@ def ways(peer, case, q, k, v, threads):
     del peer
     if case.form == "additive-mask":
         raise Cannot("takes no mask of numbers")
+    case.refuse_formats()
     if case.v_head_dim != case.head_dim:
         raise Cannot("has values of the keys' head dim only")
     if case.head_dim not in HEAD_DIMS:

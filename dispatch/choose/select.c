@@ -26,8 +26,8 @@ enum {
   INTERLEAVED_KEYS = 512, /* of a slice where heads take turns */
   MOST_FEW_QUERIES = 64,  /* of a sequence beside longer ones that decode may take */
   SCORE_BYTES = 64 << 20, /* of a blocked slice */
-  BYTE_ROWS = 4,          /* from which on products of bytes gain, and the bytes of a vector of them */
-  BYTES_OF_VECTOR = 64
+  BYTE_ROWS = 4,          /* from which on products of bytes gain */
+  BYTES_OF_VECTOR = 64    /* of them */
 };
 
 /* ---------------------------------------------------------------------------------------------------------- tiling */
@@ -273,6 +273,7 @@ int64_t attend_select_few(const attend_resolved *problem, const attend_env *env,
   if (!many->kernel || !r.p.q_starts || r.p.batch_invariant || r.p.weights || r.p.scores ||
       (many->by != ATTEND_BY_RULES && many->by != ATTEND_BY_PROFILE) || many->kernel->body == ATTEND_BODY_DECODE)
     return 0;
+  r.p.q_len = 1, r.rows = r.group; /* the fewest there are: a kernel must pay for them */
   const attend_kernel *kernel = first_of(&r, env, decode, 1, why);
   if (!kernel) return 0;
   int64_t queries = 0;

@@ -125,11 +125,15 @@ static void run_item(const attend_plan *plan, attend_run_state *run, int group, 
     choice->kernel->forward(&slice, &choice->tiling, scratch);
   } else if (at.split < 0) {
     float *partials = (float *)(void *)(scratch + plan->partials_at);
-    const attend_slice *then = slice.next;
+    const attend_slice whole = slice;
     for (int64_t split = 0; split < at.share->splits; split++) {
-      attend_slice more = slice;
-      slice.next = split + 1 < at.share->splits ? &more : then;
-      take_split(run, &at, split + 1, &more);
+      attend_slice after = whole;
+      if (split + 1 < at.share->splits) {
+        take_split(run, &at, split + 1, &after);
+        slice.next = &after;
+      } else {
+        slice.next = whole.next;
+      }
       run_split(plan, run, &at, slice, split, partials, scratch);
     }
     attend_merge_splits(&view, slice.row_begin, slice.row_end, partials, at.share->splits);

@@ -290,7 +290,7 @@ typedef struct attend_problem {
   /**
    * 1 = with keys in q8_0, a kernel that multiplies bytes may round queries to int8. That is what decode does on
    * processors with AVX512_VNNI where it gains: with 4 query rows or more to a head of keys and head dims that are
-   * multiples of 64 it takes 0.86 to 0.92 of the time. Each query has a step d then, its greatest
+   * multiples of 64 it takes 0.83 to 0.93 of the time. Each query has a step d then, its greatest
    * magnitude / 127, and its elements are rounded to the nearest multiple of d: by d / 2 at most. (A query that is
    * smaller than 2^-100 counts as 0, one with NaN or infinity is NaN.) A product with a key k moves by at most d / 2
    * times the sum of |k|. Nothing else is rounded, neither keys nor values. Other kernels and other keys take queries

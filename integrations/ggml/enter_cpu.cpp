@@ -38,16 +38,20 @@ bool enter() {
     dlclose(library);
     return false;
   }
+  bool entered = false;
   try {
     std::vector<ggml_backend_buffer_type_t> &extensions = list();
     extensions.reserve(extensions.size() + 1);
     const ggml_backend_buffer_type_t ours = cpu_extension(ggml_backend_reg_dev_get(registry, 0), barrier);
-    if (ours == nullptr) return false;
-    extensions.push_back(ours);
+    if (ours != nullptr) {
+      extensions.push_back(ours);
+      entered = true;
+    }
   } catch (const std::bad_alloc &) {
-    return false;
+    /* not entered */
   }
-  return true;
+  if (!entered) dlclose(library);
+  return entered;
 }
 
 } /* namespace */

@@ -17,7 +17,7 @@
 enum { INT8_QUERIES = 1, INT8_STEP = 2 * STEP };
 _Static_assert(LANES * 4 == INT8_STEP, "a vector of bytes is two blocks");
 
-/** Below it, all elements of a query count as zeros: dividing by so little would overflow. */
+/** Below it, all elements of a query count as zeros: a scale that is a denormal number would lose their digits. */
 #define INT8_LEAST 0x1p-100f
 
 /** Operands from row to row of queries, and those of its integers. */

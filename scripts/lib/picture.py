@@ -8,10 +8,10 @@ import pathlib
 from xml.sax.saxutils import escape
 
 MEASURED = pathlib.Path(__file__).resolve().parents[2] / "docs/measured"
-PACKAGES = {"PyTorch": "pytorch", "ONNX Runtime": "onnxruntime", "OpenVINO": "openvino", "ggml": "ggml"}
+PACKAGES = {"PyTorch": "pytorch", "ONNX Runtime": "onnxruntime", "OpenVINO": "openvino", "ggml": "ggml", "vLLM": "vllm"}
 # colours that people who see fewer of them tell apart (Okabe and Ito), and shapes besides
-COLOURS = {"light": {"text": "#1f2328", "faint": "#59636e", "grid": "#d1d9e0", "marks": ("#d55e00", "#0072b2", "#009e73", "#cc79a7")},
-           "dark": {"text": "#f0f6fc", "faint": "#9198a1", "grid": "#3d444d", "marks": ("#f0883e", "#56b4e9", "#3fd0a0", "#e8a0c8")}}
+COLOURS = {"light": {"text": "#1f2328", "faint": "#59636e", "grid": "#d1d9e0", "marks": ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#8c6d1f")},
+           "dark": {"text": "#f0f6fc", "faint": "#9198a1", "grid": "#3d444d", "marks": ("#f0883e", "#56b4e9", "#3fd0a0", "#e8a0c8", "#d9c24e")}}
 WIDTH, LEFT, RIGHT, TOP, ROW = 800, 130, 20, 76, 22
 
 
@@ -31,7 +31,7 @@ def mark(number, x, y, colour):
         return f'<circle cx="{x:.1f}" cy="{y}" r="5" fill="{colour}"/>'
     if number == 1:
         return f'<rect x="{x - 4.5:.1f}" y="{y - 4.5}" width="9" height="9" fill="{colour}"/>'
-    corners = "l6 10.5h-12z" if number == 2 else "l6 6l-6 6l-6 -6z"
+    corners = {2: "l6 10.5h-12z", 3: "l6 6l-6 6l-6 -6z", 4: "m-6 1.5h12l-6 10.5z"}[number]
     return f'<path d="M{x:.1f} {y - 6}{corners}" fill="{colour}"/>'
 
 

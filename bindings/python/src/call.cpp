@@ -456,6 +456,7 @@ void Call::read_options(const Arguments &a) {
     p.scores = static_cast<attend_scores_output>(ATTEND_SCORES_RAW + choice(a.scores, "scores", names, 3));
   }
   p.batch_invariant = given(a.batch_invariant) && truth(a.batch_invariant, "batch_invariant");
+  p.int8_products = given(a.int8_products) && truth(a.int8_products, "int8_products");
   if (given(a.threads)) {
     const int64_t threads = integer(a.threads, "threads");
     if (threads < 1 || threads > 1024)

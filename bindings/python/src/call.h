@@ -21,7 +21,7 @@ void check(attend_status status);
   X(scale) X(softcap) X(causal) X(window) X(positions) X(mask) X(bias) X(bias_head_scale) X(alibi) X(sinks) \
   X(kv_lengths) X(kv_begins) X(q_starts) X(kv_starts) X(key_ranges) X(block_table) X(k_format) X(v_format) \
   X(k_scales) X(v_scales) X(k_zero_points) X(v_zero_points) X(dropout) X(seed) X(offset) X(lse) X(weights) X(scores) \
-  X(out) X(batch_invariant) X(threads) X(kernel)
+  X(out) X(batch_invariant) X(int8_products) X(threads) X(kernel)
 // clang-format on
 
 struct Arguments {
