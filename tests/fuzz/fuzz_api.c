@@ -13,6 +13,7 @@
 
 #include "dispatch/plan/plan.h"
 #include "tests/fuzz/fuzz.h"
+#include "verify/formats.h"
 #include "verify/internal.h"
 
 /* ------------------------------------------------------------------------------------------------- fields, changed */
@@ -242,10 +243,13 @@ static void change_tensors(attend_verify_data *data, attend_tensors *t, input *i
   if (which >= POINTERS) {
     which -= POINTERS;
     /* No address, or one that is not aligned; which for bytes is as good as any, and reads beyond. */
+    const size_t at = pointers[which];
+    const bool bytes = at == T(mask) || (at == T(k) && attend_verify_is_format(data->problem.k_dtype)) ||
+                       (at == T(v) && attend_verify_is_format(data->problem.v_dtype));
     const unsigned char *address = NULL;
-    char *const field = fields + pointers[which];
+    char *const field = fields + at;
     memcpy(&address, field, sizeof address);
-    address = address && pointers[which] != T(mask) && take(in) % 2 ? address + 1 : NULL;
+    address = address && !bytes && take(in) % 2 ? address + 1 : NULL;
     memcpy(field, &address, sizeof address);
     return;
   }
