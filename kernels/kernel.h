@@ -102,6 +102,7 @@ typedef struct attend_tiling {
   int64_t strip_rows; /**< tiled: query rows whose scores are held at once, a multiple of q_rows */
   int64_t split_keys; /**< keys per slice, a multiple of the kernel's k_block; >= kv_len: not split */
   bool to_l1;         /**< decode: rows without gaps are prefetched into L1, not only into L2 (kernels/cpu.def) */
+  bool out_of_cache;  /**< decode: keys and values are more than the L2 cache holds */
 } attend_tiling;
 
 /** Scales and zero points of rows in a scaled format: attend_scaling of one head of one sequence. */

@@ -395,11 +395,11 @@ Test(selection, bad_tilings_are_refused) {
       const char *field;
       attend_tiling tiling;
     } bad[] = {
-        {"slice_rows", {0, tile, 4096, false}},         {"slice_rows", {-tile, tile, 4096, false}},
-        {"slice_rows", {tile + 1, tile, 4096, false}},  {"strip_rows", {tile, 0, 4096, false}},
-        {"strip_rows", {tile, tile + 1, 4096, false}},  {"strip_rows", {tile, INT64_MIN, 4096, false}},
-        {"split_keys", {tile, tile, 0, false}},         {"split_keys", {tile, tile, -block, false}},
-        {"split_keys", {tile, tile, block + 1, false}},
+        {"slice_rows", {0, tile, 4096, false, false}},         {"slice_rows", {-tile, tile, 4096, false, false}},
+        {"slice_rows", {tile + 1, tile, 4096, false, false}},  {"strip_rows", {tile, 0, 4096, false, false}},
+        {"strip_rows", {tile, tile + 1, 4096, false, false}},  {"strip_rows", {tile, INT64_MIN, 4096, false, false}},
+        {"split_keys", {tile, tile, 0, false, false}},         {"split_keys", {tile, tile, -block, false, false}},
+        {"split_keys", {tile, tile, block + 1, false, false}},
     };
     attend_options options = ATTEND_OPTIONS_INIT;
     options.kernel = kernel->name;
@@ -408,7 +408,7 @@ Test(selection, bad_tilings_are_refused) {
       EXPECT_ERROR(attend_plan_create_tiled(&problem, &options, &bad[i].tiling, &plan), ATTEND_ERROR_INVALID_ARGUMENT,
                    bad[i].field, "%s, %s", kernel->name, bad[i].field);
     }
-    const attend_tiling split = {tile, tile, block, false};
+    const attend_tiling split = {tile, tile, block, false, false};
     if (!(kernel->can & ATTEND_CAN_SPLIT)) {
       EXPECT_ERROR(attend_plan_create_tiled(&problem, &options, &split, &plan), ATTEND_ERROR_UNSUPPORTED, "split_keys",
                    "%s", kernel->name);

@@ -132,10 +132,18 @@ bool attend_rules_split(const attend_resolved *r, const attend_kernel *kernel) {
   return choose_split_keys(r, kernel, (attend_variant){0}) < r->p.kv_len;
 }
 
+/** Bytes of all keys and values, as many as there may be. */
+static double bytes_of_keys(const attend_problem *p) {
+  const int64_t rows = p->page_rows ? p->pages * p->page_rows : p->kv_starts ? p->kv_total : p->batch * p->kv_len;
+  return (double)rows * (double)p->kv_heads *
+         (double)(attend_row_size(p->k_dtype, p->head_dim) + attend_row_size(p->v_dtype, p->v_head_dim));
+}
+
 attend_tiling attend_tiling_of(const attend_resolved *r, const attend_kernel *kernel, attend_variant variant,
                                int threads) {
   const int64_t tile = kernel->q_rows;
-  attend_tiling tiling = {.to_l1 = attend_cpu_get()->to_l1};
+  attend_tiling tiling = {.to_l1 = attend_cpu_get()->to_l1,
+                          .out_of_cache = bytes_of_keys(&r->p) > (double)attend_topology_get()->l2};
   tiling.split_keys = choose_split_keys(r, kernel, variant);
   tiling.slice_rows = choose_slice_rows(r, kernel, tiling.split_keys, threads);
   tiling.strip_rows = choose_strip_rows(r, kernel, tiling.slice_rows);

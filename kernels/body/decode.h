@@ -159,7 +159,7 @@ ATTEND_OUTLINE void score_rows(const operand *q, const kv_run *k, bool to_l1, in
 
 /**
  * o = alpha * o + s v for ROWS rows and VECS vectors of columns from column `first` on, the last of which has `tail`
- * elements if that is not 0. With `fetch` whole rows of values further on are prefetched.
+ * elements if that is not 0. With `fetch` values further on are prefetched.
  */
 ATTEND_INLINE void decode_value_tile(const operand *s, const kv_rows *v, int64_t first, const float *alpha, float *o,
                                      int64_t width, int tail, bool fetch, const int ROWS, const int VECS, const int LD,
@@ -171,7 +171,8 @@ ATTEND_INLINE void decode_value_tile(const operand *s, const kv_rows *v, int64_t
     for (int c = 0; c < VECS; c++) acc[r][c] = vf_mul(vf_set1(alpha[r]), vf_load(o + r * width + c * LANES));
   }
   for (const kv_run *run = v->run, *last = run + v->runs - 1;;) { /* there is one at least */
-    const int64_t stride = run->stride, count = run->count, ahead = fetch ? run->ahead : 0;
+    const int64_t stride = run->stride, count = run->count, gap = v->fetch_gap;
+    int64_t ahead = fetch ? run->ahead : 0;
     const char *at = element(run->at, DTYPE, first);
     for (int64_t j = 0; j < count; j += PER_OPERAND, at += PER_OPERAND * stride) {
       vo column[8];
@@ -179,7 +180,7 @@ ATTEND_INLINE void decode_value_tile(const operand *s, const kv_rows *v, int64_t
       const int64_t next = j + PER_OPERAND <= count ? stride : 0;
       ATTEND_UNROLL
       for (int i = 0; i < PER_OPERAND; i++)
-        if (ahead) prefetch_row(address_ahead(at, i * stride + ahead), v->bytes, v->to_l1);
+        if (ahead) prefetch_row(address_ahead(at, i * stride + ahead), v->fetch_bytes, v->to_l1), ahead -= gap;
       ATTEND_UNROLL
       for (int c = 0; c < VECS; c += PER_OPERAND)
         if (tail)
@@ -296,6 +297,9 @@ ATTEND_OUTLINE void clean_chunk(kv_rows *chunk, attend_dtype dtype, int64_t firs
   }
 }
 
+/** How often rows are gone over, `tile` of them at a time and the last ones singly. */
+ATTEND_INLINE int64_t passes_of(int64_t rows, int tile) { return rows / tile + rows % tile; }
+
 /** Scores of all rows with a chunk of keys. The first rows prefetch the lines ahead. */
 ATTEND_INLINE void score_chunk(const operand *q, int64_t q_stride, kv_rows *keys, int64_t rows, float *s, int64_t ld,
                                const decode_products *products) {
@@ -312,14 +316,19 @@ ATTEND_INLINE void score_chunk(const operand *q, int64_t q_stride, kv_rows *keys
   }
 }
 
-/** Adds a chunk of values to all rows, `tile` at a time. The first rows prefetch the lines ahead. */
+/** Adds a chunk of values to all rows, `tile` at a time. The first prefetch what lies ahead, or all of them a share. */
 ATTEND_INLINE void value_chunk(const operand *s, int64_t ld, kv_rows *v, int64_t rows, const float *alpha, float *o,
                                int64_t width, const decode_products *products) {
   const int tile = products->rows;
+  const int64_t share = v->evenly ? max_i64(64, divide_up(v->bytes, passes_of(rows, tile))) : v->bytes;
+  v->fetch_bytes = min_i64(share, v->bytes), v->fetch_gap = v->bytes - v->fetch_bytes;
+  int64_t left = v->fetch_gap; /* of each row, that no pass has prefetched */
   for (int64_t r = 0; r < rows;) {
     const bool full = r + tile <= rows;
     (full ? products->values : products->values_one)(s + r * ld, ld, v, alpha + r, o + r * width);
-    for (int i = 0; r == 0 && i < v->runs; i++) v->run[i].ahead = 0;
+    for (kv_run *run = v->run; run < v->run + v->runs; run++)
+      run->ahead = left > 0 && run->ahead ? run->ahead + run->count * v->fetch_bytes : 0;
+    left -= v->fetch_bytes;
     r += full ? tile : 1;
   }
 }
@@ -361,8 +370,8 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
     block_masks masks = masks_of(view, slice->row_begin, rows, &from, &to);
     if (masks == MASKS_EXCLUDE) continue;
     if (from > key || to < key + count) masks = MASKS_MIXED; /* those around are excluded */
-    kv_block k = block_of(&view->k, p->head_dim, key, count, tiling->to_l1);
-    kv_block v = block_of(&view->v, p->v_head_dim, key, count, tiling->to_l1);
+    kv_block k = block_of(&view->k, p->head_dim, key, count, tiling, passes_of(rows, SCORE_ROWS));
+    kv_block v = block_of(&view->v, p->v_head_dim, key, count, tiling, passes_of(rows, of_values->rows));
     kv_rows chunk;
     expect(&k, &view->v, p->v_head_dim, key);
     for (int64_t j = 0; j < count; j += chunk.count) {
