@@ -62,13 +62,17 @@ def attention(rounds):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", choices=["calls", "attention"], default=["calls", "attention"])
+    parser.add_argument("what", nargs="*", metavar="calls|attention", help="default: both")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, help="default: PyTorch's")
     arguments = parser.parse_args()
+    kinds = {"calls": calls, "attention": attention}
+    for what in arguments.what:
+        if what not in kinds:
+            parser.error(f"{what}: expected calls or attention")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     print(f"{attend.info()['cpu']}, {torch.get_num_threads()} threads, attend {attend.__version__}, PyTorch {torch.__version__}")
     with torch.no_grad():
-        for what in arguments.what:
-            {"calls": calls, "attention": attention}[what](arguments.rounds)
+        for what in arguments.what or kinds:
+            kinds[what](arguments.rounds)

@@ -33,7 +33,8 @@ def test_example(name, tmp_path):
 
 def test_measuring(tmp_path):
     pytest.importorskip("torch")
-    assert "sdpa / attend" in run(tmp_path, ROOT / "examples" / "python" / "measure.py", "attention", "--rounds", "1")
+    measured = run(tmp_path, ROOT / "examples" / "python" / "measure.py", "--rounds", "1")
+    assert "F.sdpa / sdpa of attend.torch" in measured and measured.count("sdpa / attend") == 6
 
 
 def test_models_beside_peers(tmp_path):
