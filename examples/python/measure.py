@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures attend beside PyTorch's own attention: python measure.py [calls|attention|models]... [--rounds N] [--threads N]
+"""Measures attend beside PyTorch's own attention: python measure.py [calls|attention]... [--rounds N] [--threads N]
 
 Candidates take turns; what is printed is the median over the rounds of PyTorch's time divided by attend's of the same round.
+Whole models: ./scripts/peers --models.
 """
 
 import argparse
@@ -59,49 +60,19 @@ def attention(rounds):
         ratios(title, {"attend": lambda: attend.attention(q, k, v, causal=True, kv_begins=begins), "sdpa": lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask)}, rounds, 20 if rows == 1 else 1)
 
 
-def models(rounds):
-    import copy
-    import transformers
-    import attend.transformers
-    attend.transformers.register()
-    transformers.logging.set_verbosity_error()
-    configs = {
-        "GPT-2 small": transformers.GPT2Config(n_positions=4096),
-        "Llama-like": transformers.LlamaConfig(hidden_size=1024, intermediate_size=2816, num_hidden_layers=8, num_attention_heads=16, num_key_value_heads=4, vocab_size=32000, max_position_embeddings=4096),
-    }
-    for name, config in configs.items():
-        made = {}
-        for implementation in ("attend", "sdpa"):
-            torch.manual_seed(0)
-            made[implementation] = transformers.AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation=implementation).eval()
-        ids = torch.randint(10, 30000, (2, 1024))
-        mask = torch.ones(2, 1024, dtype=torch.long)
-        mask[1, :400] = 0
-        with torch.no_grad():
-            ratios(f"{name}, prefill 1024", {i: lambda m=m: m(input_ids=ids[:1], use_cache=False, logits_to_keep=1) for i, m in made.items()}, rounds)
-            ratios(f"{name}, padded prefill 2 x 1024", {i: lambda m=m: m(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1) for i, m in made.items()}, rounds)
-            steps = {}
-            for title, (i, kind) in {"attend and its cache": ("attend", attend.transformers.Cache), "attend": ("attend", transformers.DynamicCache), "sdpa": ("sdpa", transformers.DynamicCache)}.items():
-                cache = kind(config=made[i].config)
-                made[i](input_ids=torch.randint(10, 30000, (1, 2048)), cache=cache, logits_to_keep=1)
-
-                def step(model=made[i], cache=cache):
-                    model(input_ids=ids[:1, :1], cache=cache)
-                    for layer in cache.layers:
-                        layer.crop(-1)  # so that every step is at 2048
-                steps[title] = step
-            ratios(f"{name}, decode at 2048", steps, rounds, 3)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["calls", "attention", "models"])
+    parser.add_argument("what", nargs="*", metavar="calls|attention", help="default: both")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, help="default: PyTorch's")
     arguments = parser.parse_args()
+    kinds = {"calls": calls, "attention": attention}
+    for what in arguments.what:
+        if what not in kinds:
+            parser.error(f"{what}: expected calls or attention")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     print(f"{attend.info()['cpu']}, {torch.get_num_threads()} threads, attend {attend.__version__}, PyTorch {torch.__version__}")
     with torch.no_grad():
-        for what in arguments.what:
-            {"calls": calls, "attention": attention, "models": models}[what](arguments.rounds)
+        for what in arguments.what or kinds:
+            kinds[what](arguments.rounds)

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from . import _attend
-from ._attend import _sdpa
+from ._attend import _sdpa, _sdpa_at_once as _at_once
 
 if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
     raise ImportError(f"attend.torch needs PyTorch 2.10 or newer, this is {torch.__version__}")
@@ -28,7 +28,7 @@ if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
 __all__ = ["disable", "enable", "sdpa"]
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-_TENSORS = (torch.Tensor, torch.nn.Parameter)
+_is_compiling = torch.compiler.is_compiling
 _library = torch.library.Library("attend", "DEF")
 _OPTIONS = "Tensor? attn_mask, float dropout_p, bool is_causal, float? scale, float softcap, int window_left, int window_right, int seed, bool wants_bias"
 _library.define("sdpa(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False, *, "
@@ -257,13 +257,10 @@ def sdpa(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scal
 
     Tensors of the CPU in float32, bfloat16 or float16; TypeError for others. A query that attends no key gives zeros.
     """
-    if (not torch.compiler.is_compiling() and type(query) in _TENSORS and query.dim() == 4 and key.dim() == 4 and value.dim() == 4
-            and attn_mask is None and not dropout_p and key.shape[1] == query.shape[1] == value.shape[1]
-            and key.shape[0] == query.shape[0] and query.is_cpu and query.dtype == key.dtype == value.dtype and query.dtype in _DTYPES
-            and not (torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad))
-            and torch._C._functorch.peek_interpreter_stack() is None and not torch._C._len_torch_dispatch_stack()
-            and not torch.is_autocast_enabled("cpu")):
-        return _attend._attention(query, key, value, causal="top-left" if is_causal else None, scale=scale)
+    if attn_mask is None and not dropout_p and not _is_compiling():
+        out = _at_once(query, key, value, is_causal, scale)
+        if out is not None:
+            return out
     if torch.is_autocast_enabled("cpu"):
         query, key, value, attn_mask = _autocast(query, key, value, attn_mask)
     why = _unsupported(query, key, value, attn_mask)
@@ -292,6 +289,11 @@ _users = 0  # enable() that have not ended
 
 
 def _replacement(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    if attn_mask is None and not dropout_p and not _is_compiling():
+        out = _at_once(query, key, value, is_causal, scale)
+        if out is not None:
+            _counts["attend"] += 1
+            return out
     if torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):
             return _replacement(*_autocast(query, key, value, attn_mask), dropout_p, is_causal, scale, enable_gqa)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "array.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
@@ -96,6 +97,12 @@ Reader reader_of(nb::handle object) {
   return reader;
 }
 
+// The stride of the dimension before one of n elements. Dimensions of 0 count as 1: beside them others may be as large
+// as they like, and a stride that 64 bits do not hold is then of no element.
+int64_t next_stride(int64_t stride, int64_t n) {
+  return __builtin_mul_overflow(stride, std::max<int64_t>(n, 1), &stride) ? 0 : stride;
+}
+
 void take(Array &array, const nb::dlpack::dltensor &tensor, const char *name) {
   if (tensor.device.device_type != 1)
     fail_value("%s is not in the processor's memory: expected an array of the CPU (DLPack device type 1, not %d)", name,
@@ -108,7 +115,7 @@ void take(Array &array, const nb::dlpack::dltensor &tensor, const char *name) {
   for (int i = tensor.ndim - 1; i >= 0; i--) {
     array.shape[i] = tensor.shape[i];
     array.strides[i] = tensor.strides ? tensor.strides[i] : step;
-    step *= tensor.shape[i];
+    step = next_stride(step, tensor.shape[i]);
   }
 }
 
@@ -225,14 +232,16 @@ void fail_type(const char *format, ...) {
 
 int64_t Array::size() const {
   int64_t count = 1;
+  for (int i = 0; i < ndim; i++)
+    if (shape[i] == 0) return 0; // whatever the others are
   for (int i = 0; i < ndim; i++) count *= shape[i];
   return count;
 }
 
 bool Array::is_contiguous() const {
   int64_t step = 1;
+  if (size() == 0) return true;
   for (int i = ndim - 1; i >= 0; i--) {
-    if (shape[i] == 0) return true;
     if (shape[i] > 1 && strides[i] != step) return false;
     step *= shape[i];
   }
@@ -291,11 +300,25 @@ Array read_array(nb::handle object, const char *name, bool resolved) {
   return array;
 }
 
+bool borrow_array(nb::handle object, Array &array) {
+  const Reader reader = reader_of(object);
+  nb::dlpack::dltensor tensor;
+  if (reader.way != Way::EXCHANGE) return false;
+  if (reader.exchange->borrow(object.ptr(), &tensor) != 0) {
+    PyErr_Clear();
+    return false;
+  }
+  if (tensor.device.device_type != 1 || tensor.ndim > MOST_DIMS) return false;
+  take(array, tensor, "");
+  return true;
+}
+
 void make_contiguous(Array &a) {
   const size_t item = a.itemsize();
   if (a.is_contiguous() && reinterpret_cast<uintptr_t>(a.data) % (item ? item : 1) == 0) return;
-  const size_t bytes = item * static_cast<size_t>(a.size());
-  std::shared_ptr<void> memory(malloc(bytes ? bytes : 1), free);
+  size_t bytes; // of what one element repeated may seem to be, more than there are addresses
+  const bool fits = !__builtin_mul_overflow(item, static_cast<size_t>(a.size()), &bytes);
+  std::shared_ptr<void> memory(fits ? malloc(bytes ? bytes : 1) : nullptr, free);
   if (!memory) throw std::bad_alloc();
   char *to = static_cast<char *>(memory.get());
   if (a.size() > 0) copy_rows(to, static_cast<const char *>(a.data), a, 0);
@@ -303,7 +326,7 @@ void make_contiguous(Array &a) {
   a.owner = std::move(memory);
   a.writable = false;
   int64_t step = 1;
-  for (int i = a.ndim - 1; i >= 0; i--) a.strides[i] = step, step *= a.shape[i];
+  for (int i = a.ndim - 1; i >= 0; i--) a.strides[i] = step, step = next_stride(step, a.shape[i]);
 }
 
 void make_rows_contiguous(Array &a) {
@@ -365,6 +388,7 @@ ManagedVersioned *new_managed(Type type, const int64_t *shape, int ndim) {
   };
   size_t bytes = type.bits / 8u;
   bool fits = true;
+  if (std::find(shape, shape + ndim, 0) != shape + ndim) bytes = 0; // whatever the others are
   for (int i = 0; i < ndim; i++) fits = fits && !__builtin_mul_overflow(bytes, static_cast<size_t>(shape[i]), &bytes);
   fits = fits && !__builtin_add_overflow(bytes, sizeof(Block) + ALIGNMENT, &bytes);
   void *memory = fits ? malloc(bytes) : nullptr;
@@ -384,7 +408,8 @@ ManagedVersioned *new_managed(Type type, const int64_t *shape, int ndim) {
   tensor.dtype = type;
   tensor.shape = block->shape, tensor.strides = block->strides;
   int64_t step = 1;
-  for (int i = ndim - 1; i >= 0; i--) block->shape[i] = shape[i], block->strides[i] = step, step *= shape[i];
+  for (int i = ndim - 1; i >= 0; i--)
+    block->shape[i] = shape[i], block->strides[i] = step, step = next_stride(step, shape[i]);
   return &block->managed;
 }
 

@@ -42,6 +42,9 @@ struct Array {
 // `resolved`: a tensor of PyTorch's is known to have no numbers that lie there with the other sign.
 Array read_array(nb::handle object, const char *name, bool resolved = false);
 
+// Reads one of a package with DLPack's C functions, in the processor's memory, without copying; false for all others.
+bool borrow_array(nb::handle object, Array &array);
+
 // Makes every row lie together and be aligned: the array itself, where that is so, else a copy.
 void make_rows_contiguous(Array &array);
 void make_contiguous(Array &array);

@@ -161,6 +161,8 @@ int torch_threads() {
 
 } // namespace
 
+bool is_float(Type type) { return library_type(type) != ATTEND_DTYPE_DEFAULT; }
+
 attend_dtype dtype_of(const Array &array, const char *name) {
   const attend_dtype dtype = library_type(array.type);
   if (dtype == ATTEND_DTYPE_DEFAULT) {

@@ -91,6 +91,7 @@ void clear_plans();
 
 // The library's type of an array's numbers; throws TypeError for those that it does not take.
 attend_dtype dtype_of(const Array &array, const char *name);
+bool is_float(Type type); // of attend's
 attend_strides strides_of(const Array &array);
 
 // The type of a cache that is appended to, by the name of its format or by its dtype, and how many entries of the array

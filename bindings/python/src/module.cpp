@@ -9,6 +9,7 @@
 #include "call.h"
 #include "documentation.h"
 #include "internals.h"
+#include "torch.h"
 
 using namespace nb::literals;
 
@@ -33,28 +34,6 @@ nb::object attention(PARAMETERS) {
 nb::object inner_attention(PARAMETERS) {
   Arguments arguments = NAMES;
   arguments.inner = true;
-  Call call(arguments, true);
-  const std::shared_ptr<Plan> plan = call.plan();
-  return call.run(*plan);
-}
-
-// The kernel of torch.ops.attend.sdpa on the CPU, its arguments in order of its schema. All by position, and PyTorch's
-// tensors as they are: of a call that takes 5 us, names and what attention() looks into take one.
-nb::object sdpa(nb::handle q, nb::handle k, nb::handle v, nb::handle attn_mask, nb::handle dropout_p, bool is_causal,
-                nb::handle scale, nb::handle softcap, int64_t window_left, int64_t window_right, nb::handle seed,
-                bool weights) {
-  const nb::handle none = Py_None;
-#define NOTHING(name) , none
-  Arguments arguments = {q, k, v ATTEND_ARGUMENTS(NOTHING)};
-#undef NOTHING
-  nb::object causal, window;
-  arguments.dropout = dropout_p, arguments.scale = scale, arguments.softcap = softcap, arguments.seed = seed;
-  arguments.lse = Py_True, arguments.weights = weights ? Py_True : Py_False;
-  if (is_causal) arguments.causal = causal = nb::str("top-left");
-  if (window_left >= 0 || window_right >= 0) arguments.window = window = nb::make_tuple(window_left, window_right);
-  if (!attn_mask.is_none())
-    (read_array(attn_mask, "attn_mask").is_bool() ? arguments.mask : arguments.bias) = attn_mask;
-  arguments.inner = arguments.resolved = true;
   Call call(arguments, true);
   const std::shared_ptr<Plan> plan = call.plan();
   return call.run(*plan);
@@ -332,8 +311,7 @@ NB_MODULE(_attend, m) {
   m.attr("__version__") = attend_version();
   m.def("attention", &attention, KEYWORDS, ATTENTION_DOC);
   m.def("_attention", &inner_attention, KEYWORDS);
-  m.def("_sdpa", &sdpa, "query"_a, "key"_a, "value"_a, "attn_mask"_a.none(), "dropout_p"_a, "is_causal"_a,
-        "scale"_a.none(), "softcap"_a, "window_left"_a, "window_right"_a, "seed"_a, "weights"_a);
+  bind_torch(m);
   m.def("explain", &explain, KEYWORDS, EXPLAIN_DOC);
   nb::class_<PlanObject>(m, "Plan", PLAN_DOC)
       .def(

@@ -307,6 +307,40 @@ def test_operator_leaves_to_the_dispatcher():
         assert not op(y, x, x)[0].requires_grad and torch.equal(op(y, x, x)[0], expected)
 
 
+def test_function_leaves_to_the_operator():
+    """The function computes at once where only the numbers of plain tensors matter; the rest must not be taken for it."""
+    from torch._subclasses import FakeTensorMode
+    function, x = attend.torch.sdpa, torch.randn(1, 2, 5, 8)
+    expected, zeros = function(x, x, x), torch._efficientzerotensor(x.shape)
+    assert torch.equal(function(zeros, x, x), function(torch.zeros_like(x), x, x))
+    assert torch.equal(function(x, zeros, x), function(x, torch.zeros_like(x), x)) and not function(x, x, zeros).any()
+    with attend.torch.enable() as counts:
+        assert not F.scaled_dot_product_attention(x, x, zeros).any()
+        assert torch.equal(F.scaled_dot_product_attention(x, x, x), expected)
+    assert counts == {"attend": 2}
+    assert torch.equal(function(torch._neg_view(x), x, x), function(-x, x, x))
+    assert torch.equal(torch.func.vmap(lambda y: function(y, y, y))(x[None])[0], expected)
+    y = torch.nn.Parameter(x)
+    assert function(y, x, x).requires_grad and function(x, x, y).requires_grad
+    with torch.no_grad():
+        assert not function(y, x, x).requires_grad and torch.equal(function(y, x, x), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert function(x, x, x).dtype == torch.bfloat16
+    with FakeTensorMode() as mode:
+        assert type(function(*(mode.from_tensor(x),) * 3)) is not torch.Tensor
+
+
+def test_outputs_without_an_element():
+    """Beside a dimension of 0 others may be as large as they like: nothing overflows."""
+    most = 2**31 - 1
+    q, k, v = (torch.empty(0, 1, 1, 8).expand(0, most, n, 8) for n in (most, 9, 9))
+    for out in (attend.attention(q, k, v), attend.torch.sdpa(q, k, v), torch.ops.attend.sdpa(q, k, v)[0]):
+        assert out.shape == (0, most, most, 8)
+    x = torch.randn(1, 2, 5, 8)
+    with pytest.raises(MemoryError):  # copies of what repeats one element more often than there are addresses
+        attend.attention(x, x, x, kv_lengths=torch.zeros(1, dtype=torch.int64).expand(2**61))
+
+
 def test_negative_views():
     x = torch.randn(1, 2, 5, 8)
     torch.testing.assert_close(attend.attention(torch._neg_view(x), x, x), attend.attention(-x, x, x))

@@ -130,6 +130,38 @@ def test_generate(name):
         assert torch.equal(tokens[0], other)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if MODELS[name][2] == "decoder"])
+def test_generate_in_bfloat16(name):
+    """Tokens of which float32 thinks about as well as of those that eager attention chooses in bfloat16."""
+    eager, ours = pair(name)
+    given, mask = inputs(name, "left")
+    misses = []
+    for model, more in ((eager, {}), (ours, {}), (ours, dict(past_key_values=attend.transformers.Cache(config=ours.config, capacity=50)))):
+        model = copy.deepcopy(model).to(torch.bfloat16)
+        model.generation_config.eos_token_id, model.generation_config.pad_token_id = None, 0
+        with torch.no_grad():
+            tokens = model.generate(**given, max_new_tokens=32, min_new_tokens=32, do_sample=False, **more)
+            seen = torch.cat((mask, torch.ones(BATCH, 32, dtype=mask.dtype)), 1)
+            positions = (seen.cumsum(1) - 1).clamp(min=0)  # as generate() counts them
+            logits = eager(input_ids=tokens, attention_mask=seen, **({"position_ids": positions} if name != "llama4" else {})).logits[:, LENGTH - 1:-1]
+        chosen = logits.gather(2, tokens[:, LENGTH:, None])[..., 0]
+        misses.append(((logits.max(2).values - chosen) / logits.std(2)).mean().item())
+    assert max(misses[1:]) <= 1.5 * misses[0] + 0.05, misses
+
+
+def test_masks_in_full():
+    """What flags cannot say is the mask that transformers makes for its sdpa."""
+    from transformers.masking_utils import causal_mask_function, or_masks, sdpa_mask
+    padding = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1]], dtype=torch.bool)
+    plain = dict(batch_size=2, q_length=4, kv_length=6, q_offset=2, kv_offset=0, attention_mask=padding, mask_function=causal_mask_function)
+    odd = lambda b, h, i, j: (i + j) % 2 == 1
+    assert type(attend.transformers._mask(**plain)) is attend.transformers.FlagMask
+    for change in (dict(mask_function=odd), dict(mask_function=or_masks(causal_mask_function, odd)), dict(q_offset=torch.tensor(2)), dict(use_vmap=True)):
+        got = attend.transformers._mask(**{**plain, **change})
+        assert type(got) is torch.Tensor and torch.equal(got, sdpa_mask(**plain, allow_is_causal_skip=False) if "mask_function" not in change else
+                                                         sdpa_mask(**{**plain, **change}, allow_is_causal_skip=False))
+
+
 def test_masks_are_flags(calls):
     """Causal masks, windows, chunks and padding do not reach the library as masks."""
     expected = {("llama", "none"): {"causal"}, ("llama", "left"): {"causal", "kv_lengths", "kv_begins"}, ("llama", "right"): {"causal", "kv_lengths"},
