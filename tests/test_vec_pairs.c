@@ -166,6 +166,27 @@ EACH_ISA_WITH_PRODUCTS(rounds_to_nearest_even) {
   }
 }
 
+EACH_ISA_WITH_PRODUCTS(exp2_is_exact_enough_for_bf16) {
+  float x[MOST], got[MOST];
+  for (int64_t step = -126 * 4096; step <= 127 * 4096; step += v->lanes) {
+    for (int i = 0; i < v->lanes; i++) x[i] = fminf((float)(step + i) / 4096.0f + (float)(step % 97) * 1e-6f, 127.0f);
+    p->exp2_bf16(x, got);
+    for (int i = 0; i < v->lanes; i++) {
+      const double expected = exp2((double)x[i]), error = fabs((double)got[i] - expected) / expected;
+      MUST(error <= 9e-5, v, "vf_exp2_bf16(%a) is %a, which is off by %g of it", x[i], got[i], error);
+    }
+  }
+  const float ends[][2] = {{0.0f, 1.0f},       {-0.0f, 1.0f},       {-INFINITY, 0.0f},
+                           {-151.5f, 0.0f},    {-FLT_MAX, 0.0f},    {128.0f, INFINITY},
+                           {128.5f, INFINITY}, {FLT_MAX, INFINITY}, {INFINITY, INFINITY}};
+  for (size_t n = 0; n < sizeof ends / sizeof *ends; n++) {
+    for (int i = 0; i < v->lanes; i++) x[i] = i % 2 ? NAN : ends[n][0];
+    p->exp2_bf16(x, got);
+    for (int i = 0; i < v->lanes; i++)
+      MUST(i % 2 ? isnan(got[i]) : got[i] == ends[n][1], v, "vf_exp2_bf16(%a) is %a", x[i], got[i]);
+  }
+}
+
 EACH_ISA_WITH_PRODUCTS(mixes_elements_of_two_vectors) {
   for (int upper = 0; upper < 2; upper++) {
     uint16_t a[2 * MOST], b[2 * MOST];

@@ -19,6 +19,7 @@ enum {
   DECODE_QUERIES = 16,   /* of a decode slice at least, and */
   DECODE_ROWS = 64,      /* rows */
   LEAST_TILES = 4,       /* register tiles of a slice: fewer do not pay for packing a key block */
+  SHARING_ROWS = 384,    /* of a packed block: see cached_rows() */
   SLICES_PER_THREAD = 4, /* for balance */
   SPLIT_ITEMS = 64,      /* keys are split until there is work for so many threads */
   LEAST_SPLIT_KEYS = 512,
@@ -86,14 +87,17 @@ static int64_t choose_split_keys(const attend_resolved *r, const attend_kernel *
 
 /**
  * Rows whose queries and results fit half of the L2 cache beside a packed block of keys and values. Where head dims are
- * large that block alone fills the half: packing it pays only if many rows use it, so they get a quarter at least.
+ * large that leaves few, and packing a block for few rows costs more than reading theirs from beyond L2: so there are
+ * SHARING_ROWS, as far as they fit three quarters of it. On Zen 5 (1 MiB), one thread, that took 0.93 to 0.95 of the
+ * time at D = 256 in f32, 0.69 at 512 (64 rows before), 0.95 to 0.98 at 192; in bf16 0.97 at 192 and 256, 0.94 at 512;
+ * with AVX2 0.98 to 1.02, 0.95 at 512.
  */
 static int64_t cached_rows(const attend_resolved *r, const attend_kernel *kernel) {
   const int64_t cache = (int64_t)attend_topology_get()->l2, element = (int64_t)attend_dtype_size(kernel->compute);
   const int64_t d = r->p.head_dim, dv = r->p.v_head_dim;
-  int64_t block = kernel->k_block * (d + dv) * element;
-  int64_t row = d * element + dv * (int64_t)sizeof(float);
-  return max_i64(cache / 2 - block, cache / 4) / max_i64(row, 1);
+  const int64_t block = kernel->k_block * (d + dv) * element;
+  const int64_t row = max_i64(d * element + dv * (int64_t)sizeof(float), 1);
+  return max_i64((cache / 2 - block) / row, min_i64(SHARING_ROWS, cache * 3 / 4 / row));
 }
 
 /** Rows whose scores of all keys fit `bytes`. */

@@ -29,6 +29,17 @@ ATTEND_INLINE vp vp_mix(vp a, vp b, const int first) {
   const __m512i element = _mm512_add_epi32(_mm512_mullo_epi32(vu_iota(), vu_set1(0x10001)), vu_set1(first * 0x10001));
   return _mm512_permutex2var_epi16(a, vu_add(element, vu_set1(32 << 16)), b);
 }
+/**
+ * A cubic on [0, 1) with the constant 1, minimax in relative error (8.6e-5); vscalefps takes the floor of x by itself.
+ * Two multiply-adds and an operation less than vf_exp2().
+ */
+ATTEND_INLINE vf vf_exp2_bf16(vf x) {
+  const vf r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  vf p = vf_fma(r, vf_set1(0x1.3baaaap-4f), vf_set1(0x1.d23788p-3f));
+  p = vf_fma(p, r, vf_set1(0x1.63e658p-1f));
+  p = vf_fma(p, r, vf_set1(1.0f));
+  return _mm512_scalef_ps(p, x);
+}
 ATTEND_INLINE vp vp_round(vf a, vf b) { return (vp)_mm512_cvtne2ps_pbh(b, a); }
 
 #endif

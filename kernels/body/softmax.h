@@ -16,6 +16,15 @@
 
 #include "kernels/body/operand.h"
 
+/** 2^x as exact as weights need to be that the products take. */
+ATTEND_INLINE vf weight_exp2(vf x) {
+#ifdef ATTEND_PAIR_DOT
+  return vf_exp2_bf16(x);
+#else
+  return vf_exp2(x);
+#endif
+}
+
 /** What (s - m) is multiplied by for exp2: finite, so that the greatest score's 0 stays 0 under any scale. */
 ATTEND_INLINE float exp2_factor(float unit) { return fminf(unit * 1.44269504088896340736f, FLT_MAX); }
 
@@ -38,7 +47,8 @@ ATTEND_INLINE void row_exp(float *s, int64_t begin, int64_t end, float base, flo
   for (int64_t j = begin; j < end; j += SCORE_STEP) {
     vf p[SCORE_VECTORS];
     ATTEND_UNROLL
-    for (int i = 0; i < SCORE_VECTORS; i++) p[i] = vf_exp2(vf_mul(vf_sub(vf_load(s + j + i * LANES), shift), factor));
+    for (int i = 0; i < SCORE_VECTORS; i++)
+      p[i] = weight_exp2(vf_mul(vf_sub(vf_load(s + j + i * LANES), shift), factor));
     total = keep_weights(s, j, p, total);
   }
   *sum = total;
@@ -53,7 +63,7 @@ ATTEND_INLINE void row_exp_selected(float *s, int64_t begin, int64_t end, float 
     vf p[SCORE_VECTORS];
     for (int i = 0; i < SCORE_VECTORS; i++) {
       const vf x = vf_load(s + j + i * LANES);
-      p[i] = vf_mul(vf_exp2(vf_mul(vf_sub(x, vf_set1(base)), vf_set1(exp2_factor(unit)))), vf_set1(one));
+      p[i] = vf_mul(weight_exp2(vf_mul(vf_sub(x, vf_set1(base)), vf_set1(exp2_factor(unit)))), vf_set1(one));
       p[i] = vf_select(vm_gt(vf_set1(-FLT_MAX), x), vf_set1(-0.0f), p[i]);
     }
     *sum = keep_weights(s, j, p, *sum);

@@ -143,7 +143,8 @@ static void pair_mix(const uint32_t *a, const uint32_t *b, bool upper, uint32_t 
 }
 static void pair_pin(const uint32_t *a, uint32_t *to) { vp_store(to, vp_pin(pair(a))); }
 static void pair_round(const float *a, const float *b, uint32_t *to) { vp_store(to, vp_round(vf_load(a), vf_load(b))); }
-#define PAIR_DOT .dot = pair_dot, .round = pair_round, .mix = pair_mix, .pin = pair_pin,
+static void pair_exp2(const float *x, float *to) { vf_store(to, vf_exp2_bf16(vf_load(x))); }
+#define PAIR_DOT .exp2_bf16 = pair_exp2, .dot = pair_dot, .round = pair_round, .mix = pair_mix, .pin = pair_pin,
 #else
 #define PAIR_DOT
 #endif

@@ -84,6 +84,7 @@ typedef struct attend_vec_pairs {
   /* NULL: it has no products of pairs. */
   void (*dot)(const uint32_t *a, const uint32_t *b, const float *c, float *to);
   void (*round)(const float *a, const float *b, uint32_t *to);
+  void (*exp2_bf16)(const float *x, float *to);
   void (*mix)(const uint32_t *a, const uint32_t *b, bool upper, uint32_t *to);
   void (*pin)(const uint32_t *a, uint32_t *to);
 
