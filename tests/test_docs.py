@@ -22,7 +22,7 @@ ROOT = pathlib.Path(os.environ.get("SOURCE_DIR", pathlib.Path(__file__).resolve(
 sys.path.append(str(ROOT / "scripts/lib"))
 # pylint: disable=wrong-import-position
 from measured import MACHINES, machine as machine_of
-from picture import pictures
+from picture import draw, pictures
 # pylint: enable=wrong-import-position
 ATTEND = os.environ.get("ATTEND", str(ROOT / "build" / "attend"))
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")) + sorted(ROOT.glob("docs/measured/*.md")) + sorted(ROOT.glob("examples/*.md"))
@@ -157,6 +157,18 @@ class Documents(unittest.TestCase):
             self.assertIn(path.name, text("README.md"))
         ahead, cases = re.search(r"ahead of the best of the other packages in (\d+) of (\d+) cases", " ".join(text("README.md").split())).groups()
         self.assertIn(f"attend is ahead of the best peer at {ahead} of {cases} cases", text("docs/measured/peers.md"))
+
+    def test_picture_leaves_out_what_nobody_else_can_do(self):
+        def result(shape, peer, seconds=None):
+            return {"shape": shape, "peer": peer, "dtype": "f32", "threads": 2} | ({"seconds": seconds} if seconds else {"cannot": "takes no pages"})
+        names = ("pytorch-flash", "pytorch-math", "pytorch-flex", "onnxruntime-mha", "onnxruntime-gqa", "onnxruntime-attention", "openvino", "vllm", "ggml")
+        results = [result("tiny", name, 4) for name in names] + [result("mixed-serving", name, 2 if name == "vllm" else None) for name in names]
+        results += [result("alone", name) for name in names] + [result(shape, "attend", 1) for shape in ("tiny", "mixed-serving", "alone")]
+        drawn = draw({"results": results, "context": {"cpu": "a", "isa": "b", "date": "2026-01-01", "attend_version": "0.2.0"}}, "light")
+        for word in "PyTorch", "ONNX Runtime", "OpenVINO", "ggml", "vLLM", "tiny", "mixed-serving":
+            self.assertIn(f">{word}</text>", drawn)
+        self.assertNotIn("alone", drawn)
+        self.assertEqual(drawn.count("#8c6d1f"), 3)  # vLLM's colour: in the legend and at both shapes
 
     def test_folders_of_machines_are_named_by_their_processors(self):
         self.assertEqual(re.findall(r'^ATTEND_PROCESSOR\("([^"]+)"', text("kernels/cpu.def"), re.M), list(MACHINES))

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures attend beside PyTorch's own attention: python measure.py [calls|attention|models]... [--rounds N] [--threads N]
+"""Measures attend beside PyTorch's own attention: python measure.py [calls|attention|models]... [--rounds N] [--threads N] [--json FILE]
 
 Candidates take turns; what is printed is the median over the rounds of PyTorch's time divided by attend's of the same round.
+FILE gets the whole models, as `attend report` reads them.
 """
 
 import argparse
+import json
+import pathlib
 import statistics
 import time
 
@@ -31,6 +34,7 @@ def ratios(title, candidates, rounds, repeat=1):
     first = next(iter(candidates))
     others = ", ".join(f"{name} / {first} {statistics.median(b / a for a, b in zip(times[first], times[name])):.2f}" for name in list(candidates)[1:])
     print(f"{title:34s} {first} {statistics.median(times[first]) * 1e3:9.4f} ms  {others}", flush=True)
+    return times
 
 
 def calls(rounds):
@@ -60,6 +64,7 @@ def attention(rounds):
 
 
 def models(rounds):
+    """Gives the steps of all models, each by PyTorch's attention and by attend's."""
     import copy
     import transformers
     import attend.transformers
@@ -69,6 +74,10 @@ def models(rounds):
         "GPT-2 small": transformers.GPT2Config(n_positions=4096),
         "Llama-like": transformers.LlamaConfig(hidden_size=1024, intermediate_size=2816, num_hidden_layers=8, num_attention_heads=16, num_key_value_heads=4, vocab_size=32000, max_position_embeddings=4096),
     }
+    found = []
+
+    def keep(model, what, depth, times):
+        found.append({"model": model, "what": what, "cache": "f32", "depth": depth, "stock": times["sdpa"], "attend": next(iter(times.values()))})
     for name, config in configs.items():
         made = {}
         for implementation in ("attend", "sdpa"):
@@ -78,8 +87,8 @@ def models(rounds):
         mask = torch.ones(2, 1024, dtype=torch.long)
         mask[1, :400] = 0
         with torch.no_grad():
-            ratios(f"{name}, prefill 1024", {i: lambda m=m: m(input_ids=ids[:1], use_cache=False, logits_to_keep=1) for i, m in made.items()}, rounds)
-            ratios(f"{name}, padded prefill 2 x 1024", {i: lambda m=m: m(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1) for i, m in made.items()}, rounds)
+            keep(name, "prompt of 1024", 0, ratios(f"{name}, prefill 1024", {i: lambda m=m: m(input_ids=ids[:1], use_cache=False, logits_to_keep=1) for i, m in made.items()}, rounds))
+            keep(name, "2 prompts of 1024, padded", 0, ratios(f"{name}, padded prefill 2 x 1024", {i: lambda m=m: m(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1) for i, m in made.items()}, rounds))
             steps = {}
             for title, (i, kind) in {"attend and its cache": ("attend", attend.transformers.Cache), "attend": ("attend", transformers.DynamicCache), "sdpa": ("sdpa", transformers.DynamicCache)}.items():
                 cache = kind(config=made[i].config)
@@ -90,7 +99,8 @@ def models(rounds):
                     for layer in cache.layers:
                         layer.crop(-1)  # so that every step is at 2048
                 steps[title] = step
-            ratios(f"{name}, decode at 2048", steps, rounds, 3)
+            keep(name, "token", 2048, ratios(f"{name}, decode at 2048", steps, rounds, 3))
+    return found
 
 
 if __name__ == "__main__":
@@ -98,10 +108,17 @@ if __name__ == "__main__":
     parser.add_argument("what", nargs="*", default=["calls", "attention", "models"])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, help="default: PyTorch's")
+    parser.add_argument("--json", metavar="FILE")
     arguments = parser.parse_args()
+    if arguments.json and "models" not in arguments.what:
+        parser.error("--json: only models are written there")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     print(f"{attend.info()['cpu']}, {torch.get_num_threads()} threads, attend {attend.__version__}, PyTorch {torch.__version__}")
     with torch.no_grad():
         for what in arguments.what:
-            {"calls": calls, "attention": attention, "models": models}[what](arguments.rounds)
+            found = {"calls": calls, "attention": attention, "models": models}[what](arguments.rounds)
+            if arguments.json and what == "models":
+                context = {"engine": "transformers", "cpu": attend.info()["cpu"], "threads": torch.get_num_threads(), "attend_version": attend.__version__,
+                           "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": {"torch": torch.__version__}}
+                pathlib.Path(arguments.json).write_text(json.dumps({"attend_engine": 1, "context": context, "results": found}, indent=1) + "\n", encoding="utf-8")
