@@ -19,7 +19,7 @@ from tables import ahead_of_peers, beside_16_bits, best_peer, by_machine, cases_
 INK, GRID, FAINT = "#010203", "#010204", "#010205"
 SERIES = ["#010211", "#010212", "#010213", "#010214", "#010215", "#010216", "#010217", "#010218"]
 VARIABLES = {INK: "var(--ink)", GRID: "var(--grid)", FAINT: "var(--faint)"} | {c: f"var(--s{i})" for i, c in enumerate(SERIES, 1)}
-MARKERS = "osD^vPX*"
+MARKERS = "osD^vPX*<>"  # more than colours, so that the ninth of a figure is not taken for the first
 WIDTH = 5.6  # inches of 72 points: what fits a telephone without becoming too small to read
 FONT = "DejaVu Sans"
 

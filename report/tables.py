@@ -148,26 +148,46 @@ def best_peer(found):
                key=lambda result: result["seconds"], default=None)
 
 
+def rounds_of(result):
+    """How many rounds a figure is the median of."""
+    rounds = result.get("rounds")
+    return len(rounds) if isinstance(rounds, list) else 0
+
+
 def beside_peers(peers, dtype, threads):
     """A line for every shape, a column for every peer that can do one; what a peer cannot do is said below."""
+    several = any(rounds_of(result) > 1 for result in peers.results)
     cases = {shape: found for (shape, d, t), found in cases_of(peers).items() if (d, t) == (dtype, threads)}
-    names = list(dict.fromkeys(peer for found in cases.values() for peer in found))
+    names = [name for name in dict.fromkeys(result["peer"] for result in peers.results) if any(name in found for found in cases.values())]
     names.sort(key=lambda name: name != "attend")
     able = [name for name in names if any("seconds" in found.get(name, {}) for found in cases.values())]
-    rows, reasons = [], {}
+    rows, reasons, short = [], {}, False
     for shape, found in cases.items():
         row = [shape]
         for name in names:
-            result = found.get(name, {"cannot": "not measured"})
-            if "cannot" in result:
+            result = found.get(name)
+            if not result:
+                cell = "-"
+            elif "cannot" in result:
                 reasons.setdefault((name, result["cannot"]), []).append(shape)
+                cell = "cannot"
+            else:
+                cell = time_cell(result["seconds"])
+                if several and rounds_of(result) == 1:
+                    cell, short = (f"{cell[0]} *", cell[1]), True
             if name in able:
-                row.append("cannot" if "cannot" in result else time_cell(result["seconds"]))
+                row.append(cell)
         best, ours = best_peer(found), found.get("attend", {}).get("seconds")
         rows.append(row + [best["peer"] if best else "-", ratio_cell(best and best["seconds"], ours)])
-    note = "; ".join(f"{name} {reason} ({', '.join(shapes)})" for (name, reason), shapes in reasons.items())
+    alike = {}
+    for (name, reason), shapes in reasons.items():
+        alike.setdefault((reason, ", ".join(shapes)), []).append(name)
+    note = "; ".join(f"{', '.join(names)}: {reason} ({shapes})" for (reason, shapes), names in alike.items())
+    notes = ["* Of one round, which showed that it is not the fastest."] if short else []
+    notes += ["-: not measured."] if any("-" in row[1:-2] for row in rows) else []
+    notes += [f"Cannot: {note}."] if note else []
     return Table(f"{peers.name}: {dtype}, {plural(threads, 'thread')}", ["shape", *able, "best peer", "attend: times as fast as it"], rows,
-                 f"Cannot: {note}." if note else "")
+                 " ".join(notes))
 
 
 def peers_detail(peers):
@@ -175,13 +195,13 @@ def peers_detail(peers):
     rows = []
     for r in peers.results:
         if "cannot" in r:
-            rows.append([r["shape"], r["dtype"], str(r["threads"]), r["peer"], "-", "-", "-", "-", "cannot: " + r["cannot"]])
+            rows.append([r["shape"], r["dtype"], str(r["threads"]), r["peer"], *["-"] * 5, "cannot: " + r["cannot"]])
             continue
         spread = f"{text_of(time_cell(r['least']))} to {text_of(time_cell(r['most']))}"
-        rows.append([r["shape"], r["dtype"], str(r["threads"]), r["peer"], time_cell(r["seconds"]), spread,
+        rows.append([r["shape"], r["dtype"], str(r["threads"]), r["peer"], time_cell(r["seconds"]), str(rounds_of(r) or "-"), spread,
                      size_cell(r.get("memory_bytes")), number_cell(r["error"], "{:.1e}"), str(r.get("setting", ""))])
-    return Table(f"{peers.name}: every measurement", ["shape", "dtype", "threads", "peer", "median", "of rounds", "memory", "error", "setting"],
-                 rows)
+    return Table(f"{peers.name}: every measurement", ["shape", "dtype", "threads", "peer", "median", "of rounds", "from, to", "memory", "error",
+                                                              "setting"], rows)
 
 
 def machine(source):

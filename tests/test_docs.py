@@ -20,7 +20,10 @@ from layer_support import built_without_blas, safetensors
 
 ROOT = pathlib.Path(os.environ.get("SOURCE_DIR", pathlib.Path(__file__).resolve().parent.parent))
 sys.path.append(str(ROOT / "scripts/lib"))
-from picture import pictures  # pylint: disable=wrong-import-position
+# pylint: disable=wrong-import-position
+from measured import MACHINES, machine as machine_of
+from picture import draw, pictures
+# pylint: enable=wrong-import-position
 ATTEND = os.environ.get("ATTEND", str(ROOT / "build" / "attend"))
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")) + sorted(ROOT.glob("docs/measured/*.md")) + sorted(ROOT.glob("examples/*.md"))
 FOLDERS = ("include", "kernels", "dispatch", "layers", "verify", "tune", "cli", "tests", "bench", "examples", "report", "scripts", "bindings", "integrations", "cmake", "docs", ".ci")
@@ -108,15 +111,18 @@ def generate_blocks():
 
 
 def measured(peers):
-    """Results in docs/measured/, and of other machines in docs/measured/MACHINE/, as arguments of `attend report`: files NAME.*.json
-    are one run; peers.json and llama.json are another matter."""
-    found = []
-    for path in [*ROOT.glob("docs/measured/*.json"), *ROOT.glob("docs/measured/*/*.json")]:
-        machine = [] if path.parent.name == "measured" else [path.parent.name]
-        name = path.name.split(".")[0]
-        if (name in ("peers", "llama")) == peers:
+    """Results in docs/measured/MACHINE/ as arguments of `attend report`: files NAME.*.json are one run; peers.json, llama.json and
+    models.json are another matter. The machine of the newest results comes first: headlines are of that."""
+    found, newest = [], {}
+    for path in ROOT.glob("docs/measured/*/*.json"):
+        machine, name = path.parent.name, path.name.split(".")[0]
+        date = str(json.loads(path.read_text(encoding="utf-8"))["context"].get("date", ""))[:10]
+        newest[machine] = max(date, newest.get(machine, ""))
+        if (name in ("peers", "llama", "models")) == peers:
             found.append((machine, name not in ("gcc", "peers"), name, path))
-    return [f"{'/'.join([*machine, name])}={path}" for machine, _, name, path in sorted(found)]
+    found.sort()
+    found.sort(key=lambda each: newest[each[0]], reverse=True)
+    return [f"{machine}/{name}={path}" for machine, _, name, path in found]
 
 
 def generate_measured(peers):
@@ -151,6 +157,26 @@ class Documents(unittest.TestCase):
             self.assertIn(path.name, text("README.md"))
         ahead, cases = re.search(r"ahead of the best of the other packages in (\d+) of (\d+) cases", " ".join(text("README.md").split())).groups()
         self.assertIn(f"attend is ahead of the best peer at {ahead} of {cases} cases", text("docs/measured/peers.md"))
+
+    def test_picture_leaves_out_what_nobody_else_can_do(self):
+        def result(shape, peer, seconds=None):
+            return {"shape": shape, "peer": peer, "dtype": "f32", "threads": 2} | ({"seconds": seconds} if seconds else {"cannot": "takes no pages"})
+        names = ("pytorch-flash", "pytorch-math", "pytorch-flex", "onnxruntime-mha", "onnxruntime-gqa", "onnxruntime-attention", "openvino", "vllm", "ggml")
+        results = [result("tiny", name, 4) for name in names] + [result("mixed-serving", name, 2 if name == "vllm" else None) for name in names]
+        results += [result("alone", name) for name in names] + [result(shape, "attend", 1) for shape in ("tiny", "mixed-serving", "alone")]
+        drawn = draw({"results": results, "context": {"cpu": "a", "isa": "b", "date": "2026-01-01", "attend_version": "0.2.0"}}, "light")
+        for word in "PyTorch", "ONNX Runtime", "OpenVINO", "ggml", "vLLM", "tiny", "mixed-serving":
+            self.assertIn(f">{word}</text>", drawn)
+        self.assertNotIn("alone", drawn)
+        self.assertEqual(drawn.count("#8c6d1f"), 3)  # vLLM's colour: in the legend and at both shapes
+
+    def test_folders_of_machines_are_named_by_their_processors(self):
+        self.assertEqual(re.findall(r'^ATTEND_PROCESSOR\("([^"]+)"', text("kernels/cpu.def"), re.M), list(MACHINES))
+        for signature, features, folder in (("AuthenticAMD-26-2-1", ["avx512f"], "zen5"), ("AuthenticAMD-25-17-1", ["avx512f"], "zen4"),
+                                            ("AuthenticAMD-25-1-1", ["avx2"], "zen3"), ("GenuineIntel-6-143-8", [], "xeon4"),
+                                            ("GenuineIntel-6-85-7", [], "genuineintel-6-85-7"), (None, [], "neoverse-n1-r3p1")):
+            self.assertEqual(machine_of({"signature": signature, "cpu": "Neoverse-N1 (r3p1)", "features": {"usable": features}}), folder)
+        self.assertFalse(list(ROOT.glob("docs/measured/*.json")))
 
     def test_readme_is_short(self):
         self.assertLess(text("README.md").count("\n"), 150)

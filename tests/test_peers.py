@@ -20,6 +20,7 @@ PEERS = ROOT / "bench" / "peers"
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(PEERS))
 import case
+import peers as driver
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "ATTEND"} | {"ATTEND_LIBRARY": str(BUILD / "libattend.so"), "ATTEND_BENCH": str(BUILD / "attend-bench")}
 
@@ -100,6 +101,47 @@ class Truth(unittest.TestCase):
         self.CASES[5].refuse_formats()
 
 
+class Tensors(unittest.TestCase):
+    def test_long_ones_repeat_elsewhere_in_a_row(self):
+        for dtype in "f32", "bf16", "f32+q8_0":
+            c = case.Case("long", 1, 1, 1, 1, 70_000, 128, 128, False, 0, "plain", dtype)
+            _, k, v = case.tensors(c)
+            k, v = case.widened(k)[0, 0], case.widened(v)[0, 0]
+            self.assertEqual(k.shape, (70_000, 128))
+            self.assertEqual(len(numpy.unique(k[:, :4], axis=0)), 70_000)
+            self.assertFalse((k[:, :4] == v[:, :4]).all(axis=1).any())
+            self.assertAlmostEqual(float(k.std()), 1, 2)
+            numpy.testing.assert_array_equal(k[:-1].ravel()[case.DRAWN:], k.ravel()[:69_999 * 128 - case.DRAWN])
+
+
+class Rounds(unittest.TestCase):
+    def known(self, **running):
+        return [peer for peer in running if driver.known_well(peer, running)]
+
+    def test_slow_peers_take_one(self):
+        self.assertEqual(self.known(attend=[], quick=[], slow=[]), [])
+        self.assertEqual(self.known(attend=[0.9], quick=[0.1], near=[0.29], slow=[0.31]), ["slow"])  # attend always takes all
+        self.assertEqual(self.known(attend=[0.1], only=[0.9]), [])  # attend is the faster, but nothing else is
+        self.assertEqual(self.known(attend=[0.9] * 3), [])
+        self.assertEqual(self.known(attend=[0.9] * 4), ["attend"])
+
+    def test_long_calls_take_one_or_two(self):
+        self.assertEqual(self.known(attend=[4], quick=[5], near=[6], nearer=[2]), ["quick", "near"])
+        self.assertEqual(self.known(attend=[4, 4], quick=[5, 5], near=[6]), ["attend", "quick", "near"])
+
+    def test_fewer_threads_leave_out_who_was_slow_on_more(self):
+        def left_out(threads, **seconds):
+            results = {(8, "tiny", "f32", name): {"seconds": time} for name, time in seconds.items()}
+            results[8, "tiny", "f32", "ggml"] = {"cannot": "is not built"}
+            return [name for name in driver.MODULES if driver.left_out(name, threads, ("tiny", "f32"), results)]
+
+        times = {"attend": 99, "openvino": 1, "pytorch-math": 12.5, "pytorch-flash": 11.5, "pytorch-flex": 4.5, "vllm": 3.5}
+        self.assertEqual(left_out(2, **times), ["pytorch-math", "pytorch-flex"])  # 12 and, as it is compiled, 4 times
+        self.assertEqual(left_out(1, **times), [])
+        self.assertEqual(left_out(8, **times), [])
+        self.assertEqual(driver.left_out("vllm", 1, ("tiny", "f32"), {}), False)
+
+
 class Driver(unittest.TestCase):
     def test_attend_is_measured_and_right(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -163,6 +205,10 @@ class Driver(unittest.TestCase):
             done, third, _ = run("--rounds", "2", "--continue")
             self.assertEqual((done.returncode, third), (2, second))
             self.assertIn("has rounds 1, here it is 2", done.stderr)
+            (pathlib.Path(folder) / "peers.json").write_text(json.dumps(second | {"context": second["context"] | {"slow_times": 9}}), encoding="utf-8")
+            done, _, _ = run("--continue")
+            self.assertEqual(done.returncode, 2)
+            self.assertIn("has slow_times 9, here it is 3", done.stderr)
             second["context"]["versions"]["attend"] = "0.0.1"
             pathlib.Path(folder, "peers.json").write_text(json.dumps(second), encoding="utf-8")
             done, third, _ = run("--shapes", "vit-large", "--dtypes", "f32", "--continue")

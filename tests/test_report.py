@@ -93,6 +93,34 @@ class Report(unittest.TestCase):
         for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
             self.assertEqual(len({line.replace("\\|", "").count("|") for line in block.splitlines()}), 1, block)
 
+    def test_figures_of_one_round_are_marked(self):
+        peers = report_samples.peers()
+        slow = [result for result in peers["results"] if (result["peer"], result["dtype"]) == ("slow", "f32")]
+        for result in slow:
+            result["rounds"] = result["rounds"][:1]
+        peers["results"].remove(slow[0])
+        self.write("peers", peers)
+        text = self.succeed("peers.json", "--format", "markdown")
+        self.assertIn("| tiny | 1 ms | 3 ms | - | quick | 3.00 |", text)
+        self.assertIn("| llama-prefill | 1 ms | 2 ms | 9 ms \\* | quick | 2.00 |", text)
+        self.assertIn("\n\\* Of one round, which showed that it is not the fastest. -: not measured.\n", text)
+        self.assertEqual(text.count("Of one round"), 1)  # in f32 only
+        for result in peers["results"]:
+            if "rounds" in result:
+                result["rounds"] = result["rounds"][:1]
+        self.write("peers", peers)
+        self.assertNotIn("\\*", self.succeed("peers.json", "--format", "markdown"))  # nothing had more
+
+    def test_every_peer_has_a_mark_of_its_own(self):
+        peers = report_samples.peers()
+        peers["results"] += [result | {"peer": f"peer {i}"} for i in range(12) for result in peers["results"] if result["peer"] == "slow"]
+        self.write("peers", peers)
+        page = self.succeed("peers.json")
+        drawing = next(each for each in re.findall(r"<svg.*?</svg>", page, re.S) if "peer 11</text>" in each)
+        begin = drawing.rindex('"', 0, drawing.index('legend_'))
+        marks = re.findall(r'<use xlink:href="#[^"]*-(m\w+)"[^>]*style="fill: var\((--s\d)\)', drawing[begin:])
+        self.assertEqual((len(marks), len(set(marks))), (14, 14))
+
     def test_markdown_shows_names_as_they_are(self):
         """Those of files, processors, shapes and kernels, which Markdown would take for marks of its own."""
         name = "A|B <i> *x* `y` [z](v) \\| __w__"

@@ -134,6 +134,11 @@ def version():
     return library.attend_version().decode()
 
 
+def refuse(peer, case):
+    """It says by itself what it cannot do."""
+    del peer, case
+
+
 def ways(peer, case, q, k, v, threads):
     del peer
     return {"(B, H, L, D)": lambda: Plan(case, q, k, v, threads)}

@@ -8,6 +8,7 @@ import numpy
 from blocks import FORMATS, NUMBERS, dequantised, quantised
 
 ROWS = 24  # compared with sums in double, the first and the last among them
+DRAWN = NUMBERS * 131071  # random numbers of a tensor, which then repeat: drawing and rounding a whole cache took longer than timing it
 
 
 class Cannot(Exception):
@@ -121,11 +122,15 @@ class Case:
         return pairs * self.q_heads * 2 * (self.head_dim + self.v_head_dim)
 
 
+def refuse_parts_of_blocks(dim, dtype):
+    if dtype in FORMATS and dim % NUMBERS:
+        raise Cannot(f"a head dim of {dim} is no multiple of {NUMBERS}, the numbers of a block of {dtype}")
+
+
 def rounded(values, dtype):
     """f32 values in a type or format; bf16 as the bits of its upper half, rounded to nearest even."""
     if dtype in FORMATS:
-        if values.shape[-1] % NUMBERS:
-            raise Cannot(f"a head dim of {values.shape[-1]} is no multiple of {NUMBERS}, the numbers of a block of {dtype}")
+        refuse_parts_of_blocks(values.shape[-1], dtype)
         return quantised(values, dtype)
     if dtype != "bf16":
         return values.astype({"f32": numpy.float32, "f16": numpy.float16}[dtype])
@@ -142,6 +147,15 @@ def widened(values):
     return values.astype(numpy.float32, copy=False)
 
 
+def drawn(source, shape, dtype):
+    """Normal numbers of variance 1, rounded. Where they repeat, the rows of tensors that are that long begin elsewhere among them."""
+    refuse_parts_of_blocks(shape[-1], dtype)
+    size = int(numpy.prod(shape))
+    numbers = rounded(source.standard_normal(min(size, DRAWN), dtype=numpy.float32), dtype)
+    unit = NUMBERS if dtype in FORMATS else 1
+    return numpy.resize(numbers, size // unit).reshape(*shape[:-1], shape[-1] // unit)
+
+
 def tensors(case):
     """q, k and v: normal numbers of variance 1, rounded to the type or format. Contiguous in (B, H, L, D); of served sequences q is
     (1, Hq, queries of all, D), k and v (pages, Hkv, rows of a page, D). With v-in-k v is a view of k.
@@ -155,7 +169,7 @@ def tensors(case):
     if case.form == "v-in-k":
         shapes.pop()
     dtypes = (case.q_dtype, case.kv_dtype, case.kv_dtype)
-    made = [rounded(source.standard_normal(shape, dtype=numpy.float32), dtype) for shape, dtype in zip(shapes, dtypes)]
+    made = [drawn(source, shape, dtype) for shape, dtype in zip(shapes, dtypes)]
     if len(made) == 3:
         return made
     return [*made, made[1][..., :case.v_head_dim // (NUMBERS if case.kv_dtype in FORMATS else 1)]]

@@ -112,11 +112,15 @@ def row_major(x):
     return numpy.ascontiguousarray(x.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)
 
 
-def ways(peer, case, q, k, v, threads):
+def refuse(peer, case):
     del peer
     if not FOLDER:
         raise Cannot("is not built: ./scripts/llama --sample builds it")
     case.refuse_serving()
+
+
+def ways(peer, case, q, k, v, threads):
+    del peer
     q, shape = widened(q), (case.batch, case.q_len, case.q_heads, case.v_head_dim)  # it takes queries in f32 only
     mask = case.mask()
     if mask is not None:

@@ -122,11 +122,17 @@ def measure(model, candidates, rounds, seconds):
     return times, {name: float((found - logits["eager"]).abs().max() / largest) for name, found in logits.items()}
 
 
+WORDS = {"prefill": "prompt of {}", "padded-prefill": "2 prompts of {}, one padded", "decode": "token", "padded-decode": "2 tokens, one padded"}
+
+
 def result_of(case, times, differences):
-    """What is written down of a case: per candidate, and how many times as long as the fastest of attend's the others take."""
+    """What is written down of a case: as `attend report` reads it (sdpa beside attend, with its cache where there is one), and all of it."""
     ours = [name for name in OURS if name in times]
     ratio = lambda a, b: statistics.median(x / y for x, y in zip(times[a], times[b]))
-    return {**case, "seconds": {name: statistics.median(found) for name, found in times.items()}, "rounds": times,
+    _, _, length, keys = SHAPES[case["model"]]
+    what = WORDS[case["row"]].format(length) + f", {case['threads']} thread{'s' if case['threads'] > 1 else ''}"
+    read = {"what": what, "cache": case["dtype"], "depth": keys if case["row"].endswith("decode") else 0, "stock": times["sdpa"], "attend": times[ours[-1]]}
+    return {**case, **read, "seconds": {name: statistics.median(found) for name, found in times.items()}, "rounds": times,
             "difference": differences, "ratios": {f"{other} / {name}": ratio(other, name) for name in ours for other in times if other not in OURS}}
 
 
@@ -158,7 +164,7 @@ def main():
     parser.add_argument("--threads", metavar="LIST", default=f"1,{cores}", help=f"default: 1,{cores}")
     parser.add_argument("--rounds", type=int, metavar="N", default=5, help="turns that each takes (5)")
     parser.add_argument("--seconds", type=float, metavar="S", default=0.2, help="that a turn lasts at least (0.2)")
-    parser.add_argument("-o", metavar="FILE", dest="file", help="writes the results there too, as JSON")
+    parser.add_argument("-o", metavar="FILE", dest="file", help="writes the results there too, as `attend report` reads them")
     options = parser.parse_args()
     shapes = chosen(parser, options.shapes, "--shapes", SHAPES)
     dtypes = chosen(parser, options.dtypes, "--dtypes", DTYPES)
@@ -173,7 +179,7 @@ def main():
 
     attend.transformers.register()
     transformers.logging.set_verbosity_error()
-    context = {"cpu": attend.info()["cpu"], "isa": attend.info()["highest_isa"], "date": time.strftime("%Y-%m-%d"),
+    context = {"engine": "transformers", "cpu": attend.info()["cpu"], "isa": attend.info()["highest_isa"], "date": time.strftime("%Y-%m-%d"),
                "versions": {"attend": attend.__version__, "torch": torch.__version__, "transformers": transformers.__version__}}
     print(f"{context['cpu']}, {context['isa']}; " + ", ".join(f"{name} {version}" for name, version in context["versions"].items()), flush=True)
     results = []
@@ -191,7 +197,7 @@ def main():
                         print(line_of(results[-1]), flush=True)
     if options.file:
         with open(options.file, "w", encoding="utf-8") as file:
-            json.dump({"attend_models": 1, "context": context, "results": results}, file, indent=1)
+            json.dump({"attend_engine": 1, "context": context, "results": results}, file, indent=1)
     return 0
 
 

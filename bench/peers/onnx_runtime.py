@@ -119,9 +119,13 @@ def standard(case, q, k, v, threads, fold=False):
     return Session(case, threads, node, inputs, {"out": out}, lambda: widened(out).reshape(out_shape))
 
 
-def ways(peer, case, q, k, v, threads):
+def refuse(peer, case):
+    del peer
     case.refuse_serving()
     case.refuse_formats()
+
+
+def ways(peer, case, q, k, v, threads):
     if peer == "onnxruntime-mha":
         return {"(B, L, H * D)": lambda: multi_head(case, q, k, v, threads)}
     if peer == "onnxruntime-gqa":

@@ -68,10 +68,14 @@ class Request:
         return widened(self.out).reshape(self.shape)
 
 
-def ways(peer, case, q, k, v, threads):
+def refuse(peer, case):
     del peer
     case.refuse_serving()
     case.refuse_formats()
+
+
+def ways(peer, case, q, k, v, threads):
+    del peer
     if case.group == 1:
         return {"(B, H, L, D)": lambda: Request(case, q, k, v, threads, "")}
     found = {"heads repeated in the graph": lambda: Request(case, q, k, v, threads, "graph"),

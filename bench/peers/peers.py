@@ -6,6 +6,7 @@ scripts/peers makes the environment this needs and runs it.
 
 import argparse
 import atexit
+import concurrent.futures
 import dataclasses
 import fnmatch
 import json
@@ -22,14 +23,16 @@ import time
 MODULES = {"attend": "attend_library", "pytorch-flash": "pytorch", "pytorch-math": "pytorch", "pytorch-flex": "pytorch",
            "onnxruntime-mha": "onnx_runtime", "onnxruntime-gqa": "onnx_runtime", "onnxruntime-attention": "onnx_runtime",
            "openvino": "openvino_runtime", "vllm": "vllm_cpu", "ggml": "ggml_library"}
+COMPILING = ("pytorch-flex",)  # seconds for every case
 HERE = pathlib.Path(__file__).resolve().parent
 TYPES = ["f32", "f16", "bf16", "f32+q8_0", "f32+q4_0"]
 QUICK = {"shapes": "bert-base,gpt2-prefill,vit-large,llama-prefill,speculative,llama-decode,batch-decode",
          "dtypes": "f32,bf16", "rounds": 3, "seconds": 0.05,
          "peers": ",".join(name for name in MODULES if name not in ("pytorch-math", "pytorch-flex"))}
-FULL = {"shapes": "*", "dtypes": ",".join(TYPES), "rounds": 5, "seconds": 0.15, "peers": ",".join(MODULES)}
+FULL = {"shapes": "*", "dtypes": ",".join(TYPES), "rounds": 5, "seconds": 0.1, "peers": ",".join(MODULES)}
 PATIENCE = 300  # seconds for one answer: compiling takes its time
-ENOUGH = 8      # seconds of rounds, two at least, after which a peer that is slow at a case is known well enough
+ENOUGH = 3      # seconds of rounds after which a peer is known well enough
+SLOW = 3        # times as slow as the fastest package but attend: a peer that its first round shows to be so takes no more
 PAUSE = 0.02    # seconds between two peers, in which the threads of the first go to sleep
 
 
@@ -72,23 +75,57 @@ class Worker:
         self.process.wait()
 
 
+def too_slow(peer, times, most):
+    """Whether a peer took `most` times as long as the fastest of the others beside attend, which itself is never too slow."""
+    return peer != "attend" and peer in times and times[peer] > most * min(time for name, time in times.items() if name != "attend")
+
+
+def known_well(peer, running):
+    """Whether more rounds of a peer would say nothing more. Of long calls one is enough, but for attend and the fastest of the others."""
+    long = sum(running[peer]) > ENOUGH
+    firsts = {name: times[0] for name, times in running.items() if times}
+    return too_slow(peer, firsts, 1 if long else SLOW) or (long and len(running[peer]) >= 2)
+
+
+def left_out(peer, threads, case, results):
+    """Whether a peer was so slow on more threads that it is SLOW on these, too, even if the fastest became faster by every thread
+    and this one by none. What takes seconds to compile is left out where the same says that it cannot be the fastest.
+    """
+    for more in {key[0] for key in results if key[0] > threads}:
+        there = {name: result["seconds"] for name in MODULES if "seconds" in (result := results.get((more, *case, name), {}))}
+        if too_slow(peer, there, more / threads * (1 if peer in COMPILING else SLOW)):
+            return True
+    return False
+
+
+def load(workers, case):
+    """Loads a case into every peer, in the fastest way to call it, and says what was found on the way. What compiles does so while
+    the others load; choosing is timed, and done alone.
+    """
+    about = dataclasses.asdict(case)
+    found = {peer: worker.ask(do="load", case=about, setting=None) for peer, worker in workers.items()}
+    able = [peer for peer in found if "cannot" not in found[peer]]
+
+    def ask(peers):
+        for peer in peers:
+            found[peer] = workers[peer].ask(do="load", case=about, setting=found[peer]["setting"])
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        list(pool.map(ask, ([peer for peer in able if peer in COMPILING], [peer for peer in able if peer not in COMPILING])))
+    return found
+
+
 def measure(workers, case, rounds, seconds):
     """What each peer did with a case."""
-    found, running = {}, {}
-    for peer, worker in workers.items():
+    for worker in workers.values():
         if worker.process.poll() is not None:
             worker.start()
-        chosen = worker.ask(do="load", case=dataclasses.asdict(case), setting=None)
-        if "cannot" not in chosen:
-            found[peer] = worker.ask(do="load", case=dataclasses.asdict(case), setting=chosen["setting"])
-        else:
-            found[peer] = chosen
-        if "cannot" not in found[peer]:
-            running[peer] = []
+    found = load(workers, case)
+    running = {peer: [] for peer in found if "cannot" not in found[peer]}
     for turn in range(rounds):
         order = list(running)
         for peer in order[turn % len(order):] + order[:turn % len(order)] if order else []:
-            if "cannot" in found[peer] or (turn >= 2 and sum(running[peer]) > ENOUGH):
+            if "cannot" in found[peer] or known_well(peer, running):
                 continue
             time.sleep(PAUSE)
             done = workers[peer].ask(do="time", seconds=seconds)
@@ -138,7 +175,8 @@ def earlier(path, about, shapes):
     try:
         found = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
         context, results, versions = found["context"], found["results"], dict(found["context"]["versions"])
-        same = {key: context.get(key) for key in ("attend_version", "compiler", "cpu", "cores", "isa", "python", "rounds", "seconds", "clock")}
+        same = {key: context.get(key) for key in ("attend_version", "compiler", "cpu", "cores", "isa", "python", "rounds", "seconds",
+                                                     "enough_seconds", "slow_times", "clock")}
         known = all(result["shape"] in shapes and result["dtype"] in TYPES and result["peer"] in MODULES and result["threads"] > 0
                     for result in results)
         date = context["date"]
@@ -215,12 +253,13 @@ def main():
     dtypes = wanted(TYPES, options.dtypes, "dtypes")
     peers = wanted(list(MODULES), options.peers, "peers")
     about = machine(bench) | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "system": platform.platform(),
-                              "python": platform.python_version(), "rounds": options.rounds, "seconds": options.seconds}
+                              "python": platform.python_version(), "rounds": options.rounds, "seconds": options.seconds,
+                              "enough_seconds": ENOUGH, "slow_times": SLOW}
     if options.cpu_time:
         about["clock"] = "processor time"
     results, versions = earlier(options.output, about, shapes) if options.continued else ({}, {})
     cases = [(threads, name, dtype) for threads in options.threads for name in names for dtype in dtypes
-             if any((threads, name, dtype, peer) not in results for peer in peers)]
+             if any((threads, name, dtype, peer) not in results and not left_out(peer, threads, (name, dtype), results) for peer in peers)]
     workers, done = {}, 0
     atexit.register(lambda: [worker.close() for worker in workers.values()])
     try:
@@ -236,7 +275,8 @@ def main():
                         fail(f"--continue: {options.output} was made with {peer} {versions[peer]}, this is {worker.version}; "
                              "leave --continue out to begin anew")
             case = Case(**shapes[name], dtype=dtype)
-            for peer, result in measure(workers, case, options.rounds, options.seconds).items():
+            asked = {peer: worker for peer, worker in workers.items() if not left_out(peer, threads, (name, dtype), results)}
+            for peer, result in measure(asked, case, options.rounds, options.seconds).items():
                 results[threads, name, dtype, peer] = {"peer": peer, "shape": name, "dtype": dtype, "threads": threads,
                                                        "flops": case.flops(), **result}
         progress(len(cases), len(cases), "")

@@ -99,11 +99,14 @@ def flex_way(case, q, k, v):
     return lambda: compiled(q, k, v, block_mask=block_mask, enable_gqa=case.group > 1)
 
 
-def ways(peer, case, q, k, v, threads):
+def refuse(peer, case):
     case.refuse_serving()
     case.refuse_formats()
     if peer == "pytorch-flash" and case.v_head_dim != case.head_dim:
         raise Cannot("has values of the keys' head dim only")
+
+
+def ways(peer, case, q, k, v, threads):
     torch.set_num_threads(threads)
     q, k, v = (tensor(x) for x in (q, k, v))
     if peer == "pytorch-flex":

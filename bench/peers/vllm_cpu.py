@@ -99,7 +99,7 @@ class Way:
         return out.reshape(self.case.batch, self.case.q_len, self.case.q_heads, -1).transpose(0, 2, 1, 3)
 
 
-def ways(peer, case, q, k, v, threads):
+def refuse(peer, case):
     del peer
     if case.form == "additive-mask":
         raise Cannot("takes no mask of numbers")
@@ -110,6 +110,10 @@ def ways(peer, case, q, k, v, threads):
         raise Cannot(f"has no head dim of {case.head_dim}")
     if case.lengths is not None and min(length - case.queries_of(b) for b, length in enumerate(case.lengths)) < 0:
         raise Cannot("takes no sequence of fewer keys than queries")
+
+
+def ways(peer, case, q, k, v, threads):
+    del peer
     torch.set_num_threads(threads)
     caches = {rows: Cache(case, k, v, rows) for rows in PAGES if instructions(case, rows)}
     return {f"pages of {rows} rows": lambda cache=cache: Way(case, q, cache) for rows, cache in caches.items()}

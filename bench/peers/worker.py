@@ -17,8 +17,8 @@ import warnings
 
 from case import Cannot, Case, error, tensors
 
-COMPILED = ("pytorch-flex",)  # their compilers' memory would count as theirs
-CHOICE_SECONDS = 0.15         # for each way to call a peer, when there are several
+COMPILED = {"pytorch-flex": "torch._inductor.compile_fx"}  # their compilers, whose memory would count as theirs
+CHOICE_SECONDS = 0.1          # for each way to call a peer, when there are several
 
 
 def status_kib(field):
@@ -79,6 +79,7 @@ def load(peer, module, case, threads, setting):
 
 def choose(peer, module, case, threads):
     """The fastest way to call the peer. One way that fails is no reason to give up the others."""
+    module.refuse(peer, case)
     ways = module.ways(peer, case, *tensors(case), threads)
     if len(ways) == 1:
         return next(iter(ways))
@@ -131,6 +132,8 @@ def main():
     os.dup2(2, 1)  # what packages print is no answer
     warnings.simplefilter("ignore")
     module = importlib.import_module(sys.argv[1])
+    if peer in COMPILED:
+        importlib.import_module(COMPILED[peer])  # here, and not in every fork
     answer(pipe, version=module.version())
     while True:
         order = read_line()

@@ -1,22 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps results as the current state of the project: measured.py [MACHINE/]NAME=FILE...
 
-Each FILE goes to docs/measured/NAME.json, or docs/measured/MACHINE/NAME.json, without what nobody needs or should see, then report.html, kernels.md and peers.md
-beside it are made anew from all that is there. ATTEND names the program.
+Each FILE goes to docs/measured/MACHINE/NAME.json, without what nobody needs or should see; then what lies in docs/measured/ itself,
+report.html, kernels.md, peers.md and the pictures, is made anew of all machines. MACHINE is this one, if none is named: what
+kernels/cpu.def calls its processor. ATTEND names the program.
 """
 
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "measured"
+# Folders of processors, by what the signature of `attend info` begins with: those that kernels/cpu.def has rows of.
+MACHINES = {"AuthenticAMD-26-": "zen5", "AuthenticAMD-25-": "zen4", "GenuineIntel-6-143-": "xeon4", "GenuineIntel-6-207-": "xeon5"}
 # Of the machine: private names and paths, and what attend-bench says better. Of a benchmark: bookkeeping.
 CONTEXT = {"executable", "host_name", "load_avg", "caches", "mhz_per_cpu", "num_cpus", "cpu_scaling_enabled", "library_build_type",
            "json_schema_version"}
 BENCHMARK = {"name", "family_index", "per_family_instance_index", "repetitions", "repetition_index", "threads", "iterations", "cpu_time"}
+
+
+def machine(info):
+    """The folder of a processor, of what `attend info --json` says; one without a row there goes by its own name."""
+    signature = str(info.get("signature") or "")
+    name = next((name for begin, name in MACHINES.items() if signature.startswith(begin)), None)
+    if name == "zen4" and "avx512f" not in info["features"]["usable"]:
+        return "zen3"  # which is of the same family
+    return name or re.sub(r"[^a-z0-9]+", "-", (signature or info["cpu"]).lower()).strip("-")
 
 
 def rounded(value):
@@ -44,8 +57,10 @@ def text(data):
 
 
 def main():
+    here = machine(json.loads(subprocess.run([os.environ["ATTEND"], "info", "--json"], check=True, capture_output=True, text=True).stdout))
     for argument in sys.argv[1:]:
         name, _, path = argument.partition("=")
+        name = name if "/" in name else f"{here}/{name}"
         data = kept(json.loads(pathlib.Path(path).read_text(encoding="utf-8")))
         (FOLDER / f"{name}.json").parent.mkdir(parents=True, exist_ok=True)
         (FOLDER / f"{name}.json").write_text(text(data), encoding="utf-8")

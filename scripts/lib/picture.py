@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws how many times as fast as other packages attend is, from docs/measured/peers.json: docs/measured/peers-light.svg and
-peers-dark.svg, which the README shows. tests/test_docs.py holds them against the figures, and writes them with --update."""
+"""Draws how many times as fast as other packages attend is, from the newest docs/measured/MACHINE/peers.json: docs/measured/peers-light.svg
+and peers-dark.svg, which the README shows. tests/test_docs.py holds them against the figures, and writes them with --update."""
 
 import json
 import math
@@ -23,7 +23,8 @@ def ratios(results, dtype, threads):
             package = next((name for name, peer in PACKAGES.items() if each["peer"].startswith(peer)), each["peer"])
             row = times.setdefault(each["shape"], {})
             row[package] = min(each["seconds"], row.get(package, math.inf))
-    return {shape: {name: row[name] / row["attend"] for name in PACKAGES if name in row} for shape, row in times.items()}
+    beside = {shape: {name: row[name] / row["attend"] for name in PACKAGES if name in row} for shape, row in times.items() if "attend" in row}
+    return {shape: row for shape, row in beside.items() if row}
 
 
 def mark(number, x, y, colour):
@@ -38,7 +39,7 @@ def mark(number, x, y, colour):
 def draw(measured, theme):
     dtype, threads = "f32", max(each["threads"] for each in measured["results"])
     rows, colours, context = ratios(measured["results"], dtype, threads), COLOURS[theme], measured["context"]
-    packages = [name for name in PACKAGES if any(name in row for row in rows.values())]
+    packages = {name: number for number, name in enumerate(PACKAGES) if any(name in row for row in rows.values())}
     values = [ratio for row in rows.values() for ratio in row.values()]
     least, most = 2 ** math.floor(math.log2(min(1, *values))), 2 ** math.ceil(math.log2(max(values)))
     bottom = TOP + ROW * len(rows)
@@ -49,7 +50,7 @@ def draw(measured, theme):
              f'<title>attend beside {escape(", ".join(packages))}</title>',
              f'<text x="{LEFT}" y="20" font-size="15" font-weight="600" fill="{colours["text"]}">attend is so many times as fast as</text>']
     x = LEFT
-    for number, name in enumerate(packages):
+    for name, number in packages.items():
         lines += [mark(number, x + 6, 42, colours["marks"][number]), f'<text x="{x + 18}" y="46" fill="{colours["text"]}">{name}</text>']
         x += 44 + 8 * len(name)
     tick = least
@@ -61,7 +62,7 @@ def draw(measured, theme):
     for line, (shape, row) in enumerate(rows.items()):
         y = TOP + ROW * line + ROW // 2 - 4
         lines.append(f'<text x="{LEFT - 10}" y="{y + 4}" text-anchor="end" fill="{colours["text"]}">{escape(shape)}</text>')
-        lines += [mark(number, place(row[name]), y, colours["marks"][number]) for number, name in enumerate(packages) if name in row]
+        lines += [mark(number, place(row[name]), y, colours["marks"][number]) for name, number in packages.items() if name in row]
     lines += [f'<text x="{LEFT}" y="{bottom + 44}" font-size="12" fill="{colours["faint"]}">{dtype}, {threads} threads of {escape(context["cpu"])}'
               f' ({escape(context["isa"])}), {context["date"][:10]}, attend {context["attend_version"]}; each package in the fastest of its ways</text>', "</svg>"]
     return "\n".join(lines) + "\n"
@@ -69,5 +70,6 @@ def draw(measured, theme):
 
 def pictures():
     """{file: what it holds}"""
-    measured = json.loads((MEASURED / "peers.json").read_text(encoding="utf-8"))
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(MEASURED.glob("*/peers.json"))]
+    measured = max(found, key=lambda each: each["context"]["date"])
     return {MEASURED / f"peers-{theme}.svg": draw(measured, theme) for theme in COLOURS}

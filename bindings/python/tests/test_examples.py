@@ -43,7 +43,7 @@ def test_models_beside_peers(tmp_path):
     models = ROOT / "bench" / "peers" / "models.py"
     table = run(tmp_path, models, "--shapes", "tiny", "--threads", "1", "--rounds", "2", "--seconds", "0.001", "-o", "models.json")
     found = json.loads((tmp_path / "models.json").read_text())
-    assert found["attend_models"] == 1 and found["context"]["versions"]["transformers"]
+    assert found["attend_engine"] == 1 and found["context"]["versions"]["transformers"]
     rows = ["prefill", "padded-prefill", "decode", "padded-decode"]
     assert [(result["dtype"], result["row"]) for result in found["results"]] == [(dtype, row) for dtype in ("f32", "bf16") for row in rows]
     for result in found["results"]:
