@@ -130,7 +130,7 @@ bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *probl
  * In q8_0, AVX-512's exact products read blocks straight to registers: there products of bytes gain nothing for less
  * than a group of rows, which the single rows of decode make 0.94 to 1.0 times as fast from memory, nor for head dims
  * that leave half a vector of bytes unused, 0.98 to 1.06 times. Where exact products are of what a buffer holds, i8 and
- * AVX2, they gain everywhere: 1.18 to 1.6 times.
+ * AVX2, they gain everywhere: 1.2 to 1.6 times.
  */
 bool attend_kernel_gains_by_int8(const attend_kernel *kernel, const attend_resolved *problem) {
   enum { ROWS = 4, BYTES_OF_VECTOR = 64 };
