@@ -142,7 +142,8 @@ static const attend_cli_option options[] = {
      "with f32 scales of rows for f8 and i8, and of 32 elements for i4",
      .take = take_v_format},
     {"int8-products", NULL,
-     "with --k-format q8_0, let a kernel that multiplies bytes round queries to int8; others take them as they are",
+     "with --k-format q8_0 or i8, let a kernel that multiplies bytes round queries to int8; others take them as they "
+     "are",
      .take = take_int8},
     {"bits", "bf16", "uint16 files hold the bits of bfloat16", .take = take_bits},
     {.help = "sequences: each of the B has lengths and positions of its own"},

@@ -82,16 +82,17 @@
  *   vb_e4m3_to_f32(x, i)  vb_e5m2_to_f32(x, i)    the same of 8-bit floats
  *   vf_set1_f16(p)   of the f16 at any address
  *
- * One that has products of bytes and LANES = 16 defines ATTEND_BYTE_DOT and vi: a vector of 64 signed bytes, four to a
- * lane, or of 16 integers of 32 bits.
+ * One that has products of bytes and 8 or 16 lanes defines ATTEND_BYTE_DOT and vi: a vector of 4 LANES bytes, four to a
+ * lane, or of LANES integers of 32 bits.
  *
- *   vi_load(p)  vi_store(p, x)    64 bytes
- *   vi_halves(a, b)       32 bytes at a, then those at b, or 0s if b is NULL
- *   vi_dot(vi_raise(x), y, vi_begin(y))   of each lane the sum of the four products of x's and y's bytes, as vf; y has
- *                         no -128
- *   vi_store_rounded(p, v)   LANES numbers rounded to nearest even, to bytes that can hold them
- *   vf_halves_f16(a, b)   the f16 at a in the lower half of the lanes and the one at b in the upper one, or 0 if b is
- *                         NULL
+ *   vi_load(p)  vi_store(p, x)  vi_xor(x, y)    4 LANES bytes
+ *   vi_dot(x, y, c)       of each lane c + the sum of the four products of x's bytes, unsigned, and y's, signed
+ *   vi_begin(y)           of each lane -128 times the sum of y's bytes, none of which is -128: what sums begin with
+ * where signed bytes are made unsigned by flipping their highest bits, which adds 128 to each vi_add(x, y) vi_to_f32(x)
+ * of integers vi_store_rounded(p, v)   LANES numbers rounded to nearest even, to bytes that can hold them vi_halves(a,
+ * b)       32 bytes at a, then those at b, or 0s if b is NULL vf_halves_f16(a, b)   vf_halves_f32(a, b)    the number
+ * at a, at any address, in the lower half of the lanes and the one at b in the upper one, or 0 if b is NULL. Where a
+ * vector is 32 bytes, this and vi_halves() have no second half: a alone, in all lanes
  *
  * One whose products are of another shape defines ATTEND_OPERAND and ATTEND_TILE instead, which name its own versions
  * of the definitions in kernels/body/operand.h and of the register tiles in kernels/body/tile.h.

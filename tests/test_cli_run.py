@@ -226,7 +226,7 @@ class Run(Case):
         self.compute("--v-format", "q4_0")
         self.assertNotEqual(self.output().numbers, exact.numbers)
         self.assertIn("keys f32, values q4_0", self.compute("--v-format", "q4_0", "--explain"))
-        # Rounded to int8 or not, as the processor can: little moves. Without q8_0 nothing does.
+        # Rounded to int8 or not, as the processor can: little moves. Without q8_0 or i8 nothing does.
         self.compute("--k-format", "q8_0", "--int8-products")
         rounded_queries = max(abs(a - b) for a, b in zip(self.output().numbers, exact.numbers, strict=True))
         self.assertLessEqual(rounded_queries, 0.06)

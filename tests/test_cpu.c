@@ -43,6 +43,7 @@ Test(cpu, agrees_with_the_compiler) {
   EXPECT_SAME(AVX512VL, "avx512vl");
   EXPECT_SAME(AVX512_VNNI, "avx512vnni");
   EXPECT_SAME(AVX512_BF16, "avx512bf16");
+  EXPECT_SAME(AVX_VNNI, "avxvnni");
 #undef EXPECT_SAME
   cr_expect_eq(usable & (ATTEND_CPU_BIT(NEON) | ATTEND_CPU_BIT(SVE)), 0);
 }

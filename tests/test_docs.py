@@ -14,7 +14,7 @@ import tempfile
 import unittest
 
 from cli_support import Tensor, npy, randoms
-from formats_table import formats
+from formats_table import HEADER, formats, header_with_blocks
 from layer_models import MODELS
 from layer_support import built_without_blas, safetensors
 
@@ -150,6 +150,10 @@ class Documents(unittest.TestCase):
             names.update(match[1] for match in GENERATED.findall(old))
             self.assertTrue(old == regenerate(old), f"{document.name}: run python3 tests/test_docs.py --update")
         self.assertEqual(names, set(GENERATORS))
+
+    def test_header_has_the_blocks_of_the_table(self):
+        self.assertTrue(HEADER.read_text() == header_with_blocks(HEADER.read_text()), "run python3 tests/formats_table.py --update")
+        self.assertNotEqual(HEADER.read_text().replace("ATTEND_Q5_0 = 11", ""), header_with_blocks(HEADER.read_text().replace("ATTEND_Q5_0 = 11", "")))
 
     def test_pictures_are_those_of_the_figures(self):
         for path, drawn in pictures().items():

@@ -20,7 +20,7 @@ SHOWN = 3  # instructions of a loop
 
 # Of each machine its instruction sets, and how they show in a loop.
 SETS = {
-    X86_64: {"avx2": "%ymm", "avx512": "%zmm", "avx512vnni": "vpdpbusd", "avx512bf16": "vdpbf16ps", "amx": "%tmm"},
+    X86_64: {"avx2": "%ymm", "avxvnni": "vpdpbusd", "avx512": "%zmm", "avx512vnni": "vpdpbusd", "avx512bf16": "vdpbf16ps", "amx": "%tmm"},
     AARCH64: {"neon": ".4s", "neonbf16": "bfmmla"},
 }
 # To write a loop in C: header, flags, vector type and its lanes, load, store, multiply-add, and how many sums fit the

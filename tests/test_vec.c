@@ -521,7 +521,7 @@ EACH_ISA_WITH_BYTES(byte_products) {
       y[i] = round < 4 ? (round & 2 ? -127 : 127) : (int8_t)hash(2, round * 64 + i);
       if (y[i] == -128) y[i] = 1;
     }
-    for (int halves = 1; halves <= 2; halves++) {
+    for (int halves = 1; halves <= v->lanes / 8; halves++) {
       float got[MOST];
       v->byte_dot((int8_t *)a.data, halves == 2 ? (int8_t *)b.data : NULL, y, got);
       for (int i = 0; i < v->lanes; i++) {
@@ -542,15 +542,38 @@ EACH_ISA_WITH_BYTES(two_halves) {
     const uint16_t first = (uint16_t)bits, second = (uint16_t)(bits * 31);
     memcpy(a.data, &first, 2), memcpy(b.data, &second, 2);
     float got[MOST];
-    for (int halves = 1; halves <= 2; halves++) {
+    for (int halves = 1; halves <= v->lanes / 8; halves++) {
       v->halves_f16(a.data, halves == 2 ? b.data : NULL, got);
       for (int i = 0; i < v->lanes; i++) {
-        const float expected = f16_to_f32(i < v->lanes / 2 ? first : halves == 2 ? second : 0);
+        const float expected = f16_to_f32(i < 8 ? first : halves == 2 ? second : 0);
         MUST(same(got[i], expected), v, "vf_halves_f16(%04x, %04x): lane %d is %a", first, second, i, (double)got[i]);
       }
     }
   }
   attend_guarded_free(&a), attend_guarded_free(&b);
+  attend_guarded c = place(&at, 4, 1), d = place(&at, 4, 1);
+  const float first = 0x1.8p-130f, second = -INFINITY;
+  memcpy(c.data, &first, 4), memcpy(d.data, &second, 4);
+  for (int halves = 1; halves <= v->lanes / 8; halves++) {
+    float got[MOST];
+    v->halves_f32(c.data, halves == 2 ? d.data : NULL, got);
+    for (int i = 0; i < v->lanes; i++) {
+      const float expected = i < 8 ? first : halves == 2 ? second : 0;
+      MUST(same(got[i], expected), v, "vf_halves_f32(%a, %a): lane %d is %a", (double)first, (double)second, i,
+           (double)got[i]);
+    }
+  }
+  attend_guarded_free(&c), attend_guarded_free(&d);
+}
+
+EACH_ISA_WITH_BYTES(sums_of_integers) {
+  int32_t a[MOST], b[MOST];
+  float got[MOST];
+  for (int i = 0; i < MOST; i++)
+    a[i] = (int32_t)(hash(1, i) % 20000001) - 10000000, b[i] = (int32_t)(1 << i) * 13 - a[i];
+  v->add_integers(a, b, got);
+  for (int i = 0; i < v->lanes; i++)
+    MUST(got[i] == (float)(a[i] + b[i]), v, "vi_add(%d, %d) is %g", a[i], b[i], (double)got[i]);
 }
 
 EACH_ISA_WITH_BYTES(rounds_to_bytes) {

@@ -209,7 +209,7 @@ bool attend_verify_expect(attend_verify_expected *e, const attend_verify_data *d
   const attend_problem *p = &data->problem;
   attend_verify_expected_free(e);
   if (!expect_of(e, data, p, &data->tensors)) return false;
-  if (p->int8_products && p->k_dtype == ATTEND_Q8_0 && !expect_int8(e, data)) return false;
+  if (p->int8_products && (p->k_dtype == ATTEND_Q8_0 || p->k_dtype == ATTEND_I8) && !expect_int8(e, data)) return false;
   const bool formats = attend_verify_is_format(p->k_dtype) || attend_verify_is_format(p->v_dtype);
   /* Kernels of bf16 products take no other queries. */
   return !formats || p->q_dtype != ATTEND_BF16 || expect_rounded(e, data);

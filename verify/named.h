@@ -39,6 +39,17 @@
 #define WEIGHTS .problem.weights = 1
 #define INVARIANT .problem.batch_invariant = 1
 #define INT8 .problem.int8_products = 1
+/** i8 keys of a row each: as many scales a row as there are groups. */
+#define KEY_SCALES(TYPE, HEADS, KEYS, GROUP, GROUPS, ...)                                                              \
+  .problem.k_scaling = {.group = GROUP,                                                                                \
+                        .batch = (HEADS) * (KEYS) * (GROUPS),                                                          \
+                        .head = (KEYS) * (GROUPS),                                                                     \
+                        .row = GROUPS,                                                                                 \
+                        .step = 1,                                                                                     \
+                        .dtype = ATTEND_##TYPE,                                                                        \
+                        __VA_ARGS__}
+#define ZEROS .zero_points = 1
+#define UNSIGNED .is_unsigned = 1
 #define TYPES(Q, KV, OUT)                                                                                              \
   .problem.q_dtype = ATTEND_##Q, .problem.k_dtype = ATTEND_##KV, .problem.out_dtype = ATTEND_##OUT
 #define KV_TYPES(Q, K, V, OUT) TYPES(Q, K, OUT), .problem.v_dtype = ATTEND_##V

@@ -194,8 +194,10 @@ static void choose_formats(stream *s, attend_verify_case *c) {
   if (chance(s, 25)) v = other;
   if (chance(s, 15)) k = plain;
   if (k != plain && chance(s, 15)) v = p->v_dtype ? p->v_dtype : plain;
+  if (k == ATTEND_Q8_0 || k == ATTEND_I8) c->problem.int8_products = chance(s, 70);
+  /* Bytes are multiplied by whole blocks: other head dims would leave few cases of it. */
+  if (c->problem.int8_products && chance(s, 90)) c->problem.head_dim = round_up(c->problem.head_dim, 32);
   attend_verify_take_formats(c, k, v, next(s));
-  if (k == ATTEND_Q8_0) c->problem.int8_products = chance(s, 50);
 }
 
 static void choose_all(stream *s, attend_verify_case *c) {

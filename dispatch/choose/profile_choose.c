@@ -118,11 +118,11 @@ static float estimate(const attend_profile *profile, int column, const float *li
 
 /* ----------------------------------------------------------------------------------------------------------- choice */
 
-bool attend_profile_covers(const attend_profile *profile, const attend_resolved *r) {
+bool attend_profile_covers(const attend_profile *profile, const attend_resolved *r, const attend_env *env) {
   const attend_format_kind kind = attend_formats[r->p.k_dtype].kind;
   return attend_formats[r->p.v_dtype].kind == kind && profile->kinds >> kind & 1 && !r->p.batch_invariant &&
-         !(r->p.int8_products && r->p.k_dtype == ATTEND_Q8_0) && !r->p.weights && !r->p.scores &&
-         r->p.score == ATTEND_SCORE_DOT && r->p.dropout == 0 && r->p.kv_len > 0;
+         !r->p.weights && !r->p.scores && r->p.score == ATTEND_SCORE_DOT && r->p.dropout == 0 && r->p.kv_len > 0 &&
+         !attend_int8_matters(r, env->isa);
 }
 
 /** What it costs to wake so many threads. */

@@ -26,9 +26,7 @@ enum {
   INVARIANT_SPLIT_KEYS = 1024,
   INTERLEAVED_KEYS = 512, /* of a slice where heads take turns */
   MOST_FEW_QUERIES = 64,  /* of a sequence beside longer ones that decode may take */
-  SCORE_BYTES = 64 << 20, /* of a blocked slice */
-  BYTE_ROWS = 4,          /* from which on products of bytes gain */
-  BYTES_OF_VECTOR = 64    /* of them */
+  SCORE_BYTES = 64 << 20  /* of a blocked slice */
 };
 
 /* ---------------------------------------------------------------------------------------------------------- tiling */
@@ -194,14 +192,6 @@ static bool rounds_in_vain(const attend_resolved *r, const attend_kernel *kernel
          (attend_is_format(r->p.k_dtype) || attend_is_format(r->p.v_dtype));
 }
 
-/**
- * Whether rounding queries to int8 gains nothing: less than a group of rows, which the single rows of decode make 0.94
- * to 1.0 times as fast from memory, and head dims that leave half a vector of bytes unused, 0.98 to 1.06 times.
- */
-static bool multiplies_bytes_in_vain(const attend_resolved *r, const attend_kernel *kernel) {
-  return kernel->can & ATTEND_CAN_INT8 && (r->rows < BYTE_ROWS || r->p.head_dim % BYTES_OF_VECTOR != 0);
-}
-
 /** The first of these bodies that can do a problem, on the widest instruction set that is known to pay. */
 static const attend_kernel *first_of(const attend_resolved *r, const attend_env *env, const attend_body *bodies,
                                      size_t count, char why[200]) {
@@ -210,7 +200,8 @@ static const attend_kernel *first_of(const attend_resolved *r, const attend_env 
       const attend_kernel *kernel = attend_kernel_at(i);
       if (kernel->body == bodies[b] && !(attend_cpu_get()->unproven >> kernel->isa & 1) &&
           attend_kernel_runnable(kernel, env->isa, NULL, 0) && !rounds_in_vain(r, kernel) &&
-          !multiplies_bytes_in_vain(r, kernel) && attend_kernel_can(kernel, r, why, 200))
+          attend_kernel_can(kernel, r, why, 200) &&
+          (!(kernel->can & ATTEND_CAN_INT8) || attend_kernel_gains_by_int8(kernel, r)))
         return kernel;
     }
   return NULL;
@@ -269,7 +260,7 @@ attend_status attend_select(const attend_resolved *problem, const attend_env *en
   if (attend_is_empty(problem)) {
     c.kernel = NULL;
   } else {
-    if (c.by == ATTEND_BY_RULES && profile.profile && attend_profile_covers(profile.profile, problem))
+    if (c.by == ATTEND_BY_RULES && profile.profile && attend_profile_covers(profile.profile, problem, env))
       attend_profile_choose(profile.profile, problem, env, threads, &c);
     finish(problem, threads, &c);
   }

@@ -36,7 +36,7 @@ typedef enum attend_dtype {
   ATTEND_Q4_0 = 9,   /**< 18 bytes: an f16 scale, 32 4-bit integers less 8 */
   ATTEND_Q4_1 = 10,  /**< 20 bytes: an f16 scale, an f16 minimum, 32 4-bit integers */
   ATTEND_Q5_0 = 11,  /**< 22 bytes: an f16 scale, the upper bits, the lower 4 bits of 32 integers less 16 */
-  ATTEND_Q5_1 = 12,  /**< 24 bytes: an f16 scale, an f16 minimum, the upper bits, the lower 4 bits */
+  ATTEND_Q5_1 = 12,  /**< 24 bytes: an f16 scale, an f16 minimum, the upper bits, the lower 4 bits of 32 integers */
   ATTEND_IQ4_NL = 13 /**< 18 bytes: an f16 scale, 32 indices into a table of 16 integers */
 } attend_dtype;
 

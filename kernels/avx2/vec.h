@@ -14,9 +14,12 @@
 
 #include "kernels/vec_contract.h"
 
+#define AVX2_CPU (ATTEND_CPU_BIT(AVX2) | ATTEND_CPU_BIT(FMA) | ATTEND_CPU_BIT(F16C))
+#ifndef ATTEND_ISA_ID /* else a wider instruction set borrows what follows */
 #define ATTEND_ISA_ID ATTEND_ISA_AVX2
-#define ATTEND_ISA_CPU (ATTEND_CPU_BIT(AVX2) | ATTEND_CPU_BIT(FMA) | ATTEND_CPU_BIT(F16C))
+#define ATTEND_ISA_CPU AVX2_CPU
 #define ATTEND_ROWS "kernels/avx2/rows.def"
+#endif
 #define LANES 8
 
 typedef __m256 vf;

@@ -24,15 +24,22 @@ ATTEND_INLINE vi vi_halves(const void *a, const void *b) {
   if (!b) return _mm512_zextsi256_si512(low);
   return _mm512_inserti64x4(_mm512_castsi256_si512(low), _mm256_loadu_si256((const __m256i *)b), 1);
 }
-/** The instruction takes one side as unsigned: that is 128 more, which sums begin without. */
-ATTEND_INLINE vi vi_raise(vi x) { return _mm512_xor_si512(x, _mm512_set1_epi8((char)0x80)); }
+ATTEND_INLINE vi vi_xor(vi a, vi b) { return _mm512_xor_si512(a, b); }
 ATTEND_INLINE vi vi_begin(vi y) {
   const __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), y);
   return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums, 7));
 }
-ATTEND_INLINE vf vi_dot(vi raised, vi y, vi begin) { return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(begin, raised, y)); }
+ATTEND_INLINE vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+ATTEND_INLINE vi vi_dot(vi raised, vi y, vi sum) { return _mm512_dpbusd_epi32(sum, raised, y); }
+ATTEND_INLINE vf vi_to_f32(vi x) { return _mm512_cvtepi32_ps(x); }
 ATTEND_INLINE void vi_store_rounded(int8_t *p, vf x) {
   _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+ATTEND_INLINE vf vf_halves_f32(const void *a, const void *b) {
+  float x, y = 0.0f;
+  memcpy(&x, a, sizeof x);
+  if (b) memcpy(&y, b, sizeof y);
+  return _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(x), _mm512_set1_ps(y));
 }
 ATTEND_INLINE vf vf_halves_f16(const void *a, const void *b) {
   short x, y = 0;

@@ -356,7 +356,7 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
   const bool work = attend_scores_need_work(p);
   /* Formats without products of their own are read to a buffer. */
   const bool k_format = attend_is_format(p->k_dtype), v_format = attend_is_format(p->v_dtype);
-  const decode_products *k_products = products_of_keys(p->k_dtype), *v_products = products_of_format(p->v_dtype);
+  const decode_products *k_products = products_of_keys(p), *v_products = products_of_format(p->v_dtype);
   if (!k_products) k_products = of_keys;
   char *plain = scratch + at.plain;
   const float unit = how->unit;
@@ -377,7 +377,13 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
     for (int64_t j = 0; j < count; j += chunk.count) {
       next_chunk(&k, j, &chunk);
       if (k_format && k_products == of_keys) read_chunk(&k, j, &chunk, plain);
+#ifdef ATTEND_BYTE_DOT
+      if (k_products == &int8_after_f32) pack_scales(&k, j, &chunk, plain);
+#endif
       score_chunk(q, q_stride, &chunk, rows, s + j, BLOCK, k_products);
+#ifdef ATTEND_BYTE_DOT
+      if (k_products == &int8_alone) finish_int8(&k, j, chunk.count, q, q_stride, rows, s + j, BLOCK);
+#endif
     }
     const bool edge = work || steps > count || !ranges_cover(ranges, rows, key, key + count);
     if (edge) finish_scores(view, slice->row_begin, ranges, rows, key, 0, steps, masks, s, BLOCK);

@@ -9,20 +9,30 @@
 #ifdef ATTEND_BYTE_DOT
 
 /*
- * A row is quantised once: d = max |x| / 127, and x / d rounded to nearest. A score group has, for 64 elements at a
- * time, the integers of each row, then what their sums begin with; and at last the scales as its scores lie, LANES of
- * them. A scale for each block of 32, as keys have, needs a multiplication more for each 64 products: it took 1.05
- * times as long.
+ * A row is quantised once: d = max |x| / 127, and x / d rounded to nearest. A score group has, for a vector of bytes at
+ * a time, the integers of each row, then what their sums begin with; then the scales as its scores lie, LANES of them;
+ * what turns bytes of keys into unsigned ones; and the sum of each row's integers. A scale for each block of 32, as
+ * keys have, needs a multiplication more for each 64 products: it took 1.05 times as long.
  */
-enum { INT8_QUERIES = 1, INT8_STEP = 2 * STEP };
-_Static_assert(LANES * 4 == INT8_STEP, "a vector of bytes is two blocks");
+enum { INT8_QUERIES = 1, INT8_STEP = 4 * LANES, STEP_BLOCKS = INT8_STEP / STEP };
+_Static_assert(STEP_BLOCKS == 1 || STEP_BLOCKS == 2, "a vector of bytes is a block or two");
 
 /** Below it, all elements of a query count as zeros: a scale that is a denormal number would lose their digits. */
 #define INT8_LEAST 0x1p-100f
 
 /** Operands from row to row of queries, and those of its integers. */
 ATTEND_INLINE int64_t integers_stride(int64_t dim) { return divide_up(dim, INT8_STEP) * 2 * LANES; }
-ATTEND_INLINE int64_t query_stride(int64_t dim) { return integers_stride(dim) + LANES; }
+ATTEND_INLINE int64_t query_stride(int64_t dim) { return integers_stride(dim) + 3 * LANES; }
+
+/** What follows the integers of a score group: LANES scales, LANES times four bytes, and the sum of each row. */
+ATTEND_INLINE float *after_integers(operand *group, int64_t rows, int64_t dim) {
+  return group + rows * integers_stride(dim);
+}
+
+/** Whether keys have one scale or none, so that products are summed as integers, from what all sums begin with on. */
+ATTEND_INLINE bool keys_have_one_scale(const attend_problem *p) {
+  return p->k_dtype == ATTEND_I8 && p->k_scaling.group >= p->head_dim;
+}
 
 /** Elements d and on of a query, negated for a negative scale: a vector of them, and zeros after the last. */
 ATTEND_INLINE vf query_vector(const attend_problem *p, const void *query, int64_t d) {
@@ -49,19 +59,28 @@ ATTEND_OUTLINE void take_queries(const attend_slice *slice, int64_t width, opera
   for (int64_t r = 0; r < rows; r++) {
     const void *from = query_at(slice->view, place_of(slice->view, slice->row_begin + r));
     const int64_t together = r < grouped ? SCORE_ROWS : 1, first = r / together * together, keys = LANES / together;
-    float *to = q + first * width + (r - first) * LANES;
-    float *scales = q + first * width + together * integers_stride(p->head_dim) + (r - first) * keys;
+    operand *group = q + first * width, *to = group + (r - first) * LANES;
+    float *after = after_integers(group, together, p->head_dim), *scales = after + (r - first) * keys;
     const float size = query_size(p, from);
     const bool zeros = !(size >= INT8_LEAST && size <= FLT_MAX);
     const float scale = zeros ? size * 0.0f : size / 127.0f; /* of what is not finite, NaN */
+    operand *begins = to + together * LANES;
+    int64_t sum = 0;
     for (int64_t j = 0; j < keys; j++) scales[j] = scale;
+    memset(after + LANES, p->k_dtype == ATTEND_I8 && p->k_scaling.is_unsigned ? 0 : 0x80, INT8_STEP);
     for (int64_t d = 0; d < p->head_dim; d += INT8_STEP, to += 2 * together * LANES) {
       int8_t integers[INT8_STEP] = {0};
       for (int64_t i = d; !zeros && i < min_i64(d + INT8_STEP, p->head_dim); i += LANES)
         vi_store_rounded(integers + (i - d), vf_div(query_vector(p, from, i), vf_set1(scale)));
-      const vi x = vi_load(integers);
-      vi_store(to, x), vi_store(to + together * LANES, vi_begin(x));
+      for (int i = 0; i < INT8_STEP; i++) sum += integers[i];
+      const vi x = vi_load(integers), begin = vi_begin(x);
+      vi_store(to, x);
+      if (d > 0 && keys_have_one_scale(p))
+        vi_store(begins, vi_add(vi_load(begins), begin));
+      else
+        vi_store(to + together * LANES, begin);
     }
+    after[2 * LANES + (r - first)] = (float)sum;
   }
 }
 

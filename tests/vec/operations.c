@@ -164,13 +164,21 @@ static const attend_vec_pairs pairs = {.set1 = pair_set1,
 
 #ifdef ATTEND_BYTE_DOT
 static void byte_dot(const int8_t *a, const int8_t *b, const int8_t *y, float *to) {
-  int8_t copy[64];
+  int8_t copy[4 * LANES];
+  uint8_t flip[4 * LANES];
+  memset(flip, 0x80, sizeof flip);
   vi_store(copy, vi_load(y));
-  vf_store(to, vi_dot(vi_raise(vi_halves(a, b)), vi_load(copy), vi_begin(vi_load(y))));
+  vf_store(to, vi_to_f32(vi_dot(vi_xor(vi_halves(a, b), vi_load(flip)), vi_load(copy), vi_begin(vi_load(y)))));
 }
+static void add_integers(const int32_t *a, const int32_t *b, float *to) {
+  vf_store(to, vi_to_f32(vi_add(vi_load(a), vi_load(b))));
+}
+static void halves_f32(const void *a, const void *b, float *to) { vf_store(to, vf_halves_f32(a, b)); }
 static void halves_f16(const void *a, const void *b, float *to) { vf_store(to, vf_halves_f16(a, b)); }
 static void store_rounded(int8_t *p, const float *v) { vi_store_rounded(p, vf_load(v)); }
-#define BYTE_DOT .byte_dot = byte_dot, .halves_f16 = halves_f16, .store_rounded = store_rounded,
+#define BYTE_DOT                                                                                                       \
+  .byte_dot = byte_dot, .add_integers = add_integers, .halves_f16 = halves_f16, .halves_f32 = halves_f32,              \
+  .store_rounded = store_rounded,
 #else
 #define BYTE_DOT
 #endif

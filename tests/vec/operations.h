@@ -67,7 +67,9 @@ typedef struct attend_vec {
   const struct attend_vec_pairs *pairs; /**< NULL: it has no pairs */
 
   /* NULL: it has no products of bytes. */
-  void (*byte_dot)(const int8_t *a, const int8_t *b, const int8_t *y, float *to); /**< a, b: 32; NULL b: 0s. y: 64 */
+  void (*byte_dot)(const int8_t *a, const int8_t *b, const int8_t *y, float *to); /**< a, b: 32; NULL b: 0s. y: all */
+  void (*add_integers)(const int32_t *a, const int32_t *b, float *to);
+  void (*halves_f32)(const void *a, const void *b, float *to);
   void (*halves_f16)(const void *a, const void *b, float *to);
   void (*store_rounded)(int8_t *p, const float *v);
 } attend_vec;

@@ -39,7 +39,7 @@ scores         "raw", "softcap" or "attended": also return scores, float32 (B, H
                or as the softmax takes them
 out            an array to write the output to, NumPy's or PyTorch's; its dtype may be another
 batch_invariant  True: a sequence has the same bits whatever is computed beside it
-int8_products  True: with keys in q8_0 queries may be rounded to int8, where that is faster
+int8_products  True: with keys in q8_0 or i8 queries may be rounded to int8, where that is faster
 threads        the most threads; default: torch.get_num_threads() for tensors of PyTorch, else ATTEND_NUM_THREADS,
                OMP_NUM_THREADS or the number of cores
 kernel         name of a kernel, as kernels() lists them
