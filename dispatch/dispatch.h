@@ -66,8 +66,6 @@ bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *probl
 /** Whether a kernel that multiplies bytes can do a problem, whose queries it then rounds, and is faster than exact
  * ones. */
 bool attend_kernel_gains_by_int8(const attend_kernel *kernel, const attend_resolved *problem);
-/** Whether one that can run here is and does: then int8_products matter. */
-bool attend_int8_matters(const attend_resolved *problem, attend_isa highest);
 
 /* ----------------------------------------------------------------------------------------------------------- env.c */
 

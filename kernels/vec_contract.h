@@ -87,12 +87,14 @@
  *
  *   vi_load(p)  vi_store(p, x)  vi_xor(x, y)    4 LANES bytes
  *   vi_dot(x, y, c)       of each lane c + the sum of the four products of x's bytes, unsigned, and y's, signed
- *   vi_begin(y)           of each lane -128 times the sum of y's bytes, none of which is -128: what sums begin with
- * where signed bytes are made unsigned by flipping their highest bits, which adds 128 to each vi_add(x, y) vi_to_f32(x)
- * of integers vi_store_rounded(p, v)   LANES numbers rounded to nearest even, to bytes that can hold them vi_halves(a,
- * b)       32 bytes at a, then those at b, or 0s if b is NULL vf_halves_f16(a, b)   vf_halves_f32(a, b)    the number
- * at a, at any address, in the lower half of the lanes and the one at b in the upper one, or 0 if b is NULL. Where a
- * vector is 32 bytes, this and vi_halves() have no second half: a alone, in all lanes
+ *   vi_begin(y)           of each lane -128 times the sum of y's bytes, none of which is -128: what sums begin with,
+ *                         as signed bytes are made unsigned by flipping their highest bits, which adds 128 to each
+ *   vi_add(x, y)  vi_to_f32(x)    of integers
+ *   vi_store_rounded(p, v)        LANES numbers rounded to nearest even, to bytes that can hold them
+ *   vi_halves(a, b)       32 bytes at a, then those at b, or 0s if b is NULL
+ *   vf_halves_f16(a, b)  vf_halves_f32(a, b)    the number at a, at any address, in the lower half of the lanes and the
+ *                         one at b in the upper one, or 0 if b is NULL. Where a vector is 32 bytes, these and
+ *                         vi_halves() have no second half: a alone, in all lanes
  *
  * One whose products are of another shape defines ATTEND_OPERAND and ATTEND_TILE instead, which name its own versions
  * of the definitions in kernels/body/operand.h and of the register tiles in kernels/body/tile.h.

@@ -189,46 +189,57 @@ Test(profile, that_differs_by_noise_changes_nothing) {
   expect_kernel(rules, "as by the rules");
 }
 
-/** Whether a profile of the two points decides for keys and values of these types, and queries of one a head. */
-static bool covers_int8(const char *first, const char *second, attend_dtype k, attend_dtype v, bool int8, int64_t dim) {
+/** A profile of two points, such as "point bf16/i8", written to `file`. */
+static attend_profile *profile_of(const char *first, const char *second) {
   const origin o = here();
   size_t length;
   char *text = make_text(&o, "-1.0", &length), why[256];
-  attend_problem problem = attend_test_problem(1, 8, 2, 40, 70, dim);
-  attend_resolved resolved;
   attend_profile *profile;
-  problem.int8_products = int8;
   text = replace(replace(text, &length, "point f32/f32", first), &length, "point bf16/bf16", second);
   cr_assert_eq(attend_profile_parse(text, length, &profile, why, sizeof why), ATTEND_OK, "%s", why);
+  write_file(file, text, length);
+  free(text);
+  return profile;
+}
+
+/** Whether such a profile decides for keys and values of these types. */
+static bool covers(const char *first, const char *second, attend_dtype k, attend_dtype v) {
+  attend_problem problem = attend_test_problem(1, 8, 2, 40, 70, 64);
+  attend_resolved resolved;
+  attend_profile *profile = profile_of(first, second);
   problem.q_dtype = ATTEND_BF16, problem.k_dtype = k, problem.v_dtype = v;
   cr_assert_eq(attend_resolve(&problem, &resolved), ATTEND_OK, "%s", attend_error_detail());
-  attend_env env;
-  cr_assert_eq(attend_env_read(&env), ATTEND_OK, "%s", attend_error_detail());
-  const bool answer = attend_profile_covers(profile, &resolved, &env);
+  const bool answer = attend_profile_covers(profile, &resolved);
+  problem.int8_products = 1;
+  cr_assert_eq(attend_resolve(&problem, &resolved), ATTEND_OK, "%s", attend_error_detail());
+  cr_expect_eq(attend_profile_covers(profile, &resolved), answer, "where nothing is rounded int8_products are nothing");
   attend_profile_free(profile);
-  free(text);
   return answer;
 }
 
-static bool covers(const char *first, const char *second, attend_dtype k, attend_dtype v) {
-  return covers_int8(first, second, k, v, false, 64);
-}
-
-/* The rules decide where a kernel rounds queries to int8, which no profile has measured: where one can run and gains.
- */
-Test(profile, leaves_int8_products_to_the_rules_where_a_kernel_has_them) {
-  static const char q8_0[] = "point f32/q8_0", i8[] = "point bf16/i8";
-  attend_problem problem = attend_test_problem(1, 8, 2, 1, 512, 64);
-  problem.k_dtype = ATTEND_Q8_0, problem.int8_products = 1;
-  const bool rounds = rules_kernel(&problem)->can & ATTEND_CAN_INT8;
-  cr_expect_neq(covers_int8(q8_0, i8, ATTEND_Q8_0, ATTEND_Q8_0, true, 64), rounds);
-  cr_expect_neq(covers_int8(q8_0, i8, ATTEND_I8, ATTEND_I8, true, 64), rounds);
-  cr_expect(covers_int8(q8_0, i8, ATTEND_I8, ATTEND_I8, true, 65), "by no whole blocks");
-  cr_expect(covers_int8(q8_0, i8, ATTEND_Q4_0, ATTEND_Q4_0, true, 64), "no kernel has them");
-  cr_expect(covers_int8(q8_0, i8, ATTEND_Q8_0, ATTEND_Q8_0, false, 64), "not allowed");
-  setenv("ATTEND_ISA", "scalar", 1);
-  cr_expect(covers_int8(q8_0, i8, ATTEND_Q8_0, ATTEND_Q8_0, true, 64), "none that may run has them");
-  unsetenv("ATTEND_ISA");
+/* No profile has measured kernels that round queries to int8: where the rules choose one, they decide. */
+Test(profile, leaves_int8_products_to_the_rules_where_they_round) {
+  static const attend_dtype dtypes[] = {ATTEND_Q8_0, ATTEND_I8, ATTEND_Q4_0};
+  static const int64_t groups[] = {1, 4, 40};
+  int rounding = 0;
+  attend_profile_free(profile_of("point f32/q8_0", "point bf16/i8"));
+  for (int i = 0; i < 9; i++) {
+    attend_problem problem = attend_test_problem(1, 2 * groups[i / 3], 2, 1, 512, 64);
+    attend_resolved resolved;
+    attend_env env;
+    attend_choice choice;
+    problem.k_dtype = problem.v_dtype = dtypes[i % 3], problem.int8_products = 1;
+    const attend_kernel *rules = rules_kernel(&problem);
+    if (!(rules->can & ATTEND_CAN_INT8)) continue;
+    setenv("ATTEND_PROFILE", file, 1);
+    cr_assert_eq(attend_resolve(&problem, &resolved), ATTEND_OK, "%s", attend_error_detail());
+    cr_assert_eq(attend_env_read(&env), ATTEND_OK, "%s", attend_error_detail());
+    cr_assert_eq(attend_select(&resolved, &env, NULL, 1, &choice), ATTEND_OK, "%s", attend_error_detail());
+    cr_expect_eq(choice.kernel, rules, "%s instead of %s", choice.kernel->name, rules->name);
+    cr_expect_eq(choice.by, ATTEND_BY_RULES);
+    rounding++;
+  }
+  if (!rounding) cr_skip_test("no kernel that multiplies bytes runs here");
 }
 
 Test(profile, decides_for_formats_of_which_it_knows_the_kind) {

@@ -30,7 +30,7 @@ SHAPES = {
     "tiny": ("LlamaConfig", {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
                              "num_key_value_heads": 2, "vocab_size": 200, "max_position_embeddings": 128}, 24, 48),
 }
-PADDING = 0.39  # of a padded row: 400 tokens of 1024
+PADDING = 400  # tokens of a padded row, and two fifths of it at most
 PAUSE = 0.02  # seconds between two turns, in which threads go to sleep
 
 
@@ -51,7 +51,7 @@ def padded(batch, length):
 
     mask = torch.ones(batch, length, dtype=torch.long)
     if batch > 1:
-        mask[-1, : round(PADDING * length)] = 0
+        mask[-1, : min(PADDING, 2 * length // 5)] = 0
     return mask
 
 

@@ -114,7 +114,7 @@ int attend_profile_places(const attend_env *env, char place[ATTEND_PROFILE_PLACE
  * kernels read blocks with scales of their own and elements with scales elsewhere by other code, and neither as plain
  * numbers.
  */
-bool attend_profile_covers(const attend_profile *profile, const attend_resolved *problem, const attend_env *env);
+bool attend_profile_covers(const attend_profile *profile, const attend_resolved *problem);
 
 /**
  * Replaces the kernel and the variant of a choice of the rules where the profile knows a faster one. Only the team

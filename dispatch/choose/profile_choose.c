@@ -118,11 +118,10 @@ static float estimate(const attend_profile *profile, int column, const float *li
 
 /* ----------------------------------------------------------------------------------------------------------- choice */
 
-bool attend_profile_covers(const attend_profile *profile, const attend_resolved *r, const attend_env *env) {
+bool attend_profile_covers(const attend_profile *profile, const attend_resolved *r) {
   const attend_format_kind kind = attend_formats[r->p.k_dtype].kind;
   return attend_formats[r->p.v_dtype].kind == kind && profile->kinds >> kind & 1 && !r->p.batch_invariant &&
-         !r->p.weights && !r->p.scores && r->p.score == ATTEND_SCORE_DOT && r->p.dropout == 0 && r->p.kv_len > 0 &&
-         !attend_int8_matters(r, env->isa);
+         !r->p.weights && !r->p.scores && r->p.score == ATTEND_SCORE_DOT && r->p.dropout == 0 && r->p.kv_len > 0;
 }
 
 /** What it costs to wake so many threads. */

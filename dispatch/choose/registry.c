@@ -84,7 +84,7 @@ static bool scores_fit(const attend_resolved *r, int64_t rows, const char *of, s
 /** Whether a problem lets kernels round its queries, and has keys that they can multiply as bytes. */
 static bool takes_int8(const attend_problem *p) {
   /* Of longer rows the sums of integers would not fit 32 bits. */
-  const bool i8 = p->k_dtype == ATTEND_I8 && p->head_dim % 32 == 0 && p->head_dim <= 1 << 16 &&
+  const bool i8 = p->k_dtype == ATTEND_I8 && p->head_dim > 0 && p->head_dim % 32 == 0 && p->head_dim <= 1 << 16 &&
                   ((p->k_scaling.group % 32 == 0 && !p->k_scaling.zero_points) || p->k_scaling.group >= p->head_dim);
   return p->int8_products && (p->k_dtype == ATTEND_Q8_0 || i8);
 }
@@ -115,7 +115,9 @@ bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *probl
   if (kernel->can & ATTEND_CAN_INT8 && !takes_int8(p)) {
     if (why)
       snprintf(why, why_size,
-               "multiplies int8: with int8_products, and keys in q8_0, or i8 by blocks of 32 or with a scale a row");
+               "multiplies int8: with int8_products, and keys in q8_0, or in i8 with head dims of 32 to 65536, "
+               "multiples of 32, and "
+               "a scale a row, or groups of multiples of 32 without zero points");
     return false;
   }
   if (p->scores) return true; /* likewise */
@@ -137,12 +139,4 @@ bool attend_kernel_gains_by_int8(const attend_kernel *kernel, const attend_resol
   if (!(kernel->can & ATTEND_CAN_INT8) || !attend_kernel_can(kernel, problem, NULL, 0)) return false;
   return problem->p.k_dtype != ATTEND_Q8_0 || kernel->isa == ATTEND_ISA_AVXVNNI ||
          (problem->rows >= ROWS && problem->p.head_dim % BYTES_OF_VECTOR == 0);
-}
-
-bool attend_int8_matters(const attend_resolved *problem, attend_isa highest) {
-  for (size_t i = 0; attend_kernel_at(i); i++)
-    if (attend_kernel_gains_by_int8(attend_kernel_at(i), problem) &&
-        attend_kernel_runnable(attend_kernel_at(i), highest, NULL, 0))
-      return true;
-  return false;
 }

@@ -134,7 +134,7 @@ bool attend_rules_split(const attend_resolved *r, const attend_kernel *kernel) {
   return choose_split_keys(r, kernel, (attend_variant){0}) < r->p.kv_len;
 }
 
-/** Bytes of all keys and values, as many as there may be. */
+/** Bytes of all keys and values, as many as there may be. Where values are columns of the keys they count twice. */
 static double bytes_of_keys(const attend_problem *p) {
   const int64_t rows = p->page_rows ? p->pages * p->page_rows : p->kv_starts ? p->kv_total : p->batch * p->kv_len;
   return (double)rows * (double)p->kv_heads *
@@ -260,7 +260,9 @@ attend_status attend_select(const attend_resolved *problem, const attend_env *en
   if (attend_is_empty(problem)) {
     c.kernel = NULL;
   } else {
-    if (c.by == ATTEND_BY_RULES && profile.profile && attend_profile_covers(profile.profile, problem, env))
+    /* No profile has measured kernels that round queries to int8: where the rules choose one, they decide. */
+    const bool rounds = c.kernel->can & ATTEND_CAN_INT8;
+    if (c.by == ATTEND_BY_RULES && profile.profile && !rounds && attend_profile_covers(profile.profile, problem))
       attend_profile_choose(profile.profile, problem, env, threads, &c);
     finish(problem, threads, &c);
   }

@@ -54,18 +54,15 @@ ATTEND_INLINE decode_layout decode_plan(const attend_problem *p, const attend_ti
  * Scores of a group of ROWS query rows with LANES / ROWS keys, `stride` bytes apart, to s, rows ld apart. Every key
  * element that is loaded serves all ROWS rows. Four keys at a time: more pointers than that do not fit registers. FEW:
  * there are only `count` keys, and the last of them takes the place of those that are missing. It is a constant,
- * because a group of 128 elements takes so little time that testing it costs 4 %. So are FETCH and TO_L1: lines `ahead`
- * bytes further on are prefetched meanwhile, four at each step, beside eight multiply-adds where there are two rows.
- * Keys without gaps are prefetched in the order of addresses, which the hardware's own prefetchers follow: 5 to 10 %
- * faster than line by line from four keys in turn.
+ * because a group of 128 elements takes so little time that testing it costs 4 %. So are FETCH and TO_L1: as much is
+ * prefetched meanwhile, `ahead` bytes further on.
  */
 ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim,
                                int64_t ahead, float *s, int64_t ld, const int ROWS, const attend_dtype DTYPE,
                                const bool FEW, const bool FETCH, const bool TO_L1) {
-  const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4, LINES = FETCH ? QUAD : 0;
+  const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4;
   const int64_t whole = dim / WIDE * WIDE, size = element_size(DTYPE);
   const bool flat = stride == dim * size;
-  const int64_t line = flat ? 64 : stride, step = flat ? QUAD * WIDE * size : WIDE * size;
   vf acc[LANES];
   ATTEND_UNROLL
   for (int i = 0; i < LANES; i++) acc[i] = vf_zero();
@@ -75,13 +72,12 @@ ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, 
     const int64_t second = FEW && i + 1 >= count ? 0 : stride, third = FEW && i + 2 >= count ? second : 2 * stride;
     const int64_t fourth = FEW && i + 3 >= count ? third : 3 * stride;
     const char *at = k + i * stride, *end = at + whole * size;
-    uintptr_t next = address_ahead(at, ahead);
+    keys_ahead next = {address_ahead(at, ahead), 0};
     const operand *row = q;
-    for (; at < end; at += WIDE * size, row += ROWS * LANES, next += (uintptr_t)step) {
+    for (; at < end; at += WIDE * size, row += ROWS * LANES) {
       const char *const keys[4] = {at, at + second, at + third, at + fourth};
       vo key[4];
-      ATTEND_UNROLL
-      for (int j = 0; j < LINES; j++) prefetch_line(next + (uintptr_t)(j * line), TO_L1);
+      if (FETCH) prefetch_keys(&next, flat, stride, QUAD, (int)(WIDE * size), TO_L1);
       ATTEND_UNROLL
       for (int j = 0; j < QUAD; j++) key[j] = vo_pin(vo_read(keys[j], DTYPE));
       ATTEND_UNROLL

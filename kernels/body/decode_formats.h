@@ -33,9 +33,7 @@ ATTEND_INLINE void score_blocks(const operand *q, const char *k, int64_t stride,
                                 int64_t ahead, float *s, int64_t ld, const int ROWS, const attend_dtype DTYPE,
                                 const bool FEW, const bool FETCH, const bool TO_L1) {
   const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4, BYTES = attend_formats[DTYPE].bytes;
-  const int LINES = FETCH ? (QUAD * BYTES + 63) / 64 : 0;
   const bool flat = stride == attend_row_size(DTYPE, dim);
-  const int64_t line = flat ? 64 : stride, step = flat ? QUAD * BYTES : BYTES;
   vf acc[LANES];
   ATTEND_UNROLL
   for (int i = 0; i < LANES; i++) acc[i] = vf_zero();
@@ -45,14 +43,13 @@ ATTEND_INLINE void score_blocks(const operand *q, const char *k, int64_t stride,
     const int64_t second = FEW && i + 1 >= count ? 0 : stride, third = FEW && i + 2 >= count ? second : 2 * stride;
     const int64_t fourth = FEW && i + 3 >= count ? third : 3 * stride;
     const char *at = k + i * stride;
-    uintptr_t next = address_ahead(at, ahead);
+    keys_ahead next = {address_ahead(at, ahead), 0};
     const operand *row = q;
-    for (int64_t d = 0; d < dim; d += STEP, at += BYTES, row += STEP_VECTORS * ROWS * LANES, next += (uintptr_t)step) {
+    for (int64_t d = 0; d < dim; d += STEP, at += BYTES, row += STEP_VECTORS * ROWS * LANES) {
       const char *const keys[4] = {at, at + second, at + third, at + fourth};
       vo x[STEP_VECTORS * SCORE_ROWS];
       const operand *queries = row;
-      ATTEND_UNROLL
-      for (int j = 0; j < LINES; j++) prefetch_line(next + (uintptr_t)(j * line), TO_L1);
+      if (FETCH) prefetch_keys(&next, flat, stride, QUAD, BYTES, TO_L1);
       if (!FEW) {
         ATTEND_UNROLL
         for (int j = 0; j < STEP_VECTORS * ROWS; j++) x[j] = vo_load(row + j * LANES);

@@ -55,9 +55,7 @@ ATTEND_INLINE void score_int8(const operand *q, const char *k, int64_t stride, i
                               int64_t ahead, float *s, int64_t ld, const int ROWS, const key_bytes AS, const bool FEW,
                               const bool FETCH, const bool TO_L1) {
   const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4, BYTES = STEP_BLOCKS * (STEP + (int)AS);
-  const int LINES = FETCH ? (QUAD * BYTES + 63) / 64 : 0;
   const bool flat = stride == dim / STEP * (STEP + (int)AS);
-  const int64_t line = flat ? 64 : stride, step = flat ? QUAD * BYTES : BYTES;
   const float *after = q + ROWS * integers_stride(dim);
   const vi flip = vi_load(after + LANES);
   vf numbers[LANES];
@@ -73,20 +71,17 @@ ATTEND_INLINE void score_int8(const operand *q, const char *k, int64_t stride, i
     const int64_t second = FEW && i + 1 >= count ? 0 : stride, third = FEW && i + 2 >= count ? second : 2 * stride;
     const int64_t fourth = FEW && i + 3 >= count ? third : 3 * stride;
     const char *at = k + i * stride;
-    uintptr_t next = address_ahead(at, ahead);
+    keys_ahead next = {address_ahead(at, ahead), 0};
     const operand *row = q;
     int64_t d = 0;
     for (; d + INT8_STEP <= dim; d += INT8_STEP, at += BYTES, row += 2 * ROWS * LANES) {
       const char *const keys[4] = {at, at + second, at + third, at + fourth};
-      ATTEND_UNROLL
-      for (int j = 0; j < LINES; j++) prefetch_line(next + (uintptr_t)(j * line), TO_L1);
-      next += (uintptr_t)step;
+      if (FETCH) prefetch_keys(&next, flat, stride, QUAD, BYTES, TO_L1);
       multiply_bytes(row, keys, flip, numbers, integers, i, QUAD, ROWS, AS, STEP_BLOCKS == 1);
     }
     if (STEP_BLOCKS > 1 && d < dim) {
       const char *const keys[4] = {at, at + second, at + third, at + fourth};
-      ATTEND_UNROLL
-      for (int j = 0; j < (LINES + 1) / 2; j++) prefetch_line(next + (uintptr_t)(j * line), TO_L1);
+      if (FETCH) prefetch_keys(&next, flat, stride, QUAD, BYTES / 2, TO_L1);
       multiply_bytes(row, keys, flip, numbers, integers, i, QUAD, ROWS, AS, true);
     }
   }
@@ -158,8 +153,8 @@ ATTEND_INLINE void gather_scales(const attend_rows *all, const char *at, int64_t
 
 /**
  * Makes the scores of `count` keys' integers, from the first-th key of a block on, scores of the keys. With a zero
- * point z a sum of q (x - z) is that of q x, less z times that of q: both are integers still, so that nothing is lost
- * where they are large and alike.
+ * point z a sum of q (x - z) is that of q x, less z times that of q: both are sums of integers still, exact up to 2^24,
+ * so that little is lost where they are large and alike.
  */
 ATTEND_OUTLINE void finish_int8(const kv_block *block, int64_t first, int64_t count, operand *q, int64_t width,
                                 int64_t rows, float *s, int64_t ld) {

@@ -107,6 +107,34 @@ ATTEND_INLINE void prefetch_row(uintptr_t p, int64_t bytes, bool to_l1) {
     prefetch_lines(p, bytes, false);
 }
 
+/** Lines ahead of some keys that are read side by side. */
+typedef struct keys_ahead {
+  uintptr_t next;
+  int64_t covered; /**< where keys have gaps: bytes of each, from where it is read, whose lines ahead were prefetched */
+} keys_ahead;
+
+/**
+ * Prefetches as much as is read of `COUNT` keys, BYTES of each: in the order of addresses where they lie without gaps,
+ * which the hardware's own prefetchers follow (5 to 10 % faster than line by line from four keys in turn), else a line
+ * of each whenever one begins. No line is prefetched twice: with that, keys in f16 with gaps took 6.0 ms instead of 2.5
+ * (8192 of 2 KiB apart, D = 128, 8 heads, from memory, AVX-512 on Zen 5).
+ */
+ATTEND_INLINE void prefetch_keys(keys_ahead *ahead, bool flat, int64_t stride, const int COUNT, const int BYTES,
+                                 const bool TO_L1) {
+  if (flat) {
+    ATTEND_UNROLL
+    for (int i = 0; i < COUNT * BYTES; i += 64) prefetch_line(ahead->next + (uintptr_t)i, TO_L1);
+    ahead->next += (uintptr_t)(COUNT * BYTES);
+    return;
+  }
+  if (ahead->covered < BYTES) {
+    ATTEND_UNROLL
+    for (int i = 0; i < COUNT; i++) prefetch_line(ahead->next + (uintptr_t)(i * stride), TO_L1);
+    ahead->next += 64, ahead->covered += 64;
+  }
+  ahead->covered -= BYTES;
+}
+
 /** Rows of a format that lie evenly, and where their elements go. */
 typedef struct format_run {
   const char *at;

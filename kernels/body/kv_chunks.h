@@ -41,7 +41,7 @@ typedef struct kv_block {
   int64_t dim, bytes;      /**< of a row */
   int64_t ahead;           /**< rows from the current one to the one to prefetch */
   bool to_l1;              /**< see attend_tiling */
-  bool evenly;             /**< each pass over a chunk of values prefetches its share of what lies ahead */
+  bool evenly;             /**< chunks are small, and each pass over values prefetches its share of what lies ahead */
   int64_t chunk;           /**< rows of a chunk */
   const attend_rows *next; /**< read after it, from row next_key on; NULL = nothing, or spaced otherwise */
   int64_t next_key;
@@ -78,21 +78,23 @@ ATTEND_INLINE int64_t plain_chunk_rows(int64_t dim) {
  * Where several passes go over a chunk, because registers do not hold the sums of all rows, and all that is read comes
  * from beyond L2, each pass prefetches its share of what lies ahead, evenly: if the first one does it all, memory waits
  * while the others compute. Chunks are so small then that the first pass does not come to rows that the last one is to
- * prefetch. Zen 5, 32/8 heads, D = 128, 8192 keys, one thread, before and after: AVX2 f32 2867 to 1811 us, f16 1822 to
- * 1478; AVX-512 f32 1884 to 1795, bf16 762 to 677, f16 the same (from L3). In pages, at whose ends the hardware's own
- * prefetchers stop, 2662 to 2376, 1070 to 908, 1113 to 996. From L2 it took 1.09 times as long, for more chunks.
+ * prefetch. (Of keys the first pass prefetches all; smaller chunks alone made AVX2, which passes twice, 0.88 of the
+ * time, and sharing brought no more.) Zen 5, 32/8 heads, D = 128, 8192 keys, one thread, before and after: AVX2 f32
+ * 2867 to 1811 us, f16 1822 to 1478; AVX-512 f32 1884 to 1795, bf16 762 to 677, f16 the same (from L3). In pages, at
+ * whose ends the hardware's own prefetchers stop, 2662 to 2376, 1070 to 908, 1113 to 996. From L2 it took 1.09 times as
+ * long, for more chunks.
  */
 ATTEND_INLINE kv_block block_of(const attend_rows *all, int64_t dim, int64_t key, int64_t count,
                                 const attend_tiling *tiling, int64_t passes) {
   const int64_t bytes = attend_row_size(all->dtype, dim);
   const bool format = attend_is_format(all->dtype);
   const bool flat = all->stride == bytes, to_l1 = tiling->to_l1 && flat;
-  const bool far = tiling->out_of_cache && flat && !format, evenly = far && passes > 1 && passes <= MOST_SHARES;
-  const bool f32 = all->dtype == ATTEND_F32;
+  const bool far = tiling->out_of_cache && flat && !format, f32 = all->dtype == ATTEND_F32;
   const int64_t distance = f32 ? 8192 : to_l1 && !far ? 12288 : 16384;
   const int64_t few = chunk_rows(f32 ? 8192 : 16384, bytes);
   int64_t ahead = max_i64(1, distance / max_i64(1, bytes));
   if (all->page_rows && ahead > all->page_rows) ahead -= ahead % all->page_rows; /* runs of whole pages */
+  const bool evenly = far && passes > 1 && passes <= MOST_SHARES && few <= ahead;
   return (kv_block){.all = all,
                     .key = key,
                     .count = count,

@@ -41,7 +41,7 @@ static void choose(const attend_profile *profile) {
       if (attend_kernel_runnable(attend_kernel_at(k), env.isa, NULL, 0) &&
           attend_kernel_can(attend_kernel_at(k), &resolved, NULL, 0))
         choice.kernel = attend_kernel_at(k);
-    if (!choice.kernel || !attend_profile_covers(profile, &resolved, &env)) continue;
+    if (!choice.kernel || !attend_profile_covers(profile, &resolved)) continue;
     attend_profile_choose(profile, &resolved, &env, 2, &choice);
     attend_fuzz_check(choice.kernel && attend_kernel_runnable(choice.kernel, env.isa, NULL, 0), "a choice",
                       "it cannot run here");

@@ -42,14 +42,14 @@ nb::object sdpa(nb::handle q, nb::handle k, nb::handle v, nb::handle attn_mask, 
 
 // What is asked of PyTorch before a call that goes past its dispatcher.
 struct Torch {
-  nb::object tensor, parameter, is_grad_enabled, interpreters, modes, is_autocast_enabled, is_neg, cpu;
+  nb::object tensor, parameter, is_grad_enabled, interpreters, modes, is_autocast_enabled, is_neg, is_zero, cpu;
   Torch() {
     nb::module_ torch = nb::module_::import_("torch");
     tensor = torch.attr("Tensor"), parameter = torch.attr("nn").attr("Parameter");
     is_grad_enabled = torch.attr("is_grad_enabled"), is_autocast_enabled = torch.attr("is_autocast_enabled");
     interpreters = torch.attr("_C").attr("_functorch").attr("peek_interpreter_stack");
     modes = torch.attr("_C").attr("_len_torch_dispatch_stack");
-    is_neg = tensor.attr("is_neg"), cpu = nb::str("cpu");
+    is_neg = tensor.attr("is_neg"), is_zero = tensor.attr("_is_zerotensor"), cpu = nb::str("cpu");
   }
 };
 
@@ -57,14 +57,19 @@ struct Torch {
 // matters; else None. Asked in Python, all that took longer than the call: beside keys and values that fill the
 // second-level cache, every object that is looked at comes from memory again.
 nb::object sdpa_at_once(nb::handle q, nb::handle k, nb::handle v, nb::handle is_causal, nb::handle scale) {
-  static const Torch *const torch = new Torch(); // never freed: Python may be gone when statics are
+  // Never freed: Python may be gone when statics are. And no guard of C++'s: importing gives up the GIL, so that a
+  // second thread would wait for the first, which waits for the GIL.
+  static const Torch *torch;
+  if (!torch) {
+    const Torch *made = new Torch();
+    torch = made;
+  }
   const nb::handle all[] = {q, k, v};
   Array arrays[3];
   for (int i = 0; i < 3; i++) {
     nb::handle type(reinterpret_cast<PyObject *>(Py_TYPE(all[i].ptr())));
     if (!type.is(torch->tensor) && !type.is(torch->parameter)) return nb::none();
     if (!borrow_array(all[i], arrays[i]) || arrays[i].ndim != 4) return nb::none();
-    if (!arrays[i].data) return nb::none(); // zeros that PyTorch keeps no memory for
   }
   const Array &query = arrays[0], &key = arrays[1], &value = arrays[2];
   if (query.type != key.type || query.type != value.type || !is_float(query.type)) return nb::none();
@@ -77,10 +82,13 @@ nb::object sdpa_at_once(nb::handle q, nb::handle k, nb::handle v, nb::handle is_
       nb::cast<bool>(torch->is_autocast_enabled(torch->cpu)))
     return nb::none();
   for (nb::handle x : all)
-    if (nb::cast<bool>(torch->is_neg(x))) return nb::none();
+    if (nb::cast<bool>(torch->is_neg(x)) || nb::cast<bool>(torch->is_zero(x)))
+      return nb::none(); // zeros without memory
   Arguments arguments = arguments_of(q, k, v);
   nb::object causal;
-  if (is_causal.is(Py_True)) arguments.causal = causal = nb::str("top-left");
+  const int truth = PyObject_IsTrue(is_causal.ptr());
+  if (truth < 0) throw nb::python_error();
+  if (truth) arguments.causal = causal = nb::str("top-left");
   arguments.scale = scale;
   return run(arguments);
 }

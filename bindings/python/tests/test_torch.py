@@ -7,6 +7,7 @@ import multiprocessing
 import subprocess
 import sys
 
+import numpy
 import pytest
 from conftest import sample
 
@@ -314,6 +315,9 @@ def test_function_leaves_to_the_operator():
     expected, zeros = function(x, x, x), torch._efficientzerotensor(x.shape)
     assert torch.equal(function(zeros, x, x), function(torch.zeros_like(x), x, x))
     assert torch.equal(function(x, zeros, x), function(x, torch.zeros_like(x), x)) and not function(x, x, zeros).any()
+    assert torch.equal(function(torch._efficientzerotensor((3, 2, 5, 8))[2:], x, x), function(torch.zeros_like(x), x, x))
+    causal = function(x, x, x, is_causal=True)
+    assert not torch.equal(causal, expected) and all(torch.equal(function(x, x, x, is_causal=yes), causal) for yes in (numpy.True_, 1))
     with attend.torch.enable() as counts:
         assert not F.scaled_dot_product_attention(x, x, zeros).any()
         assert torch.equal(F.scaled_dot_product_attention(x, x, x), expected)
