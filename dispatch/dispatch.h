@@ -63,9 +63,6 @@ const attend_kernel *attend_kernel_find(const char *name);
 bool attend_kernel_runnable(const attend_kernel *kernel, attend_isa highest, char *why, size_t why_size);
 /** Whether it can do a problem; if not and `why` is given, the reason. */
 bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *problem, char *why, size_t why_size);
-/** Whether a kernel that multiplies bytes can do a problem, whose queries it then rounds, and is faster than exact
- * ones. */
-bool attend_kernel_gains_by_int8(const attend_kernel *kernel, const attend_resolved *problem);
 
 /* ----------------------------------------------------------------------------------------------------------- env.c */
 

@@ -110,9 +110,9 @@ int attend_profile_places(const attend_env *env, char place[ATTEND_PROFILE_PLACE
 /**
  * Whether a profile decides for a problem. The rules alone decide where the choice must not depend on batch, queries
  * and keys (batch_invariant), for attention weights, additive scores and dropout, where keys and values are of
- * different kinds of formats, where a kernel may round queries to int8, and for kinds of which no shape was tuned:
- * kernels read blocks with scales of their own and elements with scales elsewhere by other code, and neither as plain
- * numbers.
+ * different kinds of formats, and for kinds of which no shape was tuned: kernels read blocks with scales of their own
+ * and elements with scales elsewhere by other code, and neither as plain numbers. Likewise where the rules choose a
+ * kernel that rounds queries to int8 (attend_select()).
  */
 bool attend_profile_covers(const attend_profile *profile, const attend_resolved *problem);
 

@@ -114,10 +114,10 @@ bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *probl
   }
   if (kernel->can & ATTEND_CAN_INT8 && !takes_int8(p)) {
     if (why)
-      snprintf(why, why_size,
-               "multiplies int8: with int8_products, and keys in q8_0, or in i8 with head dims of 32 to 65536, "
-               "multiples of 32, and "
-               "a scale a row, or groups of multiples of 32 without zero points");
+      snprintf(
+          why, why_size,
+          "multiplies int8: with int8_products, and keys in q8_0, or in i8 with head dims that are multiples of 32 up "
+          "to 65536, and a scale a row, or groups of multiples of 32 without zero points");
     return false;
   }
   if (p->scores) return true; /* likewise */
@@ -126,17 +126,4 @@ bool attend_kernel_can(const attend_kernel *kernel, const attend_resolved *probl
   int64_t tile = problem->rows < kernel->q_rows ? problem->rows : kernel->q_rows;
   return (kernel->body != ATTEND_BODY_BLOCKED && kernel->body != ATTEND_BODY_TILED) ||
          scores_fit(problem, tile, "tile", MOST_TILE_SCORES, why, why_size);
-}
-
-/**
- * In q8_0, AVX-512's exact products read blocks straight to registers: there products of bytes gain nothing for less
- * than a group of rows, which the single rows of decode make 0.94 to 1.0 times as fast from memory, nor for head dims
- * that leave half a vector of bytes unused, 0.98 to 1.06 times. Where exact products are of what a buffer holds, i8 and
- * AVX2, they gain everywhere: 1.2 to 1.6 times.
- */
-bool attend_kernel_gains_by_int8(const attend_kernel *kernel, const attend_resolved *problem) {
-  enum { ROWS = 4, BYTES_OF_VECTOR = 64 };
-  if (!(kernel->can & ATTEND_CAN_INT8) || !attend_kernel_can(kernel, problem, NULL, 0)) return false;
-  return problem->p.k_dtype != ATTEND_Q8_0 || kernel->isa == ATTEND_ISA_AVXVNNI ||
-         (problem->rows >= ROWS && problem->p.head_dim % BYTES_OF_VECTOR == 0);
 }

@@ -56,7 +56,7 @@ ATTEND_INLINE void score_int8(const operand *q, const char *k, int64_t stride, i
                               const bool FETCH, const bool TO_L1) {
   const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4, BYTES = STEP_BLOCKS * (STEP + (int)AS);
   const bool flat = stride == dim / STEP * (STEP + (int)AS);
-  const float *after = q + ROWS * integers_stride(dim);
+  const float *after = q + after_integers(ROWS, dim);
   const vi flip = vi_load(after + LANES);
   vf numbers[LANES];
   vi integers[LANES];
@@ -167,7 +167,7 @@ ATTEND_OUTLINE void finish_int8(const kv_block *block, int64_t first, int64_t co
   if (from->zeros) gather_scales(all, from->zeros, row, count, zeros);
   for (int64_t r = 0; r < rows; r++, s += ld) {
     const int64_t together = r < grouped ? SCORE_ROWS : 1, begin = r / together * together;
-    const float *after = after_integers(q + begin * width, together, block->dim);
+    const float *after = q + begin * width + after_integers(together, block->dim);
     const vf step = vf_set1(after[(r - begin) * (LANES / together)]), sum = vf_set1(after[2 * LANES + (r - begin)]);
     for (int64_t j = 0; j < count; j += LANES) {
       vf x = vf_load(s + j);

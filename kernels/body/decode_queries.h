@@ -24,10 +24,8 @@ _Static_assert(STEP_BLOCKS == 1 || STEP_BLOCKS == 2, "a vector of bytes is a blo
 ATTEND_INLINE int64_t integers_stride(int64_t dim) { return divide_up(dim, INT8_STEP) * 2 * LANES; }
 ATTEND_INLINE int64_t query_stride(int64_t dim) { return integers_stride(dim) + 3 * LANES; }
 
-/** What follows the integers of a score group: LANES scales, LANES times four bytes, and the sum of each row. */
-ATTEND_INLINE float *after_integers(operand *group, int64_t rows, int64_t dim) {
-  return group + rows * integers_stride(dim);
-}
+/** Where LANES scales follow the integers of a score group, then LANES times four bytes, and the sum of each row. */
+ATTEND_INLINE int64_t after_integers(int64_t rows, int64_t dim) { return rows * integers_stride(dim); }
 
 /** Whether keys have one scale or none, so that products are summed as integers, from what all sums begin with on. */
 ATTEND_INLINE bool keys_have_one_scale(const attend_problem *p) {
@@ -60,7 +58,7 @@ ATTEND_OUTLINE void take_queries(const attend_slice *slice, int64_t width, opera
     const void *from = query_at(slice->view, place_of(slice->view, slice->row_begin + r));
     const int64_t together = r < grouped ? SCORE_ROWS : 1, first = r / together * together, keys = LANES / together;
     operand *group = q + first * width, *to = group + (r - first) * LANES;
-    float *after = after_integers(group, together, p->head_dim), *scales = after + (r - first) * keys;
+    float *after = group + after_integers(together, p->head_dim), *scales = after + (r - first) * keys;
     const float size = query_size(p, from);
     const bool zeros = !(size >= INT8_LEAST && size <= FLT_MAX);
     const float scale = zeros ? size * 0.0f : size / 127.0f; /* of what is not finite, NaN */
