@@ -150,7 +150,7 @@ static void finishing(void *memory, int dim, int units) {
                             .v_dtype = (attend_dtype)PHASE_DTYPE,
                             .out_dtype = (attend_dtype)PHASE_DTYPE};
   const attend_view view = {.p = &p, .group = 1, .queries = ROWS, .out = m + at.out, .out_row = dim * 4};
-  const attend_slice slice = {.view = &view, .row_end = ROWS};
+  const attend_slice slice = {.view = &view, .heads = 1, .row_end = ROWS};
   weighing how = ordinary_weights(&p);
   for (int i = 0; i < units; i++)
     for (int r = 0; r < ROWS; r++) finish_row(&slice, r, 1.0f, 2.0f, (const float *)(m + at.o) + r * dim, &how);

@@ -248,18 +248,18 @@ int64_t attend_split_keys(const attend_resolved *problem, const attend_kernel *k
                           int64_t longest, double units);
 
 /**
- * The workspace has room for this many rows of partial results where runs are cut up by their lengths, or keys are
- * split for heads in turn: 9 MiB at a Dv of 128. A run of more splits its keys less often, or not. The bound must not
+ * The workspace has room for this many rows of partial results where runs are cut up by their lengths, or slices have
+ * several heads: 9 MiB at a Dv of 128. A run of more splits its keys less often, or not. The bound must not
  * depend on the number of threads.
  */
 enum { ATTEND_MOST_PARTIAL_ROWS = 16384 };
 
 /**
- * Whether slices of all heads take turns, over some keys at a time: decode where rows of several heads lie side by side
- * (BSHD). Head by head it would read a part of every row and page of memory, and come back for the next part when they
- * are long gone from caches and TLB.
+ * How many heads a kernel computes in one slice, if that may be `most`: all of a sequence, or one. Decode does that
+ * where rows of all heads lie side by side (BSHD). Head by head it would read a part of every row and page of memory,
+ * and come back for the next part when they are long gone from caches and TLB.
  */
-bool attend_interleaves(const attend_resolved *problem, const attend_kernel *kernel);
+int attend_heads_of_slice(const attend_resolved *problem, const attend_kernel *kernel, int64_t most);
 
 /** Into how many slices that cuts the keys of a sequence at most; 1 = never. */
 int64_t attend_most_splits(const attend_resolved *problem);

@@ -7,9 +7,9 @@
  *   knows nothing of OpenMP. Threads live in dispatch/plan/parallel.c.
  * - What slices of a run share, attend_view.masks_seen, says of masks what any of them would find: it is read and
  * written by relaxed atomics only, and whoever comes first writes.
- * - It computes one slice: some query rows of one key/value head of one sequence, over a range of keys. A view tells it
- *   what that head is and where it lies. It knows nothing of batches, starts and block tables
- *   (dispatch/plan/sequences.c).
+ * - It computes one slice: some query rows of one key/value head of one sequence, or (decode) of some heads whose keys
+ *   lie side by side, over a range of keys. A view tells it what a head is and where it lies. It knows nothing of
+ * batches, starts and block tables (dispatch/plan/sequences.c).
  * - It touches only what its view shows, and of that only what its slice needs, and its own scratch.
  * - What it computes for a row does not depend on which other rows share its slice, so that the work can be cut up in
  *   any way without changing a bit. Key blocks therefore start at multiples of the block from key 0, and a block in
@@ -103,7 +103,11 @@ typedef struct attend_tiling {
   int64_t split_keys; /**< keys per slice, a multiple of the kernel's k_block; >= kv_len: not split */
   bool to_l1;         /**< decode: rows without gaps are prefetched into L1, not only into L2 (kernels/cpu.def) */
   bool out_of_cache;  /**< decode: keys and values are more than the L2 cache holds */
+  int heads;          /**< decode: key/value heads that a slice may have: all, or 1; 0 = 1 */
 } attend_tiling;
+
+/** Key/value heads of a slice at most. */
+enum { ATTEND_MOST_HEADS = 32 };
 
 /** Scales and zero points of rows in a scaled format: attend_scaling of one head of one sequence. */
 typedef struct attend_row_scales {
@@ -188,7 +192,8 @@ typedef struct attend_view {
  * rows attend nearly the same keys.
  */
 typedef struct attend_slice {
-  const attend_view *view;
+  const attend_view *view; /**< of its first head; those of the others follow */
+  int heads;               /**< more than 1 where the tiling says so; their views differ in addresses only */
   int64_t row_begin, row_end;
   int64_t key_begin, key_end; /**< key_begin is a multiple of the kernel's k_block; key_end too, or view->keys.count */
 
@@ -197,8 +202,12 @@ typedef struct attend_slice {
    * attend_partial each attend_partial_stride(Dv) floats, to be merged by kernels/merge.c, and no output.
    */
   float *partial;
+  int64_t partial_head; /**< floats from head to head */
 
-  /** What the same thread will probably compute next, or NULL: a kernel may prefetch its cache lines. */
+  /**
+   * What the same thread will probably compute next, or NULL: a kernel may prefetch its cache lines. Of its heads only
+   * the first has a view.
+   */
   const struct attend_slice *next;
 } attend_slice;
 

@@ -395,11 +395,15 @@ Test(selection, bad_tilings_are_refused) {
       const char *field;
       attend_tiling tiling;
     } bad[] = {
-        {"slice_rows", {0, tile, 4096, false, false}},         {"slice_rows", {-tile, tile, 4096, false, false}},
-        {"slice_rows", {tile + 1, tile, 4096, false, false}},  {"strip_rows", {tile, 0, 4096, false, false}},
-        {"strip_rows", {tile, tile + 1, 4096, false, false}},  {"strip_rows", {tile, INT64_MIN, 4096, false, false}},
-        {"split_keys", {tile, tile, 0, false, false}},         {"split_keys", {tile, tile, -block, false, false}},
-        {"split_keys", {tile, tile, block + 1, false, false}},
+        {"slice_rows", {0, tile, 4096, false, false, 1}},
+        {"slice_rows", {-tile, tile, 4096, false, false, 1}},
+        {"slice_rows", {tile + 1, tile, 4096, false, false, 1}},
+        {"strip_rows", {tile, 0, 4096, false, false, 1}},
+        {"strip_rows", {tile, tile + 1, 4096, false, false, 1}},
+        {"strip_rows", {tile, INT64_MIN, 4096, false, false, 1}},
+        {"split_keys", {tile, tile, 0, false, false, 1}},
+        {"split_keys", {tile, tile, -block, false, false, 1}},
+        {"split_keys", {tile, tile, block + 1, false, false, 1}},
     };
     attend_options options = ATTEND_OPTIONS_INIT;
     options.kernel = kernel->name;
@@ -408,7 +412,7 @@ Test(selection, bad_tilings_are_refused) {
       EXPECT_ERROR(attend_plan_create_tiled(&problem, &options, &bad[i].tiling, &plan), ATTEND_ERROR_INVALID_ARGUMENT,
                    bad[i].field, "%s, %s", kernel->name, bad[i].field);
     }
-    const attend_tiling split = {tile, tile, block, false, false};
+    const attend_tiling split = {tile, tile, block, false, false, 1};
     if (!(kernel->can & ATTEND_CAN_SPLIT)) {
       EXPECT_ERROR(attend_plan_create_tiled(&problem, &options, &split, &plan), ATTEND_ERROR_UNSUPPORTED, "split_keys",
                    "%s", kernel->name);
@@ -421,6 +425,28 @@ Test(selection, bad_tilings_are_refused) {
     checked++;
   }
   cr_expect_gt(checked, 0);
+}
+
+/* Heads of a slice of a problem on which decode is forced, with keys and values as the strides say. */
+static int heads_together(int64_t group, int64_t heads, int64_t keys, attend_strides k, attend_strides v) {
+  attend_problem problem = attend_test_problem(1, group * heads, heads, 1, keys, 64);
+  problem.k_strides = k, problem.v_strides = v;
+  return select_for(&problem, "decode_f32__scalar_q4k32", 4).tiling.heads;
+}
+
+Test(selection, decode_computes_heads_together_that_lie_side_by_side) {
+  const attend_strides apart = {0}, together = {0, 64, 8 * 64}, gaps = {0, 64, 9 * 64}, half = {0, 128, 16 * 64};
+  const attend_strides many = {0, 64, 64 * 64};
+  const int64_t keys = (int64_t)attend_topology_get()->l2 / 64 / 16; /* K and V are twice the L2 cache */
+  cr_expect_eq(heads_together(4, 8, keys, together, together), 8);
+  cr_expect_eq(heads_together(3, 8, keys, together, together), 8);
+  cr_expect_eq(heads_together(2, 8, keys, together, together), 1, "few rows");
+  cr_expect_eq(heads_together(4, 8, keys / 16, together, together), 1, "in the cache");
+  cr_expect_eq(heads_together(4, 8, keys, apart, apart), 1, "head by head");
+  cr_expect_eq(heads_together(4, 8, keys, together, apart), 1);
+  cr_expect_eq(heads_together(4, 8, keys, gaps, gaps), 1, "gaps between rows");
+  cr_expect_eq(heads_together(4, 8, keys, half, half), 1, "gaps between heads");
+  cr_expect_eq(heads_together(4, 64, keys, many, many), 1, "more heads than a slice may have");
 }
 
 Test(selection, batch_invariant_does_not_depend_on_batch_or_kv_len) {

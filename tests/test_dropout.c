@@ -79,7 +79,8 @@ Test(dropout, drops_the_same_whatever_runs) {
     for (int64_t rows = 1; rows <= 3; rows++)
       for (int64_t blocks = 1; blocks <= 2; blocks++) {
         const bool splits = (kernel->can & ATTEND_CAN_SPLIT) && blocks * block < all;
-        const attend_tiling tiling = {rows * tile, tile, splits ? blocks * block : all, splits, splits};
+        const attend_tiling tiling = {rows * tile, tile,   splits ? blocks * block : all,
+                                      splits,      splits, splits ? ATTEND_MOST_HEADS : 1};
         split += splits;
         run(&p, &t, kernel->name, &tiling, 2);
         expect_weights(&p, &t, kernel->name);

@@ -45,8 +45,8 @@ static attend_problem problem_of(attend_dtype dtype, int64_t keys) {
 static void run(const attend_kernel *kernel, const attend_problem *problem, const attend_tensors *t, int64_t blocks) {
   attend_options options = ATTEND_OPTIONS_INIT;
   options.kernel = kernel->name, options.num_threads = 1;
-  const attend_tiling tiling = {LQ * kernel->q_rows, kernel->q_rows, blocks ? blocks * kernel->k_block : LK, blocks > 0,
-                                blocks > 0};
+  const attend_tiling tiling = {LQ * kernel->q_rows, kernel->q_rows, blocks ? blocks * kernel->k_block : LK,
+                                blocks > 0,          blocks > 0,     ATTEND_MOST_HEADS};
   attend_plan *plan;
   const attend_status status = attend_plan_create_tiled(problem, &options, &tiling, &plan);
   cr_assert_eq(status, ATTEND_OK, "%s: %s", kernel->name, attend_error_detail());

@@ -172,7 +172,7 @@ Test(property, keys_split_and_merged) {
     for (int64_t blocks = 1; blocks <= 3; blocks++) {
       for (int cut = 0; cut < 3; cut++) {
         const int64_t rows = cut < 2 ? (cut + 1) * kernel->q_rows : (int64_t)LQ * HQ * kernel->q_rows;
-        const attend_tiling tiling = {rows, kernel->q_rows, blocks * kernel->k_block, false, true};
+        const attend_tiling tiling = {rows, kernel->q_rows, blocks * kernel->k_block, false, true, ATTEND_MOST_HEADS};
         attend_plan *plan;
         const attend_status status = attend_plan_create_tiled(&problem, &options, &tiling, &plan);
         cr_assert_eq(status, ATTEND_OK, "%s: %s", kernel->name, attend_error_detail());

@@ -25,9 +25,9 @@ static attend_problem problem_at(int which) {
     problem = attend_test_problem(1, 4, 1, 1, 5003, 16);
     problem.lse = 1;
     return problem;
-  case SIDE_BY_SIDE: /* heads take turns */
-    problem = attend_test_problem(2, 6, 3, 1, 1700, 16);
-    problem.k_strides = problem.v_strides = (attend_strides){1700 * 3 * 16, 16, 3 * 16};
+  case SIDE_BY_SIDE: /* decode computes heads together on up to 4 threads, and each alone on more */
+    problem = attend_test_problem(2, 12, 3, 1, 1700, 48);
+    problem.k_strides = problem.v_strides = (attend_strides){1700 * 3 * 48, 48, 3 * 48};
     problem.lse = 1;
     return problem;
   default:

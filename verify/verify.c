@@ -225,18 +225,18 @@ static bool run_all(attend_verify *v, const attend_kernel *kernel, const attend_
 
   const int64_t some = 1 + (int64_t)(hash(v->c.seed, 1) % 3), all = round_up(r->rows > 0 ? r->rows : 1, kernel->q_rows);
   const int64_t keys = round_up(r->p.kv_len > 0 ? r->p.kv_len : 1, kernel->k_block);
-  const attend_tiling one_slice = {all, all, keys, true, true};
-  const attend_tiling slices = {some * kernel->q_rows, kernel->q_rows, keys, false, false};
+  const attend_tiling one_slice = {all, all, keys, true, true, ATTEND_MOST_HEADS};
+  const attend_tiling slices = {some * kernel->q_rows, kernel->q_rows, keys, false, false, 1};
   const way whole[2] = {{"few rows in a slice", 2, true, &slices, 0xff},
-                        {"one slice per head", 1, true, &one_slice, 0}};
+                        {"one slice for all heads, or each", 1, true, &one_slice, 0}};
   if (!run_pair(v, kernel, whole, result)) return false;
 
   const int64_t split = (1 + (int64_t)(hash(v->c.seed, 2) % 2)) * kernel->k_block;
   if (!(kernel->can & ATTEND_CAN_SPLIT) || r->p.weights || r->p.scores || split >= r->p.kv_len) return true;
-  const attend_tiling split_one = {all, all, split, true, false};
-  const attend_tiling split_slices = {some * kernel->q_rows, kernel->q_rows, split, false, true};
+  const attend_tiling split_one = {all, all, split, true, false, ATTEND_MOST_HEADS};
+  const attend_tiling split_slices = {some * kernel->q_rows, kernel->q_rows, split, false, true, 1};
   const way splits[2] = {{"keys split, few rows in a slice", 4, true, &split_slices, 0x3f},
-                         {"keys split, one slice per head", 1, true, &split_one, 0xff}};
+                         {"keys split, one slice for all heads, or each", 1, true, &split_one, 0xff}};
   return run_pair(v, kernel, splits, result);
 }
 

@@ -28,6 +28,18 @@ static int64_t splits_of(int64_t keys, int64_t first, int64_t split_keys) {
   return keys > split_keys ? max_i64(1, divide_up(keys, split_keys) - first / split_keys) : 1;
 }
 
+/**
+ * Puts heads of a sequence together in items, which would be so many with one head each: all, where the tiling allows
+ * it and leaves items for all threads to end together. Whoever computes them together computes the same.
+ */
+static void put_heads_together(const attend_plan *plan, double items, attend_cut *cut) {
+  for (int way = 0; way < ATTEND_WAYS; way++) {
+    const int heads = (int)max_i64(1, (way == ATTEND_FEW ? &plan->few : &plan->choice)->tiling.heads);
+    cut->heads[way] = plan->threads == 1 || items / heads >= 2.0 * plan->threads ? heads : 1;
+    cut->turns[way] = plan->problem.p.kv_heads / cut->heads[way];
+  }
+}
+
 void attend_cut_capacity(attend_plan *plan) {
   const attend_resolved *r = &plan->problem;
   const attend_tiling *tiling = &plan->choice.tiling;
@@ -38,6 +50,8 @@ void attend_cut_capacity(attend_plan *plan) {
   const int64_t heads = r->p.batch * r->p.kv_heads, chunks = heads * plan->share.chunks;
   cut->split_chunks = plan->share.splits > 1 ? chunks : 0;
   cut->items = heads * attend_head_items(plan, &plan->share);
+  put_heads_together(plan, (double)cut->items, cut);
+  cut->items = r->p.batch * attend_sequence_items(plan, cut, &plan->share);
   const double most = fmin((double)plan->threads, (double)cut->items);
   if (plan->choice.team)
     cut->useful = (int)fmin((double)plan->choice.team, most);
@@ -165,7 +179,6 @@ int attend_cut_useful(const attend_plan *plan, const attend_tensors *t) {
  * would have most of the work.
  */
 static void deal(const attend_plan *plan, const attend_tensors *t, attend_cut *cut, const attend_share *shares) {
-  const int64_t heads = plan->problem.p.kv_heads;
   double all = 0, before = 0;
   cut->begin[0] = 0;
   for (int s = 0; plan->groups > 1 && s < cut->shares; s++) all += amount_of(plan, t, shares[s].sequence);
@@ -178,6 +191,7 @@ static void deal(const attend_plan *plan, const attend_tensors *t, attend_cut *c
       before += amount, s++;
     cut->begin[g + 1] = cut->items;
     if (g + 1 == plan->groups || s == cut->shares) continue;
+    const int64_t heads = cut->turns[shares[s].way];
     const int64_t head = amount > 0 ? (int64_t)((double)heads * (wanted - before) / amount) : 0;
     cut->begin[g + 1] = shares[s].first_item + min_i64(head, heads) * attend_head_items(plan, &shares[s]);
   }
@@ -195,10 +209,14 @@ void attend_cut_run(const attend_plan *plan, const attend_tensors *t, attend_cut
     for (int way = 0; way < ATTEND_WAYS; way++) cut->split_keys[way] *= 2;
 
   int64_t items = 0, rows = 0, chunks = 0;
+  for (attend_share *share = shares; share < shares + count; share++)
+    items += p->kv_heads * attend_head_items(plan, share);
+  put_heads_together(plan, (double)items, cut);
+  items = 0;
   for (attend_share *share = shares; share < shares + count; share++) {
     const int64_t head_rows = share->partials_at;
     share->first_item = items, share->partials_at = rows, share->first_chunk = chunks;
-    items += p->kv_heads * attend_head_items(plan, share);
+    items += attend_sequence_items(plan, cut, share);
     if (share->splits == 1) continue;
     rows += p->kv_heads * head_rows * share->splits;
     chunks += p->kv_heads * share->chunks;

@@ -8,10 +8,11 @@
 
 /* -------------------------------------------------------------------------------------------------------- the work */
 
-/** An item of a run: a chunk of a head of a sequence, or one slice of it. */
+/** An item of a run: a chunk of a head of a sequence, or of some heads, or one slice of it. */
 typedef struct item_place {
   const attend_share *share;
   int64_t b, kv_head;
+  int heads;     /**< of which kv_head is the first */
   int64_t head;  /**< counted within the share */
   int32_t chunk; /**< of the head */
   int32_t split; /**< -1 = all of the chunk's */
@@ -36,23 +37,37 @@ static const attend_share *share_of_item(const attend_run_state *run, int64_t it
  */
 static item_place place_item(const attend_plan *plan, const attend_run_state *run, int64_t item) {
   const attend_share *share = share_of_item(run, item);
-  const int64_t heads = plan->problem.p.kv_heads, of_head = attend_head_items(plan, share);
-  const int64_t local = item - share->first_item;
-  int64_t head = local / of_head, rest = local % of_head;
-  if (plan->interleaves[share->way] && share->splits > 1) {
-    const int64_t of_sequence = local % (heads * of_head);
-    head = local / (heads * of_head) * heads + of_sequence % heads, rest = of_sequence / heads;
-  }
+  const int64_t of_head = attend_head_items(plan, share), turns = run->cut->turns[share->way];
+  const int64_t local = item - share->first_item, sequence = local / (turns * of_head);
+  const int64_t within = local - sequence * turns * of_head;
+  const int heads = run->cut->heads[share->way];
+  int64_t head = within, rest = 0;
+  if (share->splits > 1 && attend_choice_of(plan, share)->tiling.heads > 1)
+    head = within % turns, rest = within / turns;
+  else if (of_head > 1)
+    head = within / of_head, rest = within % of_head;
   const bool slice = plan->slices_as_items && share->splits > 1;
   const int32_t chunk = (int32_t)(slice ? rest / share->splits : rest);
   return (item_place){.share = share,
-                      .b = share->sequence + head / heads,
-                      .kv_head = head % heads,
-                      .head = head,
+                      .b = share->sequence + sequence,
+                      .kv_head = head * heads,
+                      .heads = heads,
+                      .head = (sequence * turns + head) * heads,
                       .chunk = share->chunks - 1 - chunk,
                       .split = slice               ? (int32_t)(rest % share->splits)
                                : share->splits > 1 ? -1
                                                    : 0};
+}
+
+/** What is known of masks, for all heads of a run; NULL where heads share none. */
+static unsigned char *masks_seen(const attend_plan *plan, attend_run_state *run) {
+  return plan->mask_rows ? (unsigned char *)run + plan->masks_at : NULL;
+}
+
+/** Shows the heads of an item. */
+static void show(const attend_plan *plan, attend_run_state *run, const item_place *at, attend_view *views) {
+  for (int i = 0; i < at->heads; i++)
+    attend_view_of(&plan->problem, &run->tensors, at->b, at->kv_head + i, masks_seen(plan, run), &views[i]);
 }
 
 /** The rows of an item's chunk, and all its keys. */
@@ -60,6 +75,7 @@ static attend_slice slice_of(const attend_plan *plan, const item_place *at, cons
   const int64_t slice_rows = attend_choice_of(plan, at->share)->tiling.slice_rows;
   const int64_t rows = view->group * view->queries, begin = at->chunk * slice_rows;
   return (attend_slice){.view = view,
+                        .heads = at->heads,
                         .row_begin = begin,
                         .row_end = rows - begin < slice_rows ? rows : begin + slice_rows,
                         .key_end = view->keys.count};
@@ -72,24 +88,39 @@ static void take_split(const attend_run_state *run, const item_place *at, int64_
   if (slice->key_end - slice->key_begin > keys) slice->key_end = slice->key_begin + keys;
 }
 
-/** Computes a split of a chunk: its partial results go after those of the splits before. */
+/** The partial results of a chunk: those of its splits follow one another, and so do its heads, so many floats apart.
+ */
+typedef struct partials {
+  float *first;
+  int64_t head;
+} partials;
+
+/** Computes a split of a chunk. */
 static void run_split(const attend_plan *plan, const attend_run_state *run, const item_place *at, attend_slice slice,
-                      int64_t split, float *chunk_partials, char *scratch) {
+                      int64_t split, partials chunk, char *scratch) {
   const attend_choice *choice = attend_choice_of(plan, at->share);
   take_split(run, at, split, &slice);
   slice.partial =
-      chunk_partials + split * (slice.row_end - slice.row_begin) * attend_partial_stride(plan->problem.p.v_head_dim);
+      chunk.first + split * (slice.row_end - slice.row_begin) * attend_partial_stride(plan->problem.p.v_head_dim);
+  slice.partial_head = chunk.head;
   choice->kernel->forward(&slice, &choice->tiling, scratch);
 }
 
-/** The partial results of a chunk in the workspace. */
-static float *partials_of(const attend_plan *plan, attend_run_state *run, const item_place *at,
-                          const attend_slice *slice) {
+static void merge_splits(const item_place *at, const attend_slice *slice, partials chunk) {
+  for (int i = 0; i < at->heads; i++)
+    attend_merge_splits(&slice->view[i], slice->row_begin, slice->row_end, chunk.first + i * chunk.head,
+                        at->share->splits);
+}
+
+/** Where they are in the workspace. */
+static partials partials_of(const attend_plan *plan, attend_run_state *run, const item_place *at,
+                            const attend_slice *slice) {
   const attend_share *share = at->share;
   const int64_t rows = slice->view->group * slice->view->queries;
   const int64_t before = share->partials_at + (at->head * rows + slice->row_begin) * share->splits;
-  return (float *)(void *)((char *)run + plan->partials_at) +
-         before * attend_partial_stride(plan->problem.p.v_head_dim);
+  const int64_t stride = attend_partial_stride(plan->problem.p.v_head_dim);
+  return (partials){(float *)(void *)((char *)run + plan->partials_at) + before * stride,
+                    rows * share->splits * stride};
 }
 
 /** What a part will probably take after an item, as if all the threads of its group took turns. */
@@ -98,21 +129,16 @@ static int64_t guess_next(const attend_plan *plan, const attend_run_state *run, 
   return item + 1 + (int64_t)(run->cut->useful - 1) * plan->cores[group] / plan->all_cores;
 }
 
-/** What is known of masks, for all heads of a run; NULL where heads share none. */
-static unsigned char *masks_seen(const attend_plan *plan, attend_run_state *run) {
-  return plan->mask_rows ? (unsigned char *)run + plan->masks_at : NULL;
-}
-
 static void run_item(const attend_plan *plan, attend_run_state *run, int group, int64_t item, char *scratch) {
   const item_place at = place_item(plan, run, item);
   const attend_choice *choice = attend_choice_of(plan, at.share);
-  attend_view view, next_view;
-  attend_view_of(&plan->problem, &run->tensors, at.b, at.kv_head, masks_seen(plan, run), &view);
-  attend_slice slice = slice_of(plan, &at, &view), next;
+  attend_view views[ATTEND_MOST_HEADS], next_view;
+  show(plan, run, &at, views);
+  attend_slice slice = slice_of(plan, &at, views), next;
   const int64_t guess = guess_next(plan, run, group, item);
   if (guess < run->cut->begin[group + 1]) {
     const item_place then = place_item(plan, run, guess);
-    const attend_view *shown = &view;
+    const attend_view *shown = views;
     if (then.b != at.b || then.kv_head != at.kv_head) {
       attend_view_of(&plan->problem, &run->tensors, then.b, then.kv_head, masks_seen(plan, run), &next_view);
       shown = &next_view;
@@ -124,7 +150,9 @@ static void run_item(const attend_plan *plan, attend_run_state *run, int group, 
   if (at.share->splits == 1) {
     choice->kernel->forward(&slice, &choice->tiling, scratch);
   } else if (at.split < 0) {
-    float *partials = (float *)(void *)(scratch + plan->partials_at);
+    const int64_t of_head = (slice.row_end - slice.row_begin) * at.share->splits;
+    const partials chunk = {(float *)(void *)(scratch + plan->partials_at),
+                            of_head * attend_partial_stride(plan->problem.p.v_head_dim)};
     const attend_slice whole = slice;
     for (int64_t split = 0; split < at.share->splits; split++) {
       attend_slice after = whole;
@@ -134,17 +162,17 @@ static void run_item(const attend_plan *plan, attend_run_state *run, int group, 
       } else {
         slice.next = whole.next;
       }
-      run_split(plan, run, &at, slice, split, partials, scratch);
+      run_split(plan, run, &at, slice, split, chunk, scratch);
     }
-    attend_merge_splits(&view, slice.row_begin, slice.row_end, partials, at.share->splits);
+    merge_splits(&at, &slice, chunk);
   } else {
     attend_arrivals *arrivals = (attend_arrivals *)(void *)((char *)run + plan->arrivals_at);
     attend_arrivals *arrived = &arrivals[at.share->first_chunk + at.head * at.share->chunks + at.chunk];
-    float *partials = partials_of(plan, run, &at, &slice);
-    run_split(plan, run, &at, slice, at.split, partials, scratch);
+    const partials chunk = partials_of(plan, run, &at, &slice);
+    run_split(plan, run, &at, slice, at.split, chunk, scratch);
     /* Release our partial result, acquire those of the others. */
     if (atomic_fetch_add_explicit(arrived, 1, memory_order_acq_rel) == at.share->splits - 1)
-      attend_merge_splits(&view, slice.row_begin, slice.row_end, partials, at.share->splits);
+      merge_splits(&at, &slice, chunk);
   }
 }
 

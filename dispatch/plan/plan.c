@@ -34,7 +34,9 @@ static int64_t plan_partials(attend_plan *plan) {
   const int64_t enough = (int64_t)plan->threads * 4; /* chunks per part for the parts to end together */
   const int64_t splits = plan->share.splits, heads = r->p.batch * r->p.kv_heads;
   if (!plan->ragged) {
-    plan->slices_as_items = splits > 1 && (plan->interleaves[ATTEND_MANY] || heads * plan->share.chunks < enough);
+    const bool several =
+        plan->choice.tiling.heads > 1 && heads <= ATTEND_MOST_PARTIAL_ROWS / splits / max_i64(r->rows, 1);
+    plan->slices_as_items = splits > 1 && (several || heads * plan->share.chunks < enough);
     return plan->slices_as_items ? heads * r->rows * splits : 0;
   }
   const int64_t rows = (r->p.q_starts ? r->p.q_total * r->group : r->p.batch * r->rows) * r->p.kv_heads;
@@ -80,8 +82,6 @@ static attend_status lay_out(attend_plan *plan) {
   plan->ragged = attend_is_ragged(&r->p);
   plan->share.chunks = (int32_t)divide_up(r->rows, tiling->slice_rows);
   plan->share.splits = r->p.kv_len > tiling->split_keys ? (int32_t)divide_up(r->p.kv_len, tiling->split_keys) : 1;
-  plan->interleaves[ATTEND_MANY] = attend_interleaves(r, plan->choice.kernel);
-  plan->interleaves[ATTEND_FEW] = plan->few_queries && attend_interleaves(r, plan->few.kernel);
   plan->partial_rows = plan_partials(plan);
   attend_cut_capacity(plan);
   if (plan->adapts) unsplit(plan, &plan->choice), unsplit(plan, &plan->few);
@@ -92,6 +92,7 @@ static attend_status lay_out(attend_plan *plan) {
   place(plan);
 
   const size_t partial_row = size_mul((size_t)attend_partial_stride(r->p.v_head_dim), sizeof(float));
+  const size_t rows = size_mul((size_t)tiling->slice_rows, (size_t)max_i64(1, tiling->heads));
   size_t total = 0, scratch = scratch_of(plan, &plan->choice), few = scratch_of(plan, &plan->few);
   size_take(&total, 1, sizeof(attend_run_state) + (size_t)plan->groups * sizeof(attend_queue));
   if (plan->ragged) plan->shares_at = size_take(&total, (size_t)r->p.batch, sizeof(attend_share));
@@ -105,8 +106,7 @@ static attend_status lay_out(attend_plan *plan) {
   }
   size_take(&plan->part_size, 1, scratch > few ? scratch : few);
   if (plan->share.splits > 1 && !plan->slices_as_items)
-    plan->partials_at =
-        size_take(&plan->part_size, size_mul((size_t)tiling->slice_rows, (size_t)plan->share.splits), partial_row);
+    plan->partials_at = size_take(&plan->part_size, size_mul(rows, (size_t)plan->share.splits), partial_row);
   plan->part_size = size_align(plan->part_size, ATTEND_WORKSPACE_ALIGNMENT);
   plan->parts_at = size_take(&total, (size_t)plan->threads, plan->part_size);
   plan->workspace_size = total;
@@ -158,6 +158,7 @@ static attend_status take_tiling(attend_plan *plan, const attend_tiling *tiling)
   plan->choice.tiling = *tiling;
   plan->choice.by = ATTEND_BY_TILING;
   plan->choice.team = INT_MAX;
+  plan->choice.tiling.heads = attend_heads_of_slice(r, kernel, tiling->heads);
   if (plan->choice.tiling.slice_rows > r->rows) plan->choice.tiling.slice_rows = r->rows;
   return ATTEND_OK;
 }
@@ -243,6 +244,7 @@ size_t attend_plan_explain(const attend_plan *plan, char *buffer, size_t size) {
   const int64_t chunks = plan->problem.p.batch * plan->problem.p.kv_heads * plan->share.chunks;
   attend_text_add(&t, "; %s%" PRId64 " chunk%s of %" PRId64 " row%s", plan->ragged ? "at most " : "", chunks,
                   plural(chunks), tiling->slice_rows, plural(tiling->slice_rows));
+  if (tiling->heads > 1) attend_text_add(&t, ", up to %d heads side by side at a time", tiling->heads);
   if (plan->adapts)
     attend_text_add(&t, ", cut up by the lengths of each run");
   else if (splits > 1)

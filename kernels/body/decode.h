@@ -25,24 +25,37 @@ enum { SCORE_ROWS = LANES >= 16 ? 4 : LANES >= 8 ? 2 : 1 };
 
 #include "kernels/body/decode_queries.h"
 
+/** A head of a slice: where it lies, what it has so far, and what masks do to the block that is at hand. */
+typedef struct decode_head {
+  const attend_view *view;
+  float *partial; /**< see attend_slice */
+  operand *q;
+  float *s, *o, *max, *alpha, *sum;
+  block_masks masks;
+  bool selected; /**< values of some key are kept from some row */
+} decode_head;
+
 /** Where things lie in the scratch, in bytes. */
 typedef struct decode_layout {
-  size_t q, s, o, max, alpha, sum, range, copies, noted, plain, total;
+  size_t heads, q, s, o, max, alpha, sum, range, copies, noted, plain, total;
+  int64_t rows; /**< of a head */
 } decode_layout;
 
 ATTEND_INLINE decode_layout decode_plan(const attend_problem *p, const attend_tiling *tiling, const int ROWS,
                                         const int BLOCK) {
-  const size_t rows = (size_t)round_up(tiling->slice_rows, ROWS);
+  const int64_t heads = max_i64(1, tiling->heads);
   const size_t dim = (size_t)query_stride(p->head_dim);
   const size_t width = (size_t)round_up(p->v_head_dim, WIDE);
-  decode_layout at = {0};
+  decode_layout at = {.rows = round_up(tiling->slice_rows, ROWS)};
+  const size_t rows = size_mul((size_t)at.rows, (size_t)heads);
+  at.heads = size_take(&at.total, (size_t)heads, sizeof(decode_head));
   at.q = size_take(&at.total, size_mul(rows, dim), sizeof(operand));
   at.s = size_take(&at.total, size_mul(rows, (size_t)BLOCK), sizeof(float));
   at.o = size_take(&at.total, size_mul(rows, width), sizeof(float));
   at.max = size_take(&at.total, rows, sizeof(float));
   at.alpha = size_take(&at.total, size_add(rows, 16), sizeof(float)); /* whole vectors are stored */
   at.sum = size_take(&at.total, size_mul(rows, LANES), sizeof(float));
-  at.range = size_take(&at.total, rows, sizeof(key_range));
+  at.range = size_take(&at.total, (size_t)at.rows, sizeof(key_range));
   at.copies =
       size_take(&at.total, size_mul((size_t)p->v_head_dim, attend_dtype_size(plain_dtype(p->v_dtype))), DECODE_CHUNK);
   at.noted = size_take(&at.total, noted_size(DECODE_CHUNK), 1);
@@ -55,14 +68,14 @@ ATTEND_INLINE decode_layout decode_plan(const attend_problem *p, const attend_ti
  * element that is loaded serves all ROWS rows. Four keys at a time: more pointers than that do not fit registers. FEW:
  * there are only `count` keys, and the last of them takes the place of those that are missing. It is a constant,
  * because a group of 128 elements takes so little time that testing it costs 4 %. So are FETCH and TO_L1: as much is
- * prefetched meanwhile, `ahead` bytes further on.
+ * prefetched meanwhile, from `next` on, `apart` bytes from key to key.
  */
 ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim,
-                               int64_t ahead, float *s, int64_t ld, const int ROWS, const attend_dtype DTYPE,
-                               const bool FEW, const bool FETCH, const bool TO_L1) {
+                               uintptr_t next, int64_t apart, float *s, int64_t ld, const int ROWS,
+                               const attend_dtype DTYPE, const bool FEW, const bool FETCH, const bool TO_L1) {
   const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4;
   const int64_t whole = dim / WIDE * WIDE, size = element_size(DTYPE);
-  const bool flat = stride == dim * size;
+  const bool flat = apart == dim * size;
   vf acc[LANES];
   ATTEND_UNROLL
   for (int i = 0; i < LANES; i++) acc[i] = vf_zero();
@@ -72,12 +85,12 @@ ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, 
     const int64_t second = FEW && i + 1 >= count ? 0 : stride, third = FEW && i + 2 >= count ? second : 2 * stride;
     const int64_t fourth = FEW && i + 3 >= count ? third : 3 * stride;
     const char *at = k + i * stride, *end = at + whole * size;
-    keys_ahead next = {address_ahead(at, ahead), 0};
+    keys_ahead fetch = {next + (uintptr_t)(i * apart), 0};
     const operand *row = q;
     for (; at < end; at += WIDE * size, row += ROWS * LANES) {
       const char *const keys[4] = {at, at + second, at + third, at + fourth};
       vo key[4];
-      if (FETCH) prefetch_keys(&next, flat, stride, QUAD, (int)(WIDE * size), TO_L1);
+      if (FETCH) prefetch_keys(&fetch, flat, apart, QUAD, (int)(WIDE * size), TO_L1);
       ATTEND_UNROLL
       for (int j = 0; j < QUAD; j++) key[j] = vo_pin(vo_read(keys[j], DTYPE));
       ATTEND_UNROLL
@@ -104,27 +117,27 @@ ATTEND_INLINE void score_group(const operand *q, const char *k, int64_t stride, 
 /** score_group() for one number of rows and one element type: of as many keys as it takes, and of fewer. */
 typedef struct score_functions {
   void (*whole)(const operand *q, const char *k, int64_t stride, int64_t dim, float *s, int64_t ld);
-  void (*fetching[2])(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s,
-                      int64_t ld); /**< into L2, into L1 */
+  void (*fetching[2])(const operand *q, const char *k, int64_t stride, int64_t dim, uintptr_t next, int64_t apart,
+                      float *s, int64_t ld); /**< into L2, into L1 */
   void (*few)(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim, float *s, int64_t ld);
 } score_functions;
 
 #define DEFINE_SCORES(name, rows, dtype, of_group)                                                                     \
   ATTEND_OUTLINE void name##_whole(const operand *q, const char *k, int64_t stride, int64_t dim, float *s,             \
                                    int64_t ld) {                                                                       \
-    of_group(q, k, stride, LANES / rows, dim, 0, s, ld, rows, dtype, false, false, false);                             \
+    of_group(q, k, stride, LANES / rows, dim, 0, 0, s, ld, rows, dtype, false, false, false);                          \
   }                                                                                                                    \
-  ATTEND_OUTLINE void name##_l2(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s, \
-                                int64_t ld) {                                                                          \
-    of_group(q, k, stride, LANES / rows, dim, ahead, s, ld, rows, dtype, false, true, false);                          \
+  ATTEND_OUTLINE void name##_l2(const operand *q, const char *k, int64_t stride, int64_t dim, uintptr_t next,          \
+                                int64_t apart, float *s, int64_t ld) {                                                 \
+    of_group(q, k, stride, LANES / rows, dim, next, apart, s, ld, rows, dtype, false, true, false);                    \
   }                                                                                                                    \
-  ATTEND_OUTLINE void name##_l1(const operand *q, const char *k, int64_t stride, int64_t dim, int64_t ahead, float *s, \
-                                int64_t ld) {                                                                          \
-    of_group(q, k, stride, LANES / rows, dim, ahead, s, ld, rows, dtype, false, true, true);                           \
+  ATTEND_OUTLINE void name##_l1(const operand *q, const char *k, int64_t stride, int64_t dim, uintptr_t next,          \
+                                int64_t apart, float *s, int64_t ld) {                                                 \
+    of_group(q, k, stride, LANES / rows, dim, next, apart, s, ld, rows, dtype, false, true, true);                     \
   }                                                                                                                    \
   ATTEND_OUTLINE void name##_few(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim,          \
                                  float *s, int64_t ld) {                                                               \
-    of_group(q, k, stride, count, dim, 0, s, ld, rows, dtype, true, false, false);                                     \
+    of_group(q, k, stride, count, dim, 0, 0, s, ld, rows, dtype, true, false, false);                                  \
   }                                                                                                                    \
   static const score_functions name = {name##_whole, {name##_l2, name##_l1}, name##_few};
 #define DEFINE_SCORE_GROUPS(suffix, dtype, ...)                                                                        \
@@ -147,7 +160,8 @@ ATTEND_OUTLINE void score_rows(const operand *q, const kv_run *k, bool to_l1, in
     const int64_t first = min_i64(j, k->count - keys); /* the last group may overlap the one before: same bits again */
     const char *at = k->at + first * k->stride;
     if (k->ahead)
-      group->fetching[to_l1](q, at, k->stride, dim, k->ahead, s + first, ld);
+      group->fetching[to_l1](q, at, k->stride, dim, address_ahead(k->at, k->ahead + first * k->apart), k->apart,
+                             s + first, ld);
     else
       group->whole(q, at, k->stride, dim, s + first, ld);
   }
@@ -167,7 +181,8 @@ ATTEND_INLINE void decode_value_tile(const operand *s, const kv_rows *v, int64_t
     for (int c = 0; c < VECS; c++) acc[r][c] = vf_mul(vf_set1(alpha[r]), vf_load(o + r * width + c * LANES));
   }
   for (const kv_run *run = v->run, *last = run + v->runs - 1;;) { /* there is one at least */
-    const int64_t stride = run->stride, count = run->count, gap = v->fetch_gap;
+    const int64_t stride = run->stride, count = run->count,
+                  gap = v->share < v->bytes ? stride - v->share : stride - run->apart;
     int64_t ahead = fetch ? run->ahead : 0;
     const char *at = element(run->at, DTYPE, first);
     for (int64_t j = 0; j < count; j += PER_OPERAND, at += PER_OPERAND * stride) {
@@ -176,7 +191,7 @@ ATTEND_INLINE void decode_value_tile(const operand *s, const kv_rows *v, int64_t
       const int64_t next = j + PER_OPERAND <= count ? stride : 0;
       ATTEND_UNROLL
       for (int i = 0; i < PER_OPERAND; i++)
-        if (ahead) prefetch_row(address_ahead(at, i * stride + ahead), v->fetch_bytes, v->to_l1), ahead -= gap;
+        if (ahead) prefetch_row(address_ahead(at, i * stride + ahead), v->share, v->to_l1), ahead -= gap;
       ATTEND_UNROLL
       for (int c = 0; c < VECS; c += PER_OPERAND)
         if (tail)
@@ -282,7 +297,9 @@ ATTEND_OUTLINE void clean_chunk(kv_rows *chunk, attend_dtype dtype, int64_t firs
         continue;
       }
       to = &chunk->run[chunk->runs++];
-      *to = (kv_run){at, run->stride, n, run->ahead};
+      *to = *run;
+      to->at = at, to->count = n;
+      if (run->ahead) to->ahead += j * (run->apart - run->stride);
       if (finite) continue;
       if (run->ahead) to->ahead += (int64_t)((uintptr_t)at - (uintptr_t)copies);
       to->at = copies, to->stride = all.bytes, to = NULL;
@@ -316,101 +333,210 @@ ATTEND_INLINE void score_chunk(const operand *q, int64_t q_stride, kv_rows *keys
 ATTEND_INLINE void value_chunk(const operand *s, int64_t ld, kv_rows *v, int64_t rows, const float *alpha, float *o,
                                int64_t width, const decode_products *products) {
   const int tile = products->rows;
-  const int64_t share = v->evenly ? max_i64(64, divide_up(v->bytes, passes_of(rows, tile))) : v->bytes;
-  v->fetch_bytes = min_i64(share, v->bytes), v->fetch_gap = v->bytes - v->fetch_bytes;
-  int64_t left = v->fetch_gap; /* of each row, that no pass has prefetched */
+  int64_t left = v->bytes - v->share; /* of each row, that no pass has prefetched */
   for (int64_t r = 0; r < rows;) {
     const bool full = r + tile <= rows;
     (full ? products->values : products->values_one)(s + r * ld, ld, v, alpha + r, o + r * width);
     for (kv_run *run = v->run; run < v->run + v->runs; run++)
-      run->ahead = left > 0 && run->ahead ? run->ahead + run->count * v->fetch_bytes : 0;
-    left -= v->fetch_bytes;
+      run->ahead = left > 0 && run->ahead ? run->ahead + run->count * v->share : 0;
+    left -= v->share;
     r += full ? tile : 1;
   }
 }
 
+/** What all heads of a slice share. */
+typedef struct decode_pass_state {
+  const attend_problem *p;
+  const attend_slice *slice;
+  attend_slice *alone; /**< of one of several heads: slice_of_head() */
+  const attend_tiling *tiling;
+  const decode_products *k_products, *v_products, *of_keys, *of_values; /**< the last two: of elements */
+  const key_range *ranges;
+  key_range all; /**< keys that some row attends */
+  int64_t rows, q_stride, width, block;
+  int heads;
+  char *plain, *copies;
+  noted_keys *noted;
+  weighing *how;
+} decode_pass_state;
+
+/** The slice as if there were but one of its heads. */
+ATTEND_INLINE const attend_slice *slice_of_head(const decode_pass_state *pass, const decode_head *head) {
+  if (pass->heads == 1) return pass->slice;
+  *pass->alone = *pass->slice;
+  pass->alone->heads = 1, pass->alone->view = head->view, pass->alone->partial = head->partial;
+  return pass->alone;
+}
+
+/** Lays out a head, and takes its queries. */
+ATTEND_INLINE void begin_head(const decode_pass_state *pass, const decode_layout *at, int64_t i, char *scratch,
+                              decode_head *head) {
+  const int64_t first = i * at->rows, rows = pass->rows;
+  head->view = pass->slice->view + i;
+  head->partial = pass->slice->partial ? pass->slice->partial + i * pass->slice->partial_head : NULL;
+  head->q = (operand *)(scratch + at->q) + first * pass->q_stride;
+  head->s = (float *)(scratch + at->s) + first * pass->block;
+  head->o = (float *)(scratch + at->o) + first * pass->width;
+  head->max = (float *)(scratch + at->max) + first;
+  head->alpha = (float *)(scratch + at->alpha) + first;
+  head->sum = (float *)(scratch + at->sum) + first * LANES;
+  for (int64_t r = 0; r < rows; r++) head->max[r] = -INFINITY;
+  clear(head->sum, rows * LANES);
+  clear(head->o, rows * pass->width);
+  take_queries(slice_of_head(pass, head), pass->q_stride, head->q);
+}
+
+/** Turns to the `count` keys from `key` on. */
+ATTEND_INLINE void turn_to_block(const decode_pass_state *pass, int64_t key, int64_t count, kv_block *k, kv_block *v) {
+  const attend_view *view = pass->slice->view;
+  const attend_problem *p = pass->p;
+  const int64_t score_passes = passes_of(pass->rows, SCORE_ROWS),
+                value_passes = passes_of(pass->rows, pass->of_values->rows);
+  take_block(&view->k, p->head_dim, key, count, pass->tiling, score_passes, k);
+  take_block(&view->v, p->v_head_dim, key, count, pass->tiling, value_passes, v);
+  if (pass->heads > 1) {
+    const int64_t least = pass->rows % SCORE_ROWS ? LANES : LANES / SCORE_ROWS;
+    take_turns(k, pass->heads, view[1].k.at - view->k.at, least, 1, pass->tiling->to_l1);
+    take_turns(v, pass->heads, view[1].v.at - view->v.at, least, value_passes, pass->tiling->to_l1);
+  }
+  expect(k, &view->v, p->v_head_dim, key);
+  const attend_slice *then = pass->slice->next;
+  if (key + count + v->ahead <= pass->all.end)
+    expect(v, &view->k, p->head_dim, key + count);
+  else if (key + count >= pass->all.end && then && !p->window && then->heads == pass->heads &&
+           then->key_begin + v->ahead <= then->key_end)
+    expect(v, &then->view->k, p->head_dim, then->key_begin);
+}
+
+/** Sees what masks do to the keys of the block that is at hand. Returns whether any is attended. */
+ATTEND_INLINE bool look_at_masks(const decode_pass_state *pass, int64_t key, int64_t end, decode_head *head) {
+  int64_t from = key, to = end;
+  head->masks = masks_of(head->view, pass->slice->row_begin, pass->rows, &from, &to);
+  if (head->masks == MASKS_EXCLUDE) return false;
+  if (from > key || to < end) head->masks = MASKS_MIXED; /* those around are excluded */
+  return true;
+}
+
+/** Scores of a head with a chunk of keys, which begins at row j of the block. */
+ATTEND_INLINE void score_head(const decode_pass_state *pass, const kv_block *block, int64_t j, kv_rows *chunk,
+                              const decode_head *head) {
+  const attend_rows *all = &head->view->k;
+  if (attend_is_format(pass->p->k_dtype) && pass->k_products == pass->of_keys)
+    read_chunk(block, all, j, chunk, pass->plain);
+#ifdef ATTEND_BYTE_DOT
+  if (pass->k_products == &int8_after_f32) pack_scales(block, all, j, chunk, pass->plain);
+#endif
+  score_chunk(head->q, pass->q_stride, chunk, pass->rows, head->s + j, pass->block, pass->k_products);
+#ifdef ATTEND_BYTE_DOT
+  if (pass->k_products == &int8_alone)
+    finish_int8(block, all, j, chunk->count, head->q, pass->q_stride, pass->rows, head->s + j, pass->block);
+#endif
+  (void)all;
+}
+
+/** Turns the scores of a head's block into weights. */
+ATTEND_INLINE void weigh_head(const decode_pass_state *pass, int64_t key, int64_t count, int tile, decode_head *head) {
+  const attend_view *view = head->view;
+  const attend_problem *p = pass->p;
+  const int64_t rows = pass->rows, ld = pass->block;
+  const int64_t steps = round_up(count, SCORE_STEP);
+  const bool edge = attend_scores_need_work(p) || steps > count || !ranges_cover(pass->ranges, rows, key, key + count);
+  if (edge) finish_scores(view, pass->slice->row_begin, pass->ranges, rows, key, 0, steps, head->masks, head->s, ld);
+  /* If no key is excluded, only the operand that has one key too few holds a weight of 0. Values in a format would
+   * have to be read twice to know whether they are finite. */
+  const int64_t safe = edge && any_excluded(head->s, rows, ld, count) ? 0 : count / PER_OPERAND * PER_OPERAND;
+  head->selected = safe < count &&
+                   (attend_is_format(p->v_dtype) || !values_finite(&view->v, p->v_head_dim, key + safe, count - safe));
+  for (int64_t r = 0; r < rows; r += tile)
+    softmax_step(head->s + r * ld, ld, (int)min_i64(tile, rows - r), 0, steps, pass->how->unit, head->selected,
+                 pass->how->one, head->max + r, head->sum + r * LANES, head->alpha + r);
+  if (p->dropout > 0.0f) drop_tile(slice_of_head(pass, head), 0, (int)rows, key, 0, steps, head->s, ld);
+}
+
+/** Adds a chunk of values to a head, which begins at row j of the block. */
+ATTEND_INLINE void add_values(const decode_pass_state *pass, const kv_block *block, int64_t j, kv_rows *chunk,
+                              decode_head *head) {
+  const attend_problem *p = pass->p;
+  const attend_rows *all = &head->view->v;
+  const bool read = attend_is_format(p->v_dtype) && (head->selected || !pass->v_products);
+  if (read) read_chunk(block, all, j, chunk, pass->plain);
+  pass->noted->count = 0;
+  if (head->selected) clean_chunk(chunk, plain_dtype(p->v_dtype), j, pass->copies, pass->noted);
+  value_chunk((const operand *)head->s + j / PER_OPERAND, operands_in(pass->block), chunk, pass->rows, head->alpha,
+              head->o, pass->width, pass->v_products && !read ? pass->v_products : pass->of_values);
+  add_nonfinite(pass->noted, all, p->v_head_dim, block->key, j, j + chunk->count, head->s, pass->block, pass->rows,
+                head->o, pass->width, pass->plain);
+  for (int64_t r = 0; j == 0 && r < pass->rows; r++) head->alpha[r] = 1.0f;
+}
+
+/**
+ * Computes a slice of one head, or of several whose keys and values lie side by side: these take turns, chunk by chunk,
+ * so that memory is read in long pieces.
+ */
 ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *tiling, char *scratch, int ROWS,
                                 int BLOCK, const decode_products *of_keys, const decode_products *of_values,
                                 weighing *how) {
-  const attend_view *view = slice->view;
-  const attend_problem *p = view->p;
+  const attend_problem *p = slice->view->p;
   const decode_layout at = decode_plan(p, tiling, ROWS, BLOCK);
-  operand *q = (operand *)(scratch + at.q);
-  float *s = (float *)(scratch + at.s), *o = (float *)(scratch + at.o);
-  float *max = (float *)(scratch + at.max), *alpha = (float *)(scratch + at.alpha), *sum = (float *)(scratch + at.sum);
+  decode_head *const head = (decode_head *)(scratch + at.heads);
   key_range *ranges = (key_range *)(scratch + at.range);
-  noted_keys *noted = (noted_keys *)(scratch + at.noted);
-  const int64_t rows = slice->row_end - slice->row_begin;
-  const int64_t q_stride = query_stride(p->head_dim), width = round_up(p->v_head_dim, WIDE);
-
-  attended_ranges(slice, ranges);
-  for (int64_t i = 0; i < rows; i++) max[i] = -INFINITY;
-  clear(sum, rows * LANES);
-  clear(o, rows * width);
-  take_queries(slice, q_stride, q);
-
-  const bool work = attend_scores_need_work(p);
+  const int heads = slice->heads;
   /* Formats without products of their own are read to a buffer. */
-  const bool k_format = attend_is_format(p->k_dtype), v_format = attend_is_format(p->v_dtype);
-  const decode_products *k_products = products_of_keys(p), *v_products = products_of_format(p->v_dtype);
-  if (!k_products) k_products = of_keys;
-  char *plain = scratch + at.plain;
-  const float unit = how->unit;
-  const key_range all = range_union(ranges, ranges_agree(&view->keys) ? 1 : rows);
+  const decode_products *k_products = products_of_keys(p);
+  attend_slice alone;
+  decode_pass_state pass = {.p = p,
+                            .slice = slice,
+                            .alone = &alone,
+                            .tiling = tiling,
+                            .k_products = k_products ? k_products : of_keys,
+                            .v_products = products_of_format(p->v_dtype),
+                            .of_keys = of_keys,
+                            .of_values = of_values,
+                            .ranges = ranges,
+                            .rows = slice->row_end - slice->row_begin,
+                            .q_stride = query_stride(p->head_dim),
+                            .width = round_up(p->v_head_dim, WIDE),
+                            .block = BLOCK,
+                            .heads = heads,
+                            .plain = scratch + at.plain,
+                            .copies = scratch + at.copies,
+                            .noted = (noted_keys *)(scratch + at.noted),
+                            .how = how};
+  attended_ranges(slice, ranges);
+  const key_range all = pass.all = range_union(ranges, ranges_agree(&slice->view->keys) ? 1 : pass.rows);
+  for (int h = 0; h < heads; h++) begin_head(&pass, &at, h, scratch, &head[h]);
   for (int64_t block = all.begin / BLOCK * BLOCK; block < all.end; block += BLOCK) {
     /* Keys count from a multiple of SCORE_STEP, so that a row's lanes do not depend on the slice's other rows. */
     const int64_t begin = max_i64(0, all.begin - block) / SCORE_STEP * SCORE_STEP;
     const int64_t key = block + begin, count = min_i64(block + BLOCK, all.end) - key;
-    const int64_t steps = round_up(count, SCORE_STEP);
-    int64_t from = key, to = key + count;
-    block_masks masks = masks_of(view, slice->row_begin, rows, &from, &to);
-    if (masks == MASKS_EXCLUDE) continue;
-    if (from > key || to < key + count) masks = MASKS_MIXED; /* those around are excluded */
-    kv_block k = block_of(&view->k, p->head_dim, key, count, tiling, passes_of(rows, SCORE_ROWS));
-    kv_block v = block_of(&view->v, p->v_head_dim, key, count, tiling, passes_of(rows, of_values->rows));
-    kv_rows chunk;
-    expect(&k, &view->v, p->v_head_dim, key);
+    kv_rows chunk, of_head;
+    kv_block k, v;
+    turn_to_block(&pass, key, count, &k, &v);
+    int attending = 0;
+    for (int h = 0; h < heads; h++) attending += look_at_masks(&pass, key, key + count, &head[h]);
+    if (!attending) continue;
     for (int64_t j = 0; j < count; j += chunk.count) {
       next_chunk(&k, j, &chunk);
-      if (k_format && k_products == of_keys) read_chunk(&k, j, &chunk, plain);
-#ifdef ATTEND_BYTE_DOT
-      if (k_products == &int8_after_f32) pack_scales(&k, j, &chunk, plain);
-#endif
-      score_chunk(q, q_stride, &chunk, rows, s + j, BLOCK, k_products);
-#ifdef ATTEND_BYTE_DOT
-      if (k_products == &int8_alone) finish_int8(&k, j, chunk.count, q, q_stride, rows, s + j, BLOCK);
-#endif
+      for (int h = 0; h < heads; h++) {
+        if (head[h].masks == MASKS_EXCLUDE) continue;
+        if (heads > 1) chunk_of_head(&k, &chunk, h, &of_head);
+        score_head(&pass, &k, j, heads > 1 ? &of_head : &chunk, &head[h]);
+      }
     }
-    const bool edge = work || steps > count || !ranges_cover(ranges, rows, key, key + count);
-    if (edge) finish_scores(view, slice->row_begin, ranges, rows, key, 0, steps, masks, s, BLOCK);
-    /* If no key is excluded, only the operand that has one key too few holds a weight of 0. Values in a format would
-     * have to be read twice to know whether they are finite. */
-    const int64_t safe = edge && any_excluded(s, rows, BLOCK, count) ? 0 : count / PER_OPERAND * PER_OPERAND;
-    const bool selected =
-        safe < count && (v_format || !values_finite(&view->v, p->v_head_dim, key + safe, count - safe));
-    for (int64_t r = 0; r < rows; r += ROWS)
-      softmax_step(s + r * BLOCK, BLOCK, (int)min_i64(ROWS, rows - r), 0, steps, unit, selected, how->one, max + r,
-                   sum + r * LANES, alpha + r);
-    if (p->dropout > 0.0f) drop_tile(slice, 0, (int)rows, key, 0, steps, s, BLOCK);
-    const attend_slice *then = slice->next && !p->window ? slice->next : NULL;
-    if (key + count + v.ahead <= all.end)
-      expect(&v, &view->k, p->head_dim, key + count);
-    else if (key + count >= all.end && then && then->key_begin + v.ahead <= then->key_end)
-      expect(&v, &then->view->k, p->head_dim, then->key_begin);
-    const bool read = v_format && (selected || !v_products);
+    for (int h = 0; h < heads; h++)
+      if (head[h].masks != MASKS_EXCLUDE) weigh_head(&pass, key, count, ROWS, &head[h]);
     for (int64_t j = 0; j < count; j += chunk.count) {
       next_chunk(&v, j, &chunk);
-      if (read) read_chunk(&v, j, &chunk, plain);
-      const operand *weights = (const operand *)s + j / PER_OPERAND;
-      noted->count = 0;
-      if (selected) clean_chunk(&chunk, plain_dtype(p->v_dtype), j, scratch + at.copies, noted);
-      value_chunk(weights, operands_in(BLOCK), &chunk, rows, alpha, o, width,
-                  v_products && !read ? v_products : of_values);
-      add_nonfinite(noted, &view->v, p->v_head_dim, key, j, j + chunk.count, s, BLOCK, rows, o, width, plain);
-      for (int64_t r = 0; j == 0 && r < rows; r++) alpha[r] = 1.0f;
+      for (int h = 0; h < heads; h++) {
+        if (head[h].masks == MASKS_EXCLUDE) continue;
+        if (heads > 1) chunk_of_head(&v, &chunk, h, &of_head);
+        add_values(&pass, &v, j, heads > 1 ? &of_head : &chunk, &head[h]);
+      }
     }
   }
-  finish_rows(slice, slice->row_begin, rows, max, sum, o, width, how);
+  for (int h = 0; h < heads; h++)
+    finish_rows(slice_of_head(&pass, &head[h]), slice->row_begin, pass.rows, head[h].max, head[h].sum, head[h].o,
+                pass.width, how);
 }
 
 ATTEND_INLINE void decode_run(const attend_slice *slice, const attend_tiling *tiling, char *scratch, int ROWS,

@@ -30,10 +30,10 @@ ATTEND_INLINE vf block_vector(const format_block *b, bool offset, const int i) {
 
 /** As score_group(). Keys of a group are read one after the other: queries stay in registers meanwhile. */
 ATTEND_INLINE void score_blocks(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim,
-                                int64_t ahead, float *s, int64_t ld, const int ROWS, const attend_dtype DTYPE,
-                                const bool FEW, const bool FETCH, const bool TO_L1) {
+                                uintptr_t next, int64_t apart, float *s, int64_t ld, const int ROWS,
+                                const attend_dtype DTYPE, const bool FEW, const bool FETCH, const bool TO_L1) {
   const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4, BYTES = attend_formats[DTYPE].bytes;
-  const bool flat = stride == attend_row_size(DTYPE, dim);
+  const bool flat = apart == attend_row_size(DTYPE, dim);
   vf acc[LANES];
   ATTEND_UNROLL
   for (int i = 0; i < LANES; i++) acc[i] = vf_zero();
@@ -43,13 +43,13 @@ ATTEND_INLINE void score_blocks(const operand *q, const char *k, int64_t stride,
     const int64_t second = FEW && i + 1 >= count ? 0 : stride, third = FEW && i + 2 >= count ? second : 2 * stride;
     const int64_t fourth = FEW && i + 3 >= count ? third : 3 * stride;
     const char *at = k + i * stride;
-    keys_ahead next = {address_ahead(at, ahead), 0};
+    keys_ahead fetch = {next + (uintptr_t)(i * apart), 0};
     const operand *row = q;
     for (int64_t d = 0; d < dim; d += STEP, at += BYTES, row += STEP_VECTORS * ROWS * LANES) {
       const char *const keys[4] = {at, at + second, at + third, at + fourth};
       vo x[STEP_VECTORS * SCORE_ROWS];
       const operand *queries = row;
-      if (FETCH) prefetch_keys(&next, flat, stride, QUAD, BYTES, TO_L1);
+      if (FETCH) prefetch_keys(&fetch, flat, apart, QUAD, BYTES, TO_L1);
       if (!FEW) {
         ATTEND_UNROLL
         for (int j = 0; j < STEP_VECTORS * ROWS; j++) x[j] = vo_load(row + j * LANES);
@@ -89,9 +89,9 @@ ATTEND_INLINE void value_blocks_tile(const operand *s, int64_t ld, const kv_rows
   }
   for (const kv_run *run = v->run; run < v->run + v->runs; s += run->count, run++) {
     const char *at = run->at + first / STEP * BYTES;
-    const int64_t ahead = first == 0 ? run->ahead : 0;
+    int64_t ahead = first == 0 ? run->ahead : 0;
     for (int64_t j = 0; j < run->count; j++, at += run->stride) {
-      if (ahead) prefetch_row(address_ahead(at, ahead), v->bytes, v->to_l1);
+      if (ahead) prefetch_row(address_ahead(at, ahead), v->bytes, v->to_l1), ahead -= run->stride - run->apart;
       ATTEND_UNROLL
       for (int c = 0; c < VECS; c += STEP_VECTORS) {
         format_block b;

@@ -52,8 +52,8 @@ ATTEND_INLINE void multiply_bytes(const operand *row, const char *const keys[4],
 
 /** As score_blocks(). Of bytes alone the scores are those of integers, which finish_int8() makes scores. */
 ATTEND_INLINE void score_int8(const operand *q, const char *k, int64_t stride, int64_t count, int64_t dim,
-                              int64_t ahead, float *s, int64_t ld, const int ROWS, const key_bytes AS, const bool FEW,
-                              const bool FETCH, const bool TO_L1) {
+                              uintptr_t next, int64_t apart, float *s, int64_t ld, const int ROWS, const key_bytes AS,
+                              const bool FEW, const bool FETCH, const bool TO_L1) {
   const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4, BYTES = STEP_BLOCKS * (STEP + (int)AS);
   const bool flat = stride == dim / STEP * (STEP + (int)AS);
   const float *after = q + after_integers(ROWS, dim);
@@ -71,17 +71,17 @@ ATTEND_INLINE void score_int8(const operand *q, const char *k, int64_t stride, i
     const int64_t second = FEW && i + 1 >= count ? 0 : stride, third = FEW && i + 2 >= count ? second : 2 * stride;
     const int64_t fourth = FEW && i + 3 >= count ? third : 3 * stride;
     const char *at = k + i * stride;
-    keys_ahead next = {address_ahead(at, ahead), 0};
+    keys_ahead fetch = {next + (uintptr_t)(i * apart), 0};
     const operand *row = q;
     int64_t d = 0;
     for (; d + INT8_STEP <= dim; d += INT8_STEP, at += BYTES, row += 2 * ROWS * LANES) {
       const char *const keys[4] = {at, at + second, at + third, at + fourth};
-      if (FETCH) prefetch_keys(&next, flat, stride, QUAD, BYTES, TO_L1);
+      if (FETCH) prefetch_keys(&fetch, flat, apart, QUAD, BYTES, TO_L1);
       multiply_bytes(row, keys, flip, numbers, integers, i, QUAD, ROWS, AS, STEP_BLOCKS == 1);
     }
     if (STEP_BLOCKS > 1 && d < dim) {
       const char *const keys[4] = {at, at + second, at + third, at + fourth};
-      if (FETCH) prefetch_keys(&next, flat, stride, QUAD, BYTES / 2, TO_L1);
+      if (FETCH) prefetch_keys(&fetch, flat, apart, QUAD, BYTES / 2, TO_L1);
       multiply_bytes(row, keys, flip, numbers, integers, i, QUAD, ROWS, AS, true);
     }
   }
@@ -109,8 +109,8 @@ ATTEND_INLINE const decode_products *products_of_keys(const attend_problem *p) {
 }
 
 /** Puts the keys of a chunk in i8 and the scales of groups, multiples of 32, together as blocks. */
-ATTEND_OUTLINE void pack_scales(const kv_block *block, int64_t first, kv_rows *chunk, char *to) {
-  const attend_rows *all = block->all;
+ATTEND_OUTLINE void pack_scales(const kv_block *block, const attend_rows *all, int64_t first, kv_rows *chunk,
+                                char *to) {
   const attend_row_scales *scales = &all->scales;
   const int64_t stride = block->dim / STEP * (STEP + BYTES_AFTER_F32);
   int64_t row = block->key + first;
@@ -129,7 +129,7 @@ ATTEND_OUTLINE void pack_scales(const kv_block *block, int64_t first, kv_rows *c
       }
     }
   }
-  chunk->run[0] = (kv_run){begin, stride, chunk->count, 0};
+  chunk->run[0] = (kv_run){begin, stride, chunk->count, 0, stride};
   chunk->runs = 1;
 }
 
@@ -156,9 +156,8 @@ ATTEND_INLINE void gather_scales(const attend_rows *all, const char *at, int64_t
  * point z a sum of q (x - z) is that of q x, less z times that of q: both are sums of integers still, exact up to 2^24,
  * so that little is lost where they are large and alike.
  */
-ATTEND_OUTLINE void finish_int8(const kv_block *block, int64_t first, int64_t count, operand *q, int64_t width,
-                                int64_t rows, float *s, int64_t ld) {
-  const attend_rows *all = block->all;
+ATTEND_OUTLINE void finish_int8(const kv_block *block, const attend_rows *all, int64_t first, int64_t count, operand *q,
+                                int64_t width, int64_t rows, float *s, int64_t ld) {
   const attend_row_scales *from = &all->scales;
   const int64_t row = block->key + first, grouped = rows / SCORE_ROWS * SCORE_ROWS;
   const vf middle = vf_set1(from->is_unsigned ? 128.0f : 0.0f);
