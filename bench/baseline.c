@@ -12,7 +12,8 @@
 
 const char *attend_baseline_why_not(const attend_shape *shape) {
   if (shape->score != ATTEND_SCORE_DOT) return "sgemm makes dot products only";
-  return shape->form == ATTEND_FORM_SERVING ? "sgemm needs the keys of a sequence in one piece" : NULL;
+  const bool apart = attend_shape_page_rows(shape) > 0 || shape->form == ATTEND_FORM_SIDE_BY_SIDE;
+  return apart ? "sgemm needs the keys of a sequence in one piece" : NULL;
 }
 
 size_t attend_baseline_scores(const attend_shape *shape) {

@@ -128,6 +128,9 @@ std::string describe(const attend_shape &s) {
   switch (s.form) {
   case ATTEND_FORM_PLAIN: return text;
   case ATTEND_FORM_ADDITIVE_MASK: return text + " by an additive f16 mask";
+  case ATTEND_FORM_SIDE_BY_SIDE: return text + ", heads side by side";
+  case ATTEND_FORM_PAGES:
+    return text + ", heads side by side in pages of " + std::to_string(attend_shape_page_rows(&s)) + " keys";
   case ATTEND_FORM_SERVING: return text + ", pages of " + std::to_string(attend_shape_page_rows(&s)) + " keys";
   case ATTEND_FORM_V_IN_K: return text + ", values in the keys";
   }

@@ -136,6 +136,10 @@ const attend_cli_option rows[] = {
      0, [](const char *, void *to) { return shorten(in(to)), in(to).sequence = true; }},
     {"additive", nullptr, "additive scores, w tanh(q + k), at shapes of their own; a tanh counts as a product does", 0,
      [](const char *, void *to) { return in(to).additive = true; }},
+    {"caches", nullptr,
+     "decode over caches as engines keep them: keys and values of all heads of a token side by side, in one piece and "
+     "in shuffled pages",
+     0, [](const char *, void *to) { return in(to).caches = true; }},
     {"phases", nullptr,
      "instead of whole kernels the parts of their work, each alone: of streaming and decode on AVX2 and AVX-512 in ns "
      "a "
@@ -208,7 +212,10 @@ bool matches(const std::vector<std::string> &globs, const std::string &name) {
 }
 
 const attend_shape *shapes_of(const Options &options) {
-  return options.sequence ? attend_sequences : options.additive ? attend_additive : attend_shapes;
+  return options.sequence   ? attend_sequences
+         : options.additive ? attend_additive
+         : options.caches   ? attend_caches
+                            : attend_shapes;
 }
 
 std::string parse_options(int argc, char **argv, int cores, const std::string &isa, Options *o) {
@@ -227,13 +234,14 @@ std::string parse_options(int argc, char **argv, int cores, const std::string &i
     const char *value = !row->value ? nullptr : equals == std::string::npos ? argv[++i] : argv[i] + equals + 1;
     if (!row->take(value, &taken)) return taken.error;
   }
-  const bool narrowed = o->quick || o->sequence || o->additive || o->table || !o->markdown.empty() ||
+  const bool narrowed = o->quick || o->sequence || o->additive || o->caches || o->table || !o->markdown.empty() ||
                         o->shapes != std::vector<std::string>{"*"} || !o->kernels.empty() || !o->dtypes.empty() ||
                         !o->threads.empty();
   if (o->phases && narrowed)
     return "--phases measures no shapes: of the other options it takes those of Google Benchmark, such as "
            "--benchmark_filter=D128";
-  if (o->sequence && o->additive) return "--sequence and --additive choose other shapes each: expected one of them";
+  if (o->sequence + o->additive + o->caches > 1)
+    return "--sequence, --additive and --caches choose other shapes each: expected one of them";
   fill_in_defaults(cores, isa, o);
   return check_shapes(*o);
 }

@@ -21,9 +21,9 @@ struct Dtypes {
 
 struct Options {
   bool quick = false, table = false, list_shapes = false, phases = false;
-  bool sequence = false, additive = false;  // attend_sequences, or attend_additive, instead of attend_shapes
-  std::string markdown;                     // "" = none
-  std::vector<std::string> shapes, kernels; // globs
+  bool sequence = false, additive = false, caches = false; // attend_sequences and so on instead of attend_shapes
+  std::string markdown;                                    // "" = none
+  std::vector<std::string> shapes, kernels;                // globs
   std::vector<Dtypes> dtypes;
   std::vector<int> threads;      // ascending
   std::vector<char *> remaining; // argv for Google Benchmark

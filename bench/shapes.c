@@ -8,6 +8,8 @@
 #define CAUSAL ATTEND_CAUSAL_BOTTOM_RIGHT
 #define PLAIN ATTEND_FORM_PLAIN
 #define ADDMASK ATTEND_FORM_ADDITIVE_MASK
+#define SIDE_BY_SIDE ATTEND_FORM_SIDE_BY_SIDE
+#define PAGES ATTEND_FORM_PAGES
 #define SERVING ATTEND_FORM_SERVING
 #define V_IN_K ATTEND_FORM_V_IN_K
 #define DOT ATTEND_SCORE_DOT
@@ -57,9 +59,27 @@ const attend_shape attend_additive[] = {
     {0},
 };
 
+#define CACHE(name, group, heads, keys, dim, form)                                                                     \
+  {name, 1, group * heads, heads, 1, keys, dim, dim, FULL, 0, form, DOT}
+const attend_shape attend_caches[] = {
+    CACHE("llama-side-by-side", 4, 8, 8192, 128, SIDE_BY_SIDE),
+    CACHE("llama-pages", 4, 8, 8192, 128, PAGES),
+    CACHE("small-side-by-side", 4, 8, 8192, 64, SIDE_BY_SIDE),
+    CACHE("small-pages", 4, 8, 8192, 64, PAGES),
+    CACHE("wide-side-by-side", 7, 4, 8192, 128, SIDE_BY_SIDE),
+    CACHE("wide-pages", 7, 4, 8192, 128, PAGES),
+    {0},
+};
+
 const char *attend_shape_form_name(attend_shape_form form) {
-  static const char *const names[] = {"plain", "additive-mask", "serving", "v-in-k"};
+  static const char *const names[] = {"plain", "additive-mask", "side-by-side", "pages", "serving", "v-in-k"};
   return names[form];
+}
+
+/** Gives a problem pages for the keys of all sequences. */
+static void take_pages(const attend_shape *shape, attend_problem *p) {
+  p->page_rows = PAGE_ROWS;
+  for (int64_t b = 0; b < shape->batch; b++) p->pages += attend_shape_pages(shape, b);
 }
 
 attend_problem attend_shape_problem(const attend_shape *shape, attend_dtype q_dtype, attend_dtype kv_dtype) {
@@ -78,8 +98,15 @@ attend_problem attend_shape_problem(const attend_shape *shape, attend_dtype q_dt
     break;
   case SERVING:
     p.q_starts = 1, p.q_total = attend_shape_total_queries(shape);
-    p.kv_lengths = ATTEND_LENGTHS_PER_BATCH, p.page_rows = PAGE_ROWS;
-    for (int64_t b = 0; b < shape->batch; b++) p.pages += attend_shape_pages(shape, b);
+    p.kv_lengths = ATTEND_LENGTHS_PER_BATCH;
+    take_pages(shape, &p);
+    break;
+  case PAGES: take_pages(shape, &p); /* fall through */
+  case SIDE_BY_SIDE:
+    p.k_strides.head = attend_row_extent(kv_dtype, shape->head_dim);
+    p.k_strides.row = shape->kv_heads * p.k_strides.head;
+    p.k_strides.batch = (p.page_rows ? p.page_rows : shape->kv_len) * p.k_strides.row;
+    p.v_strides = p.k_strides;
     break;
   case V_IN_K:
     p.v_strides.row = attend_row_extent(kv_dtype, shape->head_dim);
@@ -110,10 +137,12 @@ int64_t attend_shape_length(const attend_shape *shape, int64_t b) {
   return shape->kv_len - b * shape->length_step;
 }
 
-int64_t attend_shape_page_rows(const attend_shape *shape) { return shape->form == SERVING ? PAGE_ROWS : 0; }
+int64_t attend_shape_page_rows(const attend_shape *shape) {
+  return shape->form == SERVING || shape->form == PAGES ? PAGE_ROWS : 0;
+}
 
 int64_t attend_shape_pages(const attend_shape *shape, int64_t b) {
-  return shape->form == SERVING ? divide_up(attend_shape_length(shape, b), PAGE_ROWS) : 0;
+  return attend_shape_page_rows(shape) ? divide_up(attend_shape_length(shape, b), PAGE_ROWS) : 0;
 }
 
 int64_t attend_shape_attended(const attend_shape *shape, int64_t b, int64_t i) {

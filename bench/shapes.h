@@ -9,6 +9,8 @@
 typedef enum attend_shape_form {
   ATTEND_FORM_PLAIN,         /**< contiguous BHSD tensors; masks are flags and lengths */
   ATTEND_FORM_ADDITIVE_MASK, /**< the causal mask is an f16 bias of 0 and -inf, (Lq, Lk), shared by heads: llama.cpp */
+  ATTEND_FORM_SIDE_BY_SIDE,  /**< keys and values of all heads of a token side by side: BSHD */
+  ATTEND_FORM_PAGES,         /**< the same in shuffled pages */
   ATTEND_FORM_SERVING,       /**< sequences of their own lengths: queries packed, keys and values in shuffled pages */
   ATTEND_FORM_V_IN_K         /**< v is the first Dv columns of k: multi-head latent attention, absorbed */
 } attend_shape_form;
@@ -17,7 +19,7 @@ typedef struct attend_shape {
   const char *name;
   int64_t batch, q_heads, kv_heads, q_len, kv_len, head_dim, v_head_dim; /**< default scale; lengths are the most */
   attend_causal causal; /**< none or bottom-right, by each sequence's own lengths */
-  int64_t length_step;  /**< plain form: sequence b has kv_len - b * length_step keys; 0 = no kv lengths */
+  int64_t length_step;  /**< not where served: sequence b has kv_len - b * length_step keys; 0 = no kv lengths */
   attend_shape_form form;
   attend_score score; /**< dot products unless the table says otherwise */
 } attend_shape;
@@ -32,7 +34,10 @@ extern const attend_shape attend_sequences[];
 /** Additive scores: a translator that trains, and one that writes word by word; and a longer text. */
 extern const attend_shape attend_additive[];
 
-/** "plain", "additive-mask", "serving" or "v-in-k". */
+/** Decode over caches as engines keep them: heads of a token side by side, in one piece and in pages. */
+extern const attend_shape attend_caches[];
+
+/** "plain", "additive-mask", "side-by-side", "pages", "serving" or "v-in-k". */
 const char *attend_shape_form_name(attend_shape_form form);
 
 /** The problem of a shape, with tensors as attend_shape_form says; out has q's type, and keys and values have one. */

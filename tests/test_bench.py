@@ -228,9 +228,20 @@ def test_table():
     assert "Machine:" in text and "Compiler:" in text and "--shapes tiny" in text
 
 
+def test_caches():
+    names = bench("--benchmark_list_tests", "--caches").stdout.split()
+    shapes = {name.split("/")[1] for name in names if not name.startswith("peak/")}
+    assert shapes == {f"{size}-{form}" for size in ("llama", "small", "wide") for form in ("side-by-side", "pages")}
+    found = measured("--caches", "--shapes", "small-*", "--kernels", "auto", "--dtypes", "f32,bf16+q8_0", "--threads", "1")
+    runs = [run for run in found["benchmarks"] if not run["name"].startswith("peak/")]
+    assert len(runs) == 4 and all("error_occurred" not in run and 0 <= run["error"] < 0.01 for run in runs), runs
+    assert "in pages of 16 keys" in found["context"]["shape/small-pages"]
+
+
 def test_errors():
     for arguments in (["--bogus"], ["--shapes", "nowhere"], ["--kernels", "none"], ["--dtypes", "f8"], ["--dtypes", "f32+q9_0"], ["--dtypes", "q8_0"], ["--threads", "0"],
                       ["--threads", "x"], ["--shapes"], ["--sequence", "--shapes", "tiny"], ["--sequence", "--additive"],
+                      ["--additive", "--caches"],
                       ["--markdown", "/nonexistent/table.md", "--shapes", "tiny"]):
         done = bench(*arguments, status=2)
         assert done.stdout == "" and done.stderr.startswith("attend-bench: ") and done.stderr.count("\n") == 1, done
