@@ -123,22 +123,22 @@ ATTEND_INLINE void take_block(const attend_rows *all, int64_t dim, int64_t key, 
  * all heads stay there, beside the next one's: in 16 bits half of them, because chunks cost as much as they save there.
  * And heads prefetch for one another, in the order of addresses: each its own rows reached half the speed in f32.
  *
- * `least` rows are a group of scores. One Zen 5 thread, from memory, BSHD, D = 128, 8192 keys, beside slices of one
- * head and 512 keys (GB/s): 32/8 heads f32 21.8 to 26.2, f16 26.7 to 31.0, bf16 29.9 to 30.5; 28/4 heads 17.0
- * to 22.7, 18.2 to 20.3, 21.5 to 27.5; in shuffled pages of 16 rows, 32/8 heads, 18.6 to 23.4, 20.9 to 25.6, 20.5
- * to 26.2.
+ * `least` rows are a group of scores. On Zen 5, one thread, from memory, 8192 keys of 8 or 4 heads with 4 or 7 rows
+ * each, that took 0.70 to 0.86 of the time of slices of one head and 512 keys (f32, f16, bf16; docs/performance.md),
+ * and 0.83 to 1.0 with keys in q8_0; with AVX2 0.55 to 0.92.
  */
-ATTEND_INLINE void take_turns(kv_block *block, int heads, int64_t head, int64_t least, int64_t passes, bool to_l1) {
+ATTEND_INLINE void take_turns(kv_block *block, int heads, int64_t head, int64_t least, int64_t passes, bool in_place,
+                              bool to_l1) {
   const attend_rows *all = block->all;
   const int64_t row = heads * block->bytes, bytes = all->dtype == ATTEND_F32 ? 16384 : 32768;
   block->head = head;
-  if (attend_is_format(all->dtype)) return; /* chunks are what a buffer holds, or blocks that little is read of */
+  if (!in_place) return; /* chunks are what a buffer holds */
   block->chunk = min_i64(DECODE_CHUNK, max_i64(least, bytes / max_i64(1, row) / 4 * 4));
   block->packed = all->stride == row;
   if (block->packed) {
     block->to_l1 = to_l1;
     block->ahead = block->chunk;
-    if (passes <= MOST_SHARES) block->share = share_of(block->bytes, passes);
+    if (passes <= MOST_SHARES && !attend_is_format(all->dtype)) block->share = share_of(block->bytes, passes);
   }
   block->ahead_bytes = block->ahead * all->stride;
 }
