@@ -255,9 +255,15 @@ int64_t attend_split_keys(const attend_resolved *problem, const attend_kernel *k
 enum { ATTEND_MOST_PARTIAL_ROWS = 16384 };
 
 /**
- * How many heads a kernel computes in one slice, if that may be `most`: all of a sequence, or one. Decode does that
- * where rows of all heads lie side by side (BSHD). Head by head it would read a part of every row and page of memory,
- * and come back for the next part when they are long gone from caches and TLB.
+ * Whether slices of all heads take turns, over some keys at a time: decode where rows of several heads lie side by side
+ * (BSHD). Head by head it would read a part of every row and page of memory, and come back for the next part when they
+ * are long gone from caches and TLB.
+ */
+bool attend_interleaves(const attend_resolved *problem, const attend_kernel *kernel);
+
+/**
+ * How many heads a kernel computes in one slice, if that may be `most`: all of a sequence, or one. Of decode, which
+ * goes further so where the rows of all heads fill memory.
  */
 int attend_heads_of_slice(const attend_resolved *problem, const attend_kernel *kernel, int64_t most);
 

@@ -441,6 +441,8 @@ Test(selection, decode_computes_heads_together_that_lie_side_by_side) {
   cr_expect_eq(heads_together(4, 8, keys, together, together), 8);
   cr_expect_eq(heads_together(3, 8, keys, together, together), 8);
   cr_expect_eq(heads_together(2, 8, keys, together, together), 1, "few rows");
+  cr_expect_eq(heads_together(16, 8, keys, together, together), 8);
+  cr_expect_eq(heads_together(17, 8, keys, together, together), 1, "many rows");
   cr_expect_eq(heads_together(4, 8, keys / 16, together, together), 1, "in the cache");
   cr_expect_eq(heads_together(4, 8, keys, apart, apart), 1, "head by head");
   cr_expect_eq(heads_together(4, 8, keys, together, apart), 1);

@@ -18,13 +18,15 @@
 enum {
   DECODE_QUERIES = 16,   /* of a decode slice at least, and */
   DECODE_ROWS = 64,      /* rows */
-  TOGETHER_ROWS = 3,     /* of each head from which on decode computes several together */
+  LEAST_TOGETHER = 3,    /* rows of each head with which decode computes several together, and */
+  MOST_TOGETHER = 16,    /* at most */
   LEAST_TILES = 4,       /* register tiles of a slice: fewer do not pay for packing a key block */
   SHARING_ROWS = 384,    /* of a packed block: see cached_rows() */
   SLICES_PER_THREAD = 4, /* for balance */
   SPLIT_ITEMS = 64,      /* keys are split until there is work for so many threads */
   LEAST_SPLIT_KEYS = 512,
   INVARIANT_SPLIT_KEYS = 1024,
+  INTERLEAVED_KEYS = 512, /* of a slice where heads take turns */
   MOST_FEW_QUERIES = 64,  /* of a sequence beside longer ones that decode may take */
   SCORE_BYTES = 64 << 20, /* of a blocked slice */
   BYTE_ROWS = 4,          /* from which on products of bytes gain, where exact ones need no buffer, and */
@@ -47,6 +49,24 @@ int attend_heads_of_slice(const attend_resolved *r, const attend_kernel *kernel,
   return kernel->body == ATTEND_BODY_DECODE && heads <= min_i64(most, ATTEND_MOST_HEADS) ? (int)heads : 1;
 }
 
+/** Whether rows of several heads lie side by side. */
+static bool heads_within_rows(const attend_strides *s) { return llabs(s->head) < llabs(s->row); }
+
+bool attend_interleaves(const attend_resolved *r, const attend_kernel *kernel) {
+  const attend_problem *p = &r->p;
+  const int64_t slices = divide_up(max_i64(p->kv_len, 1), INTERLEAVED_KEYS), rows = p->kv_heads * r->rows;
+  const bool room = attend_is_ragged(p) || rows <= ATTEND_MOST_PARTIAL_ROWS / slices / max_i64(p->batch, 1);
+  /* A window that is narrower than a slice leaves most slices empty, and one is all that reads memory. */
+  return kernel->body == ATTEND_BODY_DECODE && !p->batch_invariant && p->kv_heads > 1 &&
+         attend_reach(r) > INTERLEAVED_KEYS && heads_within_rows(&p->k_strides) && heads_within_rows(&p->v_strides) &&
+         room;
+}
+
+/** Keys of a slice at most, so that slices of all heads in turn read what lies together while it is at hand. */
+static int64_t most_keys(const attend_resolved *r, const attend_kernel *kernel, int64_t all) {
+  return attend_interleaves(r, kernel) ? min_i64(round_up(INTERLEAVED_KEYS, kernel->k_block), all) : all;
+}
+
 /** Whether rows of all heads fill memory, head after head. */
 static bool heads_fill_rows(const attend_strides *s, attend_dtype dtype, int64_t dim, int64_t heads) {
   const int64_t extent = attend_row_extent(dtype, dim);
@@ -54,15 +74,17 @@ static bool heads_fill_rows(const attend_strides *s, attend_dtype dtype, int64_t
 }
 
 /**
- * Heads that decode may compute together: all, if their keys and values lie side by side without gaps, and they have so
- * many rows that memory is not all they wait for. On Zen 5, from memory, one row took 1.0 to 1.2 times as long
- * together, two 0.8 to 1.14 times, three and more 0.7 to 1.0 times.
+ * Heads that decode may compute together: all, if their keys and values lie side by side without gaps, with so many
+ * rows that memory is not all they wait for, and so few that those of all heads stay in the cache. On Zen 5, from
+ * memory, one row took 1.0 to 1.2 times as long together, two 0.8 to 1.14 times, 3 to 16 rows 0.7 to 1.0 times, 32 rows
+ * 1.0 to 1.12 times, 64 rows up to 1.5 times.
  */
 static int heads_side_by_side(const attend_resolved *r, const attend_kernel *kernel) {
   const attend_problem *p = &r->p;
-  const bool dense = r->rows >= TOGETHER_ROWS && heads_fill_rows(&p->k_strides, p->k_dtype, p->head_dim, p->kv_heads) &&
+  const bool dense = heads_fill_rows(&p->k_strides, p->k_dtype, p->head_dim, p->kv_heads) &&
                      heads_fill_rows(&p->v_strides, p->v_dtype, p->v_head_dim, p->kv_heads);
-  return attend_heads_of_slice(r, kernel, dense ? ATTEND_MOST_HEADS : 1);
+  const bool some = r->rows >= LEAST_TOGETHER && r->rows <= MOST_TOGETHER;
+  return attend_heads_of_slice(r, kernel, dense && some ? ATTEND_MOST_HEADS : 1);
 }
 
 int64_t attend_split_keys(const attend_resolved *r, const attend_kernel *kernel, attend_variant variant,
@@ -71,13 +93,13 @@ int64_t attend_split_keys(const attend_resolved *r, const attend_kernel *kernel,
   const int64_t all = round_up(max_i64(longest, 1), kernel->k_block);
   if (!(kernel->can & ATTEND_CAN_SPLIT) || p->weights || p->scores) return all;
   if (p->batch_invariant && !variant.whole) return min_i64(round_up(INVARIANT_SPLIT_KEYS, kernel->k_block), all);
-  /* So many times the work of the longest, counting heads that are computed together as one. */
-  const double of_longest = longest > 0 ? units / (double)longest / heads_side_by_side(r, kernel) : 0;
-  if (variant.whole || of_longest >= SPLIT_ITEMS || units <= 0) return all;
+  const int64_t most = most_keys(r, kernel, all);
+  const double of_longest = longest > 0 ? units / (double)longest : 0; /* so many times the work of the longest */
+  if (variant.whole || of_longest >= SPLIT_ITEMS || units <= 0) return most;
   const int64_t slices = (int64_t)ceil(SPLIT_ITEMS / of_longest);
   const int64_t keys = round_up(max_i64(LEAST_SPLIT_KEYS, divide_up(longest, slices)), kernel->k_block);
   /* A window no wider than a part is in one or two of them, and all are merged: decode took up to twice as long. */
-  return attend_reach(r) <= keys ? all : min_i64(keys, all);
+  return attend_reach(r) <= keys ? all : min_i64(keys, most);
 }
 
 int64_t attend_most_splits(const attend_resolved *r) {

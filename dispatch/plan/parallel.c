@@ -8,7 +8,7 @@
 
 /* -------------------------------------------------------------------------------------------------------- the work */
 
-/** An item of a run: a chunk of a head of a sequence, or of some heads, or one slice of it. */
+/** An item of a run: a chunk of a head of a sequence, or of all its heads, or one slice of it. */
 typedef struct item_place {
   const attend_share *share;
   int64_t b, kv_head;
@@ -42,7 +42,7 @@ static item_place place_item(const attend_plan *plan, const attend_run_state *ru
   const int64_t within = local - sequence * turns * of_head;
   const int heads = run->cut->heads[share->way];
   int64_t head = within, rest = 0;
-  if (share->splits > 1 && attend_choice_of(plan, share)->tiling.heads > 1)
+  if (share->splits > 1 && plan->interleaves[share->way])
     head = within % turns, rest = within / turns;
   else if (of_head > 1)
     head = within / of_head, rest = within % of_head;

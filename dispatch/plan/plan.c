@@ -34,9 +34,7 @@ static int64_t plan_partials(attend_plan *plan) {
   const int64_t enough = (int64_t)plan->threads * 4; /* chunks per part for the parts to end together */
   const int64_t splits = plan->share.splits, heads = r->p.batch * r->p.kv_heads;
   if (!plan->ragged) {
-    const bool several =
-        plan->choice.tiling.heads > 1 && heads <= ATTEND_MOST_PARTIAL_ROWS / splits / max_i64(r->rows, 1);
-    plan->slices_as_items = splits > 1 && (several || heads * plan->share.chunks < enough);
+    plan->slices_as_items = splits > 1 && (plan->interleaves[ATTEND_MANY] || heads * plan->share.chunks < enough);
     return plan->slices_as_items ? heads * r->rows * splits : 0;
   }
   const int64_t rows = (r->p.q_starts ? r->p.q_total * r->group : r->p.batch * r->rows) * r->p.kv_heads;
@@ -82,6 +80,8 @@ static attend_status lay_out(attend_plan *plan) {
   plan->ragged = attend_is_ragged(&r->p);
   plan->share.chunks = (int32_t)divide_up(r->rows, tiling->slice_rows);
   plan->share.splits = r->p.kv_len > tiling->split_keys ? (int32_t)divide_up(r->p.kv_len, tiling->split_keys) : 1;
+  plan->interleaves[ATTEND_MANY] = attend_interleaves(r, plan->choice.kernel);
+  plan->interleaves[ATTEND_FEW] = plan->few_queries && attend_interleaves(r, plan->few.kernel);
   plan->partial_rows = plan_partials(plan);
   attend_cut_capacity(plan);
   if (plan->adapts) unsplit(plan, &plan->choice), unsplit(plan, &plan->few);

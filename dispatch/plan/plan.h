@@ -34,9 +34,9 @@ typedef struct attend_cut {
 } attend_cut;
 
 /**
- * The work of a plan is cut into chunks: tiling.slice_rows query rows of a key/value head of a sequence, or of some
- * heads that lie side by side, as long as there are items enough for all threads. A chunk is one slice for the kernel,
- * or, when keys are split, one slice for each range of so many keys and a merge. Where sequences may differ
+ * The work of a plan is cut into chunks: tiling.slice_rows query rows of a key/value head of a sequence, or of all its
+ * heads (tiling.heads), as long as that leaves items enough for all threads. A chunk is one slice for the kernel, or,
+ * when keys are split, one slice for each range of so many keys and a merge. Where sequences may differ
  * (attend_is_ragged()) that is done in each run, by what they hold (cut.c).
  *
  * Parts take items from queues. An item is a chunk; or, where keys are split and there are too few chunks for all
@@ -60,12 +60,13 @@ struct attend_plan {
   int threads;          /**< the most parts of a run */
   bool bind;            /**< OpenMP's threads are kept on their group's cores during a run */
 
-  bool ragged;                /**< the work is cut up in each run */
-  bool adapts;                /**< then by how many keys there are; else slices have split_keys of the cut below */
-  bool slices_as_items;       /**< else chunks */
-  attend_cut cut;             /**< of every run; of a ragged plan, of one whose sequences are as long as may be */
-  attend_share share;         /**< its only one */
-  double key_us[ATTEND_WAYS]; /**< what a run takes on one thread for each row of a chunk and key, roughly */
+  bool ragged;                   /**< the work is cut up in each run */
+  bool adapts;                   /**< then by how many keys there are; else slices have split_keys of the cut below */
+  bool slices_as_items;          /**< else chunks */
+  bool interleaves[ATTEND_WAYS]; /**< then heads take turns, slice by slice */
+  attend_cut cut;                /**< of every run; of a ragged plan, of one whose sequences are as long as may be */
+  attend_share share;            /**< its only one */
+  double key_us[ATTEND_WAYS];    /**< what a run takes on one thread for each row of a chunk and key, roughly */
 
   int groups;                    /**< queues; 1 if the machine has only one, or one thread is enough */
   int cores[ATTEND_MOST_GROUPS]; /**< of each group, to be used */
@@ -84,7 +85,7 @@ static inline const attend_choice *attend_choice_of(const attend_plan *plan, con
   return share->way == ATTEND_FEW ? &plan->few : &plan->choice;
 }
 
-/** Items of one head of a share, or of several that are computed together. */
+/** Items of one head of a share, or of all that are computed together. */
 static inline int64_t attend_head_items(const attend_plan *plan, const attend_share *share) {
   return plan->slices_as_items ? (int64_t)share->chunks * share->splits : share->chunks;
 }
