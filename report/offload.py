@@ -78,7 +78,8 @@ def times(each, kind, dtype):
 
 def limits(each):
     rows = [[limit["what"], str(limit["threads"] or "-"), number_cell(limit["rate"], "{:,.1f} G" + limit["unit"], 1e-9)] for limit in each.limits]
-    return Table(f"{each.name}: what limits both sides", ["limit", "threads", "measured"], rows, without_gpu(each))
+    shared = "Limits are by the clock on the wall, and too low where others used the machine." if each.context.get("clock") else ""
+    return Table(f"{each.name}: what limits both sides", ["limit", "threads", "measured"], rows, " ".join(filter(None, (shared, without_gpu(each)))))
 
 
 def without_gpu(each):

@@ -238,6 +238,14 @@ class Driver(unittest.TestCase):
             self.assertEqual({r["case"] for r in found["results"]}, {"bert-base", "gpt2-prefill", "speculative", "llama-decode", "batch-decode",
                                                                      "cache-32", "cache-128", "tokens-1", "tokens-8", "tokens-32"})
 
+    def test_processor_time(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done = offload(folder, "--cpu-time", "--shapes", "tiny", "--caches", "1", "--tokens", "1", "--tokens-cache", "1", "--rounds", "1",
+                           "--seconds", "0.001", "-o", "offload.json")
+            found = self.check(folder, done)
+            self.assertEqual((found["context"]["no_gpu"], found["context"]["clock"]), ("--cpu-time is given", "processor time"))
+            self.assertEqual({r["threads"] for r in found["results"]}, {1})
+
     @unittest.skipUnless(with_pytorch(), "SKIPPED: no Python here has PyTorch (scripts/offload installs it)")
     def test_all_that_a_gpu_would_run(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -226,10 +226,14 @@ class Report(unittest.TestCase):
                                                                                   ("gpu-resident", ""), ("gpu-copied", ""), ("gpu-moved", "")])
 
     def test_without_a_gpu(self):
-        self.write("offload", report_samples.offload(gpu=False))
+        data = report_samples.offload(gpu=False)
+        self.write("offload", data)
+        self.assertNotIn("the clock on the wall", self.succeed("offload.json", "--format", "markdown"))
+        self.write("offload", data | {"context": data["context"] | {"clock": "processor time"}})
         text = self.succeed("offload.json", "--format", "markdown")
         self.assertIn("- **52.4 GB/s** are what copying 4 GiB of keys and values to a GPU would need", text)
         self.assertIn("No GPU (PyTorch 2.0 finds none): only the columns of the processor were measured.", text)
+        self.assertIn("Limits are by the clock on the wall, and too low where others used the machine. No GPU", text)
         self.assertNotIn("moving the cache", text)
         self.assertIn("| keys and values | attend, 1 thread | attend, 2 threads | PyTorch on the CPU, 2 threads | attend is as fast as copying at |", text)
 

@@ -269,6 +269,7 @@ def arguments():
     parser.add_argument("--tokens-cache", type=int, metavar="MIB", help=f"size of the cache that these attend ({FULL['tokens_cache']})")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns that all take at each case")
     parser.add_argument("--seconds", type=float, metavar="S", help="that a turn lasts at least")
+    parser.add_argument("--cpu-time", action="store_true", help="no GPU and one thread, by its processor time: where others use the machine, too")
     parser.add_argument("-o", "--output", metavar="FILE", default=ROOT / "build" / "offload.json",
                         help="where the results go (build/offload.json); the page made of them goes beside it, as .html")
     parser.add_argument("--update", action="store_true", help="also make them the current state in docs/measured/ and docs/offload.md")
@@ -333,17 +334,21 @@ def run(options, gpu, shapes, cores, say=functools.partial(print, flush=True)):
 
 def main(find=find_gpu):
     options = arguments()
-    bench, cores = os.environ["ATTEND_BENCH"], len(os.sched_getaffinity(0))
+    bench, cores = os.environ["ATTEND_BENCH"], 1 if options.cpu_time else len(os.sched_getaffinity(0))
     there = {shape["name"]: shape for shape in json.loads(subprocess.run(
         [bench, "--list-shapes"], check=True, capture_output=True, text=True).stdout)}
     shapes = {name: there[name] for name in peers.wanted(list(there), options.shapes, "shapes", fail)}
-    gpu, reason = find()
+    gpu, reason = (None, "--cpu-time is given") if options.cpu_time else find()
     versions = {"attend": version_of("attend_library"), "pytorch": version_of("pytorch")}
     about = peers.machine(bench) | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "system": platform.platform(), "threads": str(cores),
                                     "rounds": options.rounds, "seconds": options.seconds, "enough_seconds": ENOUGH,
                                     "tokens_cache_bytes": options.tokens_cache * MIB,
                                     "versions": {name: version for name, version in versions.items() if version}}
     about = {key: value for key, value in about.items() if not key.startswith("shape/")}
+    if options.cpu_time:
+        import worker
+
+        worker.clock, about["clock"] = time.process_time, "processor time"
     about |= gpu.about() if gpu else {"no_gpu": reason}
     print(f"GPU: {about['gpu']}" if gpu else f"No GPU: {reason}. The columns of the processor are measured alone.")
     limits = list(cpu_limits(bench, cores)) + (list(gpu_limits(gpu, options.dtypes, options.seconds)) if gpu else [])
