@@ -5,6 +5,7 @@ import html
 import itertools
 import pathlib
 
+import offload
 import plots
 import tables
 from results import SERVING, dtypes_of, one, shapes_of
@@ -86,6 +87,20 @@ def engine_figures(each):
         title = f"{each.name}: {each.engine} with attend, {model}, {what}"
         yield figure(plots.engine(each, model, what, escaped(title)), title + ".", tables.Table(
             title, data.columns, [row for row in data.rows if row[:2] == [model, what]]))
+
+
+def offload_figures(each):
+    yield table(offload.limits(each))
+    for kind, dtype in offload.parts(each):
+        title, data = escaped(offload.title(each, kind, dtype)), offload.times(each, kind, dtype)
+        drawing = plots.offload_shapes(each, dtype, title) if kind == "shape" else plots.offload_lines(each, kind, dtype, title)
+        yield figure(drawing, offload.title(each, kind, dtype) + ".", data) or table(data)
+
+
+def offload_part(offloads):
+    return each_of(offloads, offload_figures) + [
+        f"<details><summary>Errors and every measurement of {escaped(each.name)}</summary>{table(offload.errors(each))}{table(offload.detail(each))}</details>"
+        for each in offloads]
 
 
 def machines_part(found):
@@ -184,8 +199,10 @@ def compared_part(sources):
     return figures([figure(plots.compared(sources, escaped(title)), title + ".", data) or table(data)] if data.rows else [])
 
 
-def left_out(sources):
+def left_out(sources, offloads):
     rows = [[source.name, name, reason] for source in sources for name, reason in (source.skipped | source.failed).items()]
+    rows += [[each.name, str(case.get("case")), str(case.get("reason"))] for each in offloads for case in each.context.get("left_out") or []
+             if isinstance(case, dict)]
     return [table(tables.Table("Not measured", ["run", "benchmark", "reason"], rows))] if rows else []
 
 
@@ -199,6 +216,11 @@ def picture(found):
         r = each.results[0]
         title = f"{each.name}: {each.engine} with attend, {r.model}, {r.what}"
         return plots.engine(each, r.model, r.what, escaped(title)), title + "; above the line attend is ahead."
+    for each in [] if found.sources else found.offloads[:1]:
+        kind, dtype = offload.parts(each)[0]
+        title = offload.title(each, kind, dtype)
+        if drawing := plots.offload_shapes(each, dtype, escaped(title)) if kind == "shape" else plots.offload_lines(each, kind, dtype, escaped(title)):
+            return drawing, title + "."
     for source in found.sources[:1]:
         title = f"{source.name}: what the library's choice reaches of the limit of the machine"
         if drawing := plots.best_of_limits(source, escaped(title)):
@@ -220,7 +242,7 @@ def in_short(found):
 
 def page(found):
     sources, peers, engines = found.sources, found.peers, found.engines
-    everyone = [*sources, *peers, *engines]
+    everyone = [*sources, *peers, *engines, *found.offloads]
     dates = sorted({str(each.context["date"])[:10] for each in everyone if each.context.get("date")})
     cpus = dict.fromkeys(str(each.context["cpu"]) for each in everyone if each.context.get("cpu"))
     everything = tables.everything(sources)
@@ -229,6 +251,9 @@ def page(found):
                 "Same inputs, a process each, rounds that take turns, each package called in the fastest of the ways that were tried."),
         section("engines", "Inside engines", each_of(engines, engine_figures),
                 "The same steps by the engine's own attention and by attend's, in rounds that take turns."),
+        section("offload", "Beside a GPU", offload_part(found.offloads),
+                "Keys and values in host memory: attended there by attend, or moved to a GPU. Beside a GPU attend's times include fetching q "
+                "from it and sending out back; to the GPU go q, keys and values."),
         section("machines", "Machines side by side", machines_part(found)),
         section("compared", "Run against run", compared_part(sources)),
         section("speed", "Speed by shape", each_of(sources, speed_figures)),
@@ -244,7 +269,7 @@ def page(found):
         section("length", "Time and memory by length", each_of(sources, sequence_figures)),
         section("accuracy", "Accuracy", each_of(sources, accuracy_figures)),
         section("all", "Every measurement", [table(everything)] if everything.rows else []),
-        section("left-out", "Left out", left_out(sources)),
+        section("left-out", "Left out", left_out(sources, found.offloads)),
         section("machine", "Machine", ["<div class=figures>" + "".join(table(tables.machine(each), False) for each in everyone) + "</div>"]),
     ]
     return f"""<!doctype html>

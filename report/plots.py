@@ -12,8 +12,9 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+import offload as beside_gpu
 from results import BASELINE, dtypes_of, one, shapes_of
-from tables import ahead_of_peers, beside_16_bits, best_peer, by_machine, cases_of, fewest, on_threads, plural, standard
+from tables import ahead_of_peers, beside_16_bits, best_peer, by_machine, cases_of, fewest, on_threads, plural, size_cell, standard
 
 # Stand-ins that become variables of the style sheet, so that one drawing serves light, dark and print.
 INK, GRID, FAINT = "#010203", "#010204", "#010205"
@@ -359,3 +360,39 @@ def phases(found, title):
     axes.set_xlabel(f"{found[0].scale}, {found[0].unit}")
     legend(axes)
     return svg(figure, title)
+
+
+def offload_lines(each, kind, dtype, title):
+    """The time of every way, by the size of the cache or by new tokens, both logarithmic; where moving a cache begins to pay is marked."""
+    found = beside_gpu.cases(each, kind, dtype)
+    where = {case: next(iter(at.values()))["kv_bytes" if kind == "cache" else "tokens"] for case, at in found.items()}
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.8), layout="constrained")
+    for way, color, marker in zip(beside_gpu.ways(found), itertools.cycle(SERIES), itertools.cycle(MARKERS)):
+        points = sorted((where[case], at[way]["seconds"] * 1e3) for case, at in found.items() if "seconds" in at.get(way, {}))
+        axes.plot(*zip(*points), color=color, marker=marker, markersize=5, linewidth=1.4, label=shown(beside_gpu.name_of(*way)))
+    values = [r["seconds"] * 1e3 for at in found.values() for r in at.values() if "seconds" in r]
+    if not values:
+        plt.close(figure)
+        return None
+    if kind == "tokens":
+        for crossing in beside_gpu.crossings([r for r in each.results if r["dtype"] == dtype]):
+            if crossing.between:
+                axes.axvline(crossing.between, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
+    places = sorted(set(where.values()))
+    logarithmic(axes.xaxis, places[0] / 1.3, places[-1] * 1.3)
+    axes.xaxis.set_major_locator(FixedLocator(places))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: size_cell(x)[0].replace(" ", "\n") if kind == "cache" else f"{x:g}"))
+    logarithmic(axes.yaxis, min(values) / 1.5, max(values) * 1.5)
+    axes.set_xlabel("keys and values" if kind == "cache" else "new tokens a step"), axes.set_ylabel("milliseconds")
+    legend(axes, 1)
+    return svg(figure, title)
+
+
+def offload_shapes(each, dtype, title):
+    """attend on the most threads beside the others, at the standard shapes."""
+    found = {case: at for case, at in beside_gpu.cases(each, "shape", dtype).items()
+             if beside_gpu.fullest(at) and any(beside_gpu.seconds(at, way) for way in beside_gpu.OTHERS)}
+    series = {beside_gpu.WAYS[way]: [(other / beside_gpu.fullest(at)["seconds"], i) for i, at in enumerate(found.values())
+                                     if (other := beside_gpu.seconds(at, way))] for way in beside_gpu.OTHERS}
+    series = {name: points for name, points in series.items() if points}
+    return times_as_fast(list(found), series, "attend: times as fast as each of them", title)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What attend-bench, scripts/peers and scripts/llama wrote, read with suspicion: a field that is not as expected is named."""
+"""What attend-bench, scripts/peers, scripts/offload and scripts/llama wrote, read with suspicion: a field that is not as expected is named."""
 
 import dataclasses
 import json
@@ -17,6 +17,8 @@ PHASE = re.compile(r"phase/(\w+)/(D[1-9]\d{0,4})/(\w+)")
 SEQUENCE = re.compile(r"sequence-([1-9]\d{0,8})k")
 FIGURES = ("flops", "bytes", "of_peak", "peak_flops", "peak_bytes", "error", "plain_error", "workspace", "workspace_used")
 PHASE_FIGURES = ("cycles", "ns", "median", "ideal")
+OFFLOAD_KINDS = ("cache", "tokens", "shape")
+OFFLOAD_WAYS = ("attend", "pytorch-cpu", "gpu-resident", "gpu-copied", "gpu-moved")
 SERVING = ("mixed-serving", "chunked-prefill", "batch-decode", "speculative", "mla-decode")
 
 # Kinds of fields beside those of Python. Figures and ratios of what is in these bounds can be drawn.
@@ -159,18 +161,29 @@ class Engine(Measured):
 
 
 @dataclasses.dataclass
+class Offload(Measured):
+    """A file of scripts/offload: limits and results are dicts as written, with what is needed checked."""
+
+    name: str
+    context: dict
+    limits: list
+    results: list
+
+
+@dataclasses.dataclass
 class Found:
     """All that a report is made of."""
 
     sources: list
     peers: list
     engines: list
+    offloads: list
 
     @staticmethod
     def of(files):
-        kinds = ([each for each in files if isinstance(each, kind)] for kind in (Source, Peers, Engine))
-        sources, peers, engines = kinds
-        return Found(merged(sources), peers, engines)
+        kinds = ([each for each in files if isinstance(each, kind)] for kind in (Source, Peers, Engine, Offload))
+        sources, peers, engines, offloads = kinds
+        return Found(merged(sources), peers, engines, offloads)
 
 
 def is_finite(number):
@@ -259,13 +272,19 @@ def read_bench(path, name, data):
     return Source(name, context, runs, phases, limits, skipped, failed)
 
 
+def objects(path, data, key):
+    """(where, object) of a list of objects."""
+    for i, each in enumerate(field(path, data, key, list)):
+        where = f"{path}: {key}[{i}]"
+        if not isinstance(each, dict):
+            raise BadInput(f"{where} is no object")
+        yield where, each
+
+
 def read_peers(path, name, data):
     context = field(path, data, "context", dict)
     results = field(path, data, "results", list)
-    for i, result in enumerate(results):
-        where = f"{path}: results[{i}]"
-        if not isinstance(result, dict):
-            raise BadInput(f"{where} is no object")
+    for where, result in objects(path, data, "results"):
         for key, kind in (("peer", str), ("shape", str), ("dtype", str), ("threads", int)):
             field(where, result, key, kind)
         if "cannot" in result:
@@ -293,10 +312,7 @@ def rounds_of(where, table, key):
 def read_engine(path, name, data):
     context = field(path, data, "context", dict)
     results = []
-    for i, result in enumerate(field(path, data, "results", list)):
-        where = f"{path}: results[{i}]"
-        if not isinstance(result, dict):
-            raise BadInput(f"{where} is no object")
+    for where, result in objects(path, data, "results"):
         texts = [field(where, result, key, str) for key in ("model", "what", "cache")]
         depth = field(where, result, "depth", int)
         if not 0 <= depth < 1 << 40:
@@ -310,6 +326,35 @@ def read_engine(path, name, data):
     return Engine(name, context, results)
 
 
+def one_of(where, table, key, known):
+    if field(where, table, key, str) not in known:
+        raise BadInput(f"{where}: field '{key}' is {json.dumps(table[key])[:60]}, expected one of {', '.join(known)}")
+
+
+def read_offload(path, name, data):
+    context = field(path, data, "context", dict)
+    for where, limit in objects(path, data, "limits"):
+        field(where, limit, "what", str), field(where, limit, "threads", int), field(where, limit, "rate", TIME)
+        one_of(where, limit, "unit", ("FLOP/s", "B/s"))
+    for where, result in objects(path, data, "results"):
+        one_of(where, result, "kind", OFFLOAD_KINDS), one_of(where, result, "way", OFFLOAD_WAYS)
+        field(where, result, "case", str), field(where, result, "dtype", str), field(where, result, "kv_bytes", TIME)
+        for key, least in (("tokens", 1), ("threads", 0)):
+            if not least <= field(where, result, key, int) < 1 << 40:
+                raise BadInput(f"{where}: field '{key}' is {str(result[key])[:20]}, expected a number of {key}")
+        if "cannot" in result:
+            field(where, result, "cannot", str)
+            continue
+        for key in ("seconds", "least", "most"):
+            field(where, result, key, SECONDS)
+        for key in ("error", "flops"):
+            if key in result:
+                field(where, result, key, float)
+    if not data["results"]:
+        raise BadInput(f"{path}: no results in it")
+    return Offload(name, context, data["limits"], data["results"])
+
+
 def name_and_path(argument):
     """Of FILE, or of NAME=FILE."""
     name, equals, path = argument.partition("=")
@@ -319,7 +364,7 @@ def name_and_path(argument):
 
 
 def read(argument):
-    """A file, or NAME=FILE. Gives a Source, Peers or an Engine."""
+    """A file, or NAME=FILE. Gives a Source, Peers, an Engine or an Offload."""
     name, path = name_and_path(argument)
     name = clean(name)
     try:
@@ -330,8 +375,8 @@ def read(argument):
     except (ValueError, RecursionError) as failure:
         raise BadInput(f"{path}: not JSON as attend-bench writes it: {failure}") from failure
     if not isinstance(data, dict):
-        raise BadInput(f"{path}: expected the JSON object that attend-bench, scripts/peers or scripts/llama writes")
-    for kind, reader in (("attend_peers", read_peers), ("attend_engine", read_engine)):
+        raise BadInput(f"{path}: expected the JSON object that attend-bench, scripts/peers, scripts/offload or scripts/llama writes")
+    for kind, reader in (("attend_peers", read_peers), ("attend_engine", read_engine), ("attend_offload", read_offload)):
         if kind in data:
             if data[kind] != 1:
                 raise BadInput(f"{path}: field '{kind}' is {json.dumps(data[kind])[:20]}, expected version 1")

@@ -4,6 +4,7 @@
 import dataclasses
 import statistics
 
+import offload
 from results import BASELINE, one
 from tables import best_peer, cases_of, fastest_row, fewest, plural, size_cell, standard
 
@@ -184,6 +185,7 @@ def about_engine(each):
 def paragraphs(found):
     """Most important first."""
     parts = [about_peers(each) for each in found.peers] + [about_engine(each) for each in found.engines]
+    parts += [offload.about(each) for each in found.offloads]
     for tell in (about_failures, about_limits, about_choice, about_memory):
         parts += [tell(source) for source in found.sources]
     return [text for text in parts if text]
@@ -241,11 +243,18 @@ def headline_of_memory(source):
         yield Headline(size, text + (f"; storing scores takes {size_cell(largest.workspace_used)[0]} at {largest.length:,}" if largest else ""))
 
 
+def headline_of_offload(each):
+    line = offload.headline(each)
+    if line:
+        yield Headline(*line)
+
+
 def headlines(found):
     """At most three, of those that there are figures for."""
     first = found.sources[:1]
     kinds = [(headline_of_peers, found.peers[:1]), (headline_of_engine, found.engines[:1]), (headline_of_limit, first),
-             (headline_of_baseline, first), (headline_of_runs, [found.sources] if found.sources else []), (headline_of_memory, first)]
+             (headline_of_baseline, first), (headline_of_runs, [found.sources] if found.sources else []), (headline_of_memory, first),
+             (headline_of_offload, found.offloads[:1])]
     return [line for make, what in kinds for each in what for line in make(each)][:HEADLINES]
 
 
@@ -290,6 +299,7 @@ def lines(found):
     several = len(found.peers) > 1
     parts += [line for each in found.peers for line in short_peers(each, f"{each.name}: " if several else "attend is ")]
     parts += [about_engine(each) for each in found.engines]
+    parts += [offload.short(each) for each in found.offloads]
     parts += [line for tell in (short_limits, short_choice) for source in found.sources[:1] for line in tell(source)]
     parts += [line for source in found.sources[1:] for line in short_choice(source)]
     parts += [about_memory(source) for source in found.sources]

@@ -154,6 +154,14 @@ def rounds_of(result):
     return len(rounds) if isinstance(rounds, list) else 0
 
 
+def cannot_note(reasons):
+    """{(who, reason): where}: what is alike is said once."""
+    alike = {}
+    for (name, reason), places in reasons.items():
+        alike.setdefault((reason, ", ".join(places)), []).append(name)
+    return "; ".join(f"{', '.join(names)}: {reason} ({places})" for (reason, places), names in alike.items())
+
+
 def beside_peers(peers, dtype, threads):
     """A line for every shape, a column for every peer that can do one; what a peer cannot do is said below."""
     several = any(rounds_of(result) > 1 for result in peers.results)
@@ -179,10 +187,7 @@ def beside_peers(peers, dtype, threads):
                 row.append(cell)
         best, ours = best_peer(found), found.get("attend", {}).get("seconds")
         rows.append(row + [best["peer"] if best else "-", ratio_cell(best and best["seconds"], ours)])
-    alike = {}
-    for (name, reason), shapes in reasons.items():
-        alike.setdefault((reason, ", ".join(shapes)), []).append(name)
-    note = "; ".join(f"{', '.join(names)}: {reason} ({shapes})" for (reason, shapes), names in alike.items())
+    note = cannot_note(reasons)
     notes = ["* Of one round, which showed that it is not the fastest."] if short else []
     notes += ["-: not measured."] if any("-" in row[1:-2] for row in rows) else []
     notes += [f"Cannot: {note}."] if note else []
@@ -210,6 +215,7 @@ def machine(source):
     rows = [[title, str(context[key])] for title, key in
             (("processor", "cpu"), ("features", "cpu_features"), ("instruction set used", "isa"), ("cores", "cores"),
              ("compiler", "compiler"), ("attend", "attend_version"), ("OpenBLAS kernels for", "openblas_core"),
+             ("GPU", "gpu"), ("CUDA", "cuda"), ("no GPU", "no_gpu"),
              ("threads", "threads"), ("clock", "clock"), ("date", "date"), ("system", "system")) if context.get(key)]
     rows += [[key[len("peak/"):].replace("_", " "), str(value)] for key, value in context.items() if key.startswith("peak/")]
     versions = context.get("versions")

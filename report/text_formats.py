@@ -6,6 +6,7 @@ import dataclasses
 import io
 import re
 
+import offload
 import tables
 from results import Run, dtypes_of
 from summary import headlines, lines, paragraphs
@@ -45,6 +46,8 @@ def markdown(found):
             parts.append(markdown_table(tables.beside_peers(each, dtype, threads)))
     for each in found.engines:
         parts += [about(each), markdown_table(tables.engine(each))]
+    for each in found.offloads:
+        parts += [about(each), *map(markdown_table, offload.tables(each))]
     parts += [markdown_table(tables.machines(found, dtype)) for dtype in tables.dtypes_by_machine(found)]
     for source in sources:
         parts.append(about(source))
@@ -59,7 +62,7 @@ def markdown(found):
 
 
 def comma_separated(found):
-    """A row for every measurement, peers and engines as kernels of their own; empty where there is no figure."""
+    """A row for every measurement, peers, engines and what scripts/offload measured as kernels of their own; empty where there is no figure."""
     out = io.StringIO()
     names = [field.name for field in dataclasses.fields(Run)]
     writer = csv.DictWriter(out, names, lineterminator="\n", restval="", extrasaction="ignore")
@@ -79,4 +82,10 @@ def comma_separated(found):
             for kernel, time in ((each.engine, r.stock), ("attend", r.attend)):
                 writer.writerow({"source": each.name, "kernel": kernel, "picked": r.what, "shape": f"{r.model} after {r.depth}",
                                  "dtype": r.cache, "threads": each.context.get("threads", ""), "seconds": time})
+    for each in found.offloads:
+        for r in each.results:
+            if "seconds" in r:
+                writer.writerow({"source": each.name, "kernel": r["way"], "picked": r.get("setting", ""), "shape": r["case"], "dtype": r["dtype"],
+                                 "threads": r["threads"] or "", "seconds": r["seconds"], "error": r.get("error", ""),
+                                 "flops": r["flops"] / r["seconds"] if r.get("flops") else "", "bytes": r["kv_bytes"] / r["seconds"]})
     return out.getvalue()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files as attend-bench and bench/peers write them, with invented figures that are consistent."""
+"""Files as attend-bench, bench/peers and bench/offload write them, with invented figures that are consistent."""
 
 import random
 
@@ -83,3 +83,32 @@ def engine():
                for cache, slow in (("f16", 1), ("q8_0", 2)) for depth in (0, 2048, 8192)]
     return {"attend_engine": 1, "context": {"engine": "llama.cpp", "cpu": "A <processor> & more", "threads": 2, "date": "2026-01-04"},
             "results": results}
+
+
+def offload(gpu=True):
+    """attend takes half a millisecond a token on two threads, the GPU 3 whatever there is to move: 6 tokens on both."""
+    results = []
+
+    def add(kind, case, tokens, kv_bytes, **ways):
+        for way, seconds in ways.items():
+            way, threads = way.replace("_", "-"), {"attend_1": 1, "attend_2": 2, "pytorch_cpu": 2}.get(way, 0)
+            if gpu or threads:
+                result = {"case": case, "kind": kind, "dtype": "bf16", "tokens": tokens, "kv_bytes": kv_bytes, "flops": 1e9, "threads": threads,
+                          "way": "attend" if way.startswith("attend") else way}
+                result |= {"seconds": seconds, "least": 0.9 * seconds, "most": 1.1 * seconds, "rounds": [seconds] * 3, "setting": "(B, H, L, D)"}
+                results.append(result | ({"error": 1e-4} if way != "gpu-copied" else {}))
+
+    add("shape", "tiny", 16, 4096, attend_1=1e-5, attend_2=1e-5, pytorch_cpu=2e-5, gpu_resident=1e-5, gpu_copied=1e-5, gpu_moved=2e-5)
+    for mib in (32, 64, 4096):
+        add("cache", f"cache-{mib}", 1, mib << 20, attend_1=mib * 4e-5, attend_2=mib * 2e-5, pytorch_cpu=mib * 2e-4, gpu_resident=mib * 1e-6,
+            gpu_copied=mib * 4e-5, gpu_moved=mib * 4.2e-5)
+    for tokens in (1, 2, 4, 8, 16):
+        add("tokens", f"tokens-{tokens}", tokens, 128 << 20, attend_1=tokens * 1e-3, attend_2=tokens * 5e-4, pytorch_cpu=tokens * 5e-3,
+            gpu_resident=1e-4, gpu_copied=2e-3, gpu_moved=3e-3)
+    refused = {key: results[0][key] for key in ("kind", "dtype", "tokens", "kv_bytes")} | {"case": "mixed-serving", "way": "pytorch-cpu", "threads": 2}
+    limits = [{"side": "cpu", "what": "reading memory", "threads": 2, "rate": 5e10, "unit": "B/s"},
+              {"side": "gpu", "what": "products of matrices, bf16", "threads": 0, "rate": 7e14, "unit": "FLOP/s"}]
+    about = {"gpu": "an invented <GPU>"} if gpu else {"no_gpu": "PyTorch 2.0 finds none"}
+    return {"attend_offload": 1, "limits": limits[:2 if gpu else 1], "results": results + [refused | {"cannot": "takes no pages"}],
+            "context": {"cpu": "A <processor> & more", "date": "2026-01-05", "versions": {"pytorch": "2.0"},
+                        "left_out": [{"case": "cache-8192", "dtype": "bf16", "reason": "needs 17.0 GiB of memory"}]} | about}

@@ -110,28 +110,32 @@ def generate_blocks():
     return "\n".join(rows) + "\n" + tables
 
 
-def measured(peers):
-    """Results in docs/measured/MACHINE/ as arguments of `attend report`: files NAME.*.json are one run; peers.json, llama.json and
-    models.json are another matter. The machine of the newest results comes first: headlines are of that."""
+KINDS = {"peers": "peers", "llama": "peers", "models": "peers", "offload": "offload"}
+
+
+def measured(*kinds):
+    """Results in docs/measured/MACHINE/ as arguments of `attend report`: files NAME.*.json are one run of kind "bench", but for what
+    KINDS names. The machine of the newest results comes first: headlines are of that."""
     found, newest = [], {}
     for path in ROOT.glob("docs/measured/*/*.json"):
         machine, name = path.parent.name, path.name.split(".")[0]
         date = str(json.loads(path.read_text(encoding="utf-8"))["context"].get("date", ""))[:10]
         newest[machine] = max(date, newest.get(machine, ""))
-        if (name in ("peers", "llama", "models")) == peers:
+        if KINDS.get(name, "bench") in kinds:
             found.append((machine, name not in ("gcc", "peers"), name, path))
     found.sort()
     found.sort(key=lambda each: newest[each[0]], reverse=True)
     return [f"{machine}/{name}={path}" for machine, _, name, path in found]
 
 
-def generate_measured(peers):
-    return "\n" + attend("report", *measured(peers), "--format", "markdown") + "\n"
+def generate_measured(kind):
+    return "\n" + attend("report", *measured(kind), "--format", "markdown") + "\n"
 
 
 GENERATORS = {"example": generate_example, "engine_plan": lambda: generate_engine(1), "engine_append": lambda: generate_engine(2),
               "engine_step": lambda: generate_engine(3), "environment": generate_environment, "blocks": generate_blocks,
-              "bench": lambda: generate_measured(False), "peers": lambda: generate_measured(True)}
+              "bench": lambda: generate_measured("bench"), "peers": lambda: generate_measured("peers"),
+              "offload": lambda: generate_measured("offload")}
 GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -370,6 +374,6 @@ if __name__ == "__main__":
         for path, drawn in pictures().items():
             path.write_text(drawn)
     elif sys.argv[1:] == ["--measured"]:
-        print("\n".join(measured(True) + measured(False)))
+        print("\n".join(measured("peers", "offload") + measured("bench")))
     else:
         unittest.main()

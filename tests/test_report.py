@@ -206,6 +206,37 @@ class Report(unittest.TestCase):
         rows = list(csv.DictReader(io.StringIO(self.succeed("engine.json", "--format", "csv"))))
         self.assertEqual({row["kernel"] for row in rows}, {"llama.cpp", "attend"})
 
+    def test_beside_a_gpu(self):
+        self.write("offload", report_samples.offload())
+        text = self.succeed("offload.json", "--format", "markdown")
+        self.assertIn("- **2.10×** as fast as moving 4 GiB of keys and values to the GPU for one new token (offload)", text)
+        self.assertIn("takes attend 81.9 ms on 2 threads, as long as copying them at 52.4 GB/s would. Copied to the GPU and attended there it takes "
+                      "172 ms, 2.10 times as long.", text)
+        for threads, first in ("2 threads", "4 and 8 new tokens a step on (about 6)"), ("1 thread", "2 and 4 new tokens a step on (about 3)"):
+            self.assertIn(f"Copied and attended one after the other, moving the cache pays from between {first}, beside attend on {threads}.", text)
+        # the longer of copying, 2 ms, and attending: as fast as 4 tokens on two threads, which is no loss
+        self.assertIn("at best at once, moving the cache pays from between 4 and 8 new tokens a step on (about 4), beside attend on 2 threads.", text)
+        self.assertIn("| 32 MiB | 1.28 ms | 640 µs | 6.4 ms | 32 µs | 1.28 ms | 1.34 ms | 52.4 GB/s | 2.10 | 0.05 | 10.00 |", text)
+        self.assertIn("| products of matrices, bf16 | - | 700,000.0 GFLOP/s |", text)
+        self.assertIn("| bf16 | GPU, moved | 1.0e-04 | tiny |", text)
+        self.assertIn("Cannot: PyTorch on the CPU, 2 threads: takes no pages (mixed-serving).", text)
+        rows = list(csv.DictReader(io.StringIO(self.succeed("offload.json", "--format", "csv"))))
+        self.assertEqual(len(rows), 9 * 6)
+        self.assertEqual([(row["kernel"], row["threads"]) for row in rows[:6]], [("attend", "1"), ("attend", "2"), ("pytorch-cpu", "2"),
+                                                                                  ("gpu-resident", ""), ("gpu-copied", ""), ("gpu-moved", "")])
+
+    def test_without_a_gpu(self):
+        data = report_samples.offload(gpu=False)
+        self.write("offload", data)
+        self.assertNotIn("the clock on the wall", self.succeed("offload.json", "--format", "markdown"))
+        self.write("offload", data | {"context": data["context"] | {"clock": "processor time"}})
+        text = self.succeed("offload.json", "--format", "markdown")
+        self.assertIn("- **52.4 GB/s** are what copying 4 GiB of keys and values to a GPU would need", text)
+        self.assertIn("No GPU (PyTorch 2.0 finds none): only the columns of the processor were measured.", text)
+        self.assertIn("Limits are by the clock on the wall, and too low where others used the machine. No GPU", text)
+        self.assertNotIn("moving the cache", text)
+        self.assertIn("| keys and values | attend, 1 thread | attend, 2 threads | PyTorch on the CPU, 2 threads | attend is as fast as copying at |", text)
+
     def test_machines_stand_side_by_side(self):
         """A file of another machine is columns more: named before the slash, or by its processor."""
         other = report_samples.bench(seed=1)
@@ -263,9 +294,9 @@ class Report(unittest.TestCase):
     @unittest.skipUnless(MATPLOTLIB, "SKIPPED: no Python here has matplotlib (Debian: python3-matplotlib)")
     def test_page(self):
         for name, data in (("other", report_samples.bench(seed=1)), ("formats", report_samples.formats()), ("phases", report_samples.phases()),
-                           ("engine", report_samples.engine())):
+                           ("engine", report_samples.engine()), ("offload", report_samples.offload())):
             self.write(name, data)
-        inputs = ["bench.json", "bench=formats.json", "bench=phases.json", "zen3/gcc=other.json", "peers.json", "zen3/peers=peers.json", "engine.json"]
+        inputs = ["bench.json", "bench=formats.json", "bench=phases.json", "zen3/gcc=other.json", "peers.json", "zen3/peers=peers.json", "engine.json", "offload.json"]
         before = sorted(os.listdir(self.folder))
         self.assertEqual(self.succeed(*inputs, "-o", "report.html"), "")
         self.assertEqual(sorted(os.listdir(self.folder)), sorted([*before, "report.html"]))
@@ -286,7 +317,7 @@ class Report(unittest.TestCase):
                     self.assertIn(reference[1:], names)
                 else:
                     self.assertIn(reference, ("", "data:,"))
-        for section in ("peers", "engines", "machines", "speed", "serving", "formats", "roofline", "phases", "threads", "length", "accuracy", "all"):
+        for section in ("peers", "engines", "offload", "machines", "speed", "serving", "formats", "roofline", "phases", "threads", "length", "accuracy", "all"):
             self.assertIn(section, names)
         self.assertEqual(text.count("<p class=headline>"), 3)
         self.assertLessEqual(text.split("<div class=short>")[1].split("</ul>")[0].count("<li>"), 5)
@@ -314,7 +345,8 @@ class Report(unittest.TestCase):
         twice.feed(self.succeed("peers.json", "again=peers.json"))
         self.assertEqual(twice.open, [])
         self.assertEqual(len([tag for tag, _ in twice.seen if tag == "svg"]), 5)  # two files, two types each, and the picture
-        for name, data in ("phases", report_samples.phases()), ("engine", report_samples.engine()):
+        for name, data in (("phases", report_samples.phases()), ("engine", report_samples.engine()), ("offload", report_samples.offload()),
+                           ("alone", report_samples.offload(gpu=False))):
             self.write(name, data)
             self.assertIn("<svg", self.succeed(f"{name}.json"))
 
@@ -339,6 +371,8 @@ class Report(unittest.TestCase):
         run = good["benchmarks"][0]
         engine = report_samples.engine()
         step = engine["results"][0]
+        offload = report_samples.offload()
+        way = offload["results"][0]
         for data, what in (
             ("", "not JSON"), ("[1]", "expected the JSON object"), ("[" * 100000, "not JSON"), (json.dumps(good)[:-9], "not JSON"),
             ({}, "'context' is missing"), ({"context": {}}, "'benchmarks' is missing"), ({"context": {}, "benchmarks": 3}, "expected a list"),
@@ -359,6 +393,12 @@ class Report(unittest.TestCase):
             (engine | {"results": [step | {"stock": [1, 0, 1]}]}, "results[0]: stock: field '1' is 0, expected a number above 0"),
             (engine | {"results": [step | {"attend": [1]}]}, "'stock' and 'attend' have 3 and 1 rounds"),
             (engine | {"results": [step | {"stock": [1e-300] * 3}]}, "'0' is 1e-300, expected a number above 0, from 1e-12 to 1e+09 seconds"),
+            (offload | {"attend_offload": 2}, "expected version 1"), (offload | {"results": []}, "no results"), (offload | {"limits": 1}, "'limits' is 1"),
+            (offload | {"results": [way | {"way": "by hand"}]}, "'way' is \"by hand\", expected one of attend, pytorch-cpu"),
+            (offload | {"results": [way | {"kind": ""}]}, "'kind' is \"\""), (offload | {"results": [way | {"kv_bytes": 0}]}, "'kv_bytes' is 0"),
+            (offload | {"results": [way | {"tokens": 0}]}, "'tokens' is 0, expected a number of tokens"),
+            (offload | {"results": [way | {"seconds": 0}]}, "'seconds' is 0"), (offload | {"results": [way | {"error": None}]}, "'error' is null"),
+            (offload | {"limits": [{"what": "x", "threads": 1, "rate": 1, "unit": "m"}]}, "limits[0]: field 'unit' is \"m\""),
             ({"context": {}, "benchmarks": [run | {"real_time": 1e300}]}, "'real_time' is 1e+300, expected a number above 0, at most 1e30"),
             ({"context": {}, "benchmarks": [run | {"flops": 1e31}]}, "'flops' is 1e+31, expected a number of at least 0, at most 1e30"),
             ({"context": {}, "benchmarks": [report_samples.benchmark("phase/amx/D64/turns", 1e-3, cycles=0.0, ideal=9.0)]}, "'cycles' is 0.0"),

@@ -47,10 +47,10 @@ class Page(unittest.TestCase):
         cls.addClassCleanup(directory.cleanup)
         folder = pathlib.Path(directory.name)
         for name, data in (("before", report_samples.bench()), ("after", report_samples.bench(seed=1)), ("peers", report_samples.peers()),
-                           ("formats", report_samples.formats()), ("phases", report_samples.phases()), ("engine", report_samples.engine())):
+                           ("formats", report_samples.formats()), ("phases", report_samples.phases()), ("engine", report_samples.engine()), ("offload", report_samples.offload())):
             folder.joinpath(f"{name}.json").write_text(json.dumps(data), encoding="utf-8")
         done = attend("report", "before=before.json", "before=formats.json", "before=phases.json", "zen3/after=after.json", "peers.json",
-                      "zen3/peers=peers.json", "engine.json", "-o", "report.html", cwd=folder)
+                      "zen3/peers=peers.json", "engine.json", "offload.json", "-o", "report.html", cwd=folder)
         assert done.returncode == 0, done.stderr
         options = webdriver.ChromeOptions()
         for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",

@@ -94,9 +94,9 @@ def address(array):
 
 
 class Plan:
-    """A plan with its tensors and workspace; what the allocations are for is the caller's in C."""
+    """A plan with its tensors and workspace; what the allocations are for is the caller's in C. `out` may be memory of its own kind."""
 
-    def __init__(self, case, q, k, v, threads):
+    def __init__(self, case, q, k, v, threads, out=None):
         serving, mask = case.form == "serving", case.additive_mask()
         p = Problem(ctypes.sizeof(Problem), case.batch, case.q_heads, case.kv_heads, case.q_len, case.kv_len, case.head_dim,
                     case.v_head_dim)
@@ -114,7 +114,7 @@ class Plan:
         options = Options(ctypes.sizeof(Options), num_threads=threads)
         checked(library.attend_plan_create(self.problem, options, self.handle))
         self.setting = library.attend_plan_kernel(self.handle).decode()
-        self.out = numpy.empty((*q.shape[:-1], case.v_head_dim), q.dtype)
+        self.out = numpy.empty((*q.shape[:-1], case.v_head_dim), q.dtype) if out is None else out
         self.inputs = {"q": q, "k": k, "v": v, "kv_lengths": case.lengths, "bias": mask,
                        "q_starts": case.q_starts if serving else None, "block_table": case.block_table if serving else None}
         self.tensors = Tensors(ctypes.sizeof(Tensors), out=self.out.ctypes.data,

@@ -182,21 +182,35 @@ def rows_of(case, x, b, head, count):
     return x[case.block_table[b, :-(-count // case.page_rows)], head].reshape(-1, x.shape[-1])[:count]
 
 
-def error(case, q, k, v, out):
-    """max |out - truth| / max |v| over some rows, the truth in double; infinite if any element is not finite."""
-    if out.shape != (*q.shape[:-1], case.v_head_dim) or not numpy.isfinite(out).all():
-        return float("inf")
+def truths(case, q, k, v, rows=ROWS):
+    """Some rows of the output, in double: [(their place in it, the row)]."""
     source = numpy.random.default_rng(1)
     places = [(0, 0, 0), (case.batch - 1, case.q_heads - 1, case.queries_of(case.batch - 1) - 1)]
-    for _ in range(ROWS - 2):
+    for _ in range(rows - 2):
         b, h = (int(source.integers(most)) for most in (case.batch, case.q_heads))
         places.append((b, h, int(source.integers(case.queries_of(b)))))
-    worst = 0.0
+    found = []
     for b, h, i in places:
         place = (0, h, case.q_starts[b] + i) if case.form == "serving" else (b, h, i)
         keys, values = (widened(rows_of(case, x, b, h // case.group, case.attended(b, i))).astype(numpy.float64) for x in (k, v))
         scores = keys @ widened(q[place]).astype(numpy.float64) / numpy.sqrt(case.head_dim)
         weights = numpy.exp(scores - scores.max())
-        truth = weights @ values / weights.sum()
-        worst = max(worst, float(numpy.abs(out[place] - truth).max()))
-    return worst / float(numpy.abs(widened(v)).max())
+        found.append((place, weights @ values / weights.sum()))
+    return found
+
+
+def largest(v):
+    """max |v|, a head at a time: caches of gigabytes are not widened whole."""
+    return max(float(numpy.abs(widened(rows)).max()) for rows in v.reshape(-1, *v.shape[-2:]))
+
+
+def error_beside(found, most, shape, out):
+    """max |out - truth| / max |v|, of what truths() and largest() gave; infinite if any element is not finite."""
+    if out.shape != shape or not numpy.isfinite(out).all():
+        return float("inf")
+    return max(float(numpy.abs(out[place] - truth).max()) for place, truth in found) / most
+
+
+def error(case, q, k, v, out):
+    """max |out - truth| / max |v| over some rows, the truth in double; infinite if any element is not finite."""
+    return error_beside(truths(case, q, k, v), largest(v), (*q.shape[:-1], case.v_head_dim), out)

@@ -153,8 +153,14 @@ def progress(done, total, text):
         width = 30
         bar = "#" * (width * done // max(total, 1))
         sys.stderr.write(f"\r\033[K[{bar:<{width}}] {done}/{total}  {text}")
-        if done == total:
-            sys.stderr.write("\r\033[K")
+        sys.stderr.flush()
+    if done == total:
+        clear_progress()
+
+
+def clear_progress():
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\033[K")
         sys.stderr.flush()
 
 
@@ -163,10 +169,10 @@ def fail(text):
     sys.exit(2)
 
 
-def wanted(names, globs, what):
+def wanted(names, globs, what, refuse=fail):
     for glob in globs.split(","):
         if not fnmatch.filter(names, glob):
-            fail(f"--{what}: nothing matches '{glob}'; there are {', '.join(names)}")
+            refuse(f"--{what}: nothing matches '{glob}'; there are {', '.join(names)}")
     return [name for name in names if any(fnmatch.fnmatch(name, glob) for glob in globs.split(","))]
 
 

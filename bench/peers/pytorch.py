@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch: scaled_dot_product_attention by its flash and by its math kernels, and FlexAttention compiled."""
+"""PyTorch: scaled_dot_product_attention by its flash and by its math kernels or as it picks them, and FlexAttention compiled."""
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -36,7 +36,7 @@ class Way:
                     self.out = self.call()
 
     def result(self):
-        return self.out.float().numpy()
+        return self.out.float().cpu().numpy()
 
 
 def row_major(x):
@@ -50,21 +50,23 @@ def additive_mask(case):
     return None if mask is None else tensor(rounded(mask.astype("float32"), case.dtype))
 
 
-def sdpa_ways(case, q, k, v):
+def sdpa_ways(case, q, k, v, copies=True):
+    """Ways to call it on the device of q, k and v; without `copies` only those that take them as they lie."""
     grouped = {"enable_gqa": True} if case.group > 1 else {}
-    mask = None if case.mask() is None else torch.from_numpy(case.mask())
+    mask = None if case.mask() is None else torch.from_numpy(case.mask()).to(q.device)
     found, out_shape = {}, (*q.shape[:-1], case.v_head_dim)
     if case.form == "additive-mask":
-        numbers = additive_mask(case)
+        numbers = additive_mask(case).to(q.device)
         found["additive mask"] = lambda: scaled_dot_product_attention(q, k, v, attn_mask=numbers, **grouped)
     elif mask is None or case.square:
         causal = {"is_causal": True} if case.causal else {}
         found["(B, H, L, D)"] = lambda: scaled_dot_product_attention(q, k, v, **causal, **grouped)
-        rows = [row_major(x) for x in (q, k, v)]
-        found["(B, L, H, D)"] = lambda: scaled_dot_product_attention(*rows, **causal, **grouped)
+        if copies:
+            rows = [row_major(x) for x in (q, k, v)]
+            found["(B, L, H, D)"] = lambda: scaled_dot_product_attention(*rows, **causal, **grouped)
     else:
         whole = mask.expand(case.batch, 1, case.q_len, case.kv_len)
-        additive = torch.zeros(mask.shape, dtype=q.dtype).masked_fill(~mask, float("-inf")).expand(whole.shape)
+        additive = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill(~mask, float("-inf")).expand(whole.shape)
         found["boolean mask"] = lambda: scaled_dot_product_attention(q, k, v, attn_mask=whole, **grouped)
         found["additive mask"] = lambda: scaled_dot_product_attention(q, k, v, attn_mask=additive, **grouped)
     if case.group > 1 and case.q_len == 1 and mask is None:
@@ -106,9 +108,10 @@ def refuse(peer, case):
         raise Cannot("has values of the keys' head dim only")
 
 
-def ways(peer, case, q, k, v, threads):
+def ways(peer, case, q, k, v, threads, copies=True):
+    """A peer that BACKENDS does not name is PyTorch as it picks its kernel by itself."""
     torch.set_num_threads(threads)
     q, k, v = (tensor(x) for x in (q, k, v))
     if peer == "pytorch-flex":
         return {"compiled": lambda: Way(flex_way(case, q, k, v))}
-    return {name: lambda call=call: Way(call, BACKENDS[peer]) for name, call in sdpa_ways(case, q, k, v).items()}
+    return {name: lambda call=call: Way(call, BACKENDS.get(peer)) for name, call in sdpa_ways(case, q, k, v, copies).items()}

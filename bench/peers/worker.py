@@ -19,6 +19,7 @@ from case import Cannot, Case, error, tensors
 
 COMPILED = {"pytorch-flex": "torch._inductor.compile_fx"}  # their compilers, whose memory would count as theirs
 CHOICE_SECONDS = 0.1          # for each way to call a peer, when there are several
+clock = time.perf_counter     # or the one that main() is told
 
 
 def status_kib(field):
@@ -48,7 +49,6 @@ def answer(pipe, **what):
 
 def seconds_of(way, seconds, most=500):
     """Times of calls that follow one another, at least one."""
-    clock = getattr(time, sys.argv[4])
     times = []
     end = clock() + seconds
     while not times or (clock() < end and len(times) < most):
@@ -77,23 +77,26 @@ def load(peer, module, case, threads, setting):
     return way, {"memory_bytes": memory, "error": found, "setting": getattr(way, "setting", setting)}
 
 
-def choose(peer, module, case, threads):
-    """The fastest way to call the peer. One way that fails is no reason to give up the others."""
-    module.refuse(peer, case)
-    ways = module.ways(peer, case, *tensors(case), threads)
-    if len(ways) == 1:
-        return next(iter(ways))
+def fastest(ways, times_of=seconds_of):
+    """The name of the fastest of several. One way that fails is no reason to give up the others."""
     best, reason = {}, None
     for name, make in ways.items():
         try:
             way = make()
-            first = seconds_of(way, 0)
-            best[name] = min(seconds_of(way, CHOICE_SECONDS) if first[0] < 10 * CHOICE_SECONDS else first)
+            first = times_of(way, 0)
+            best[name] = min(times_of(way, CHOICE_SECONDS) if first[0] < 10 * CHOICE_SECONDS else first)
         except Exception as failure:  # whatever a package raises
             reason = failure
     if not best:
         raise reason
     return min(best, key=best.get)
+
+
+def choose(peer, module, case, threads):
+    """The fastest way to call the peer."""
+    module.refuse(peer, case)
+    ways = module.ways(peer, case, *tensors(case), threads)
+    return next(iter(ways)) if len(ways) == 1 else fastest(ways)
 
 
 def in_fork(pipe, work):
@@ -127,7 +130,9 @@ def serve(peer, module, case, threads, setting, pipe):
 
 
 def main():
+    global clock  # pylint: disable=global-statement
     peer, threads = sys.argv[2], int(sys.argv[3])
+    clock = getattr(time, sys.argv[4])
     pipe = os.dup(1)
     os.dup2(2, 1)  # what packages print is no answer
     warnings.simplefilter("ignore")

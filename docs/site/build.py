@@ -14,7 +14,7 @@ import urllib.parse
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAVIGATION = [
     ("attend", "README.md"),
-    ("Use it", ["docs/using.md", "docs/llama.md", "docs/python.md", "docs/engines.md", "docs/mpi.md", "docs/attention.md", "docs/formats.md", "docs/program.md", "docs/tuning.md", "examples/README.md"]),
+    ("Use it", ["docs/using.md", "docs/llama.md", "docs/python.md", "docs/engines.md", "docs/offload.md", "docs/mpi.md", "docs/attention.md", "docs/formats.md", "docs/program.md", "docs/tuning.md", "examples/README.md"]),
     ("Reference", ["include/attend/attend.h", "include/attend/formats.h", "include/attend/append.h", "include/attend/layers.h"]),
     ("How it works", ["docs/kernels.md", "docs/numerics.md", "docs/topology.md", "docs/arm-analysis.md"]),
     ("What was measured", ["docs/performance.md", "docs/measured/kernels.md", "docs/measured/peers.md", "docs/isa-matrix.md"]),
