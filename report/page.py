@@ -83,10 +83,16 @@ def peers_part(peers):
 
 def engine_figures(each):
     data = tables.engine(each)
-    for model, what in dict.fromkeys((r.model, r.what) for r in each.results):
-        title = f"{each.name}: {each.engine} with attend, {model}, {what}"
-        yield figure(plots.engine(each, model, what, escaped(title)), title + ".", tables.Table(
-            title, data.columns, [row for row in data.rows if row[:2] == [model, what]]))
+    steps = list(dict.fromkeys((r.model, r.what) for r in each.results))
+    single = [step for step in steps if len(tables.depths_of(each, *step)) == 1]
+    numbers_of = lambda title, wanted: tables.Table(title, data.columns, [row for row in data.rows if tuple(row[:2]) in wanted])
+    for model, what in steps:
+        if (model, what) not in single:
+            title = f"{each.name}: {each.engine} with attend, {model}, {what}"
+            yield figure(plots.engine(each, model, what, escaped(title)), title + ".", numbers_of(title, [(model, what)]))
+    if single:
+        title = f"{each.name}: {each.engine} with attend, one depth of the cache each"
+        yield figure(plots.engine_steps(each, single, escaped(title)), title + ".", numbers_of(title, single))
 
 
 def offload_figures(each):

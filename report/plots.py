@@ -325,16 +325,28 @@ def machines_ahead(ahead, dtype, title):
 
 
 def engine(each, model, what, title):
-    """How many times as fast an engine's step is with attend, by what is in the cache."""
+    """How many times as fast an engine's step is with attend, by what is in the cache; above that, tokens a second."""
     rows = [r for r in each.results if (r.model, r.what) == (model, what)]
     depths = sorted({r.depth for r in rows})
-    figure, axes = plt.subplots(figsize=(WIDTH, 3.4), layout="constrained")
+    rated = all(r.tokens for r in rows)
+    figure, panels = plt.subplots(1 + rated, figsize=(WIDTH, 5.4 if rated else 3.4), layout="constrained", sharex=True, squeeze=False)
+    axes, rates = panels[-1, 0], panels[0, 0]
     axes.axhline(1, color=INK, linewidth=1.4, label=shown(f"{each.engine} by itself"))
     caches = dict.fromkeys(r.cache for r in each.results)
     for cache, color, marker in zip(caches, itertools.cycle(SERIES), itertools.cycle(MARKERS)):
-        points = sorted((depths.index(r.depth), r.ratio) for r in rows if r.cache == cache)
+        points = sorted((depths.index(r.depth), r.ratio, *r.rates) for r in rows if r.cache == cache)
         if points:
-            axes.plot(*zip(*points), color=color, marker=marker, markersize=5, linewidth=1.4, label=shown(f"{cache} cache"))
+            places, ratios, stock, attend = zip(*points)
+            axes.plot(places, ratios, color=color, marker=marker, markersize=5, linewidth=1.4, label=shown(f"{cache} cache"))
+            if rated:
+                rates.plot(places, attend, color=color, marker=marker, markersize=5, linewidth=1.4)
+                rates.plot(places, stock, color=color, marker=marker, markersize=4, linewidth=1.2, linestyle=(0, (4, 3)), fillstyle="none")
+    if rated:
+        rates.plot([], [], color=FAINT, linewidth=1.4, label="with attend")
+        rates.plot([], [], color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)), label=shown(f"{each.engine} by itself"))
+        rates.set_ylim(bottom=0)
+        rates.set_ylabel("tokens a second")
+        legend(rates, 3)
     axes.set_xticks(range(len(depths)), [f"{depth:,}" for depth in depths])
     axes.set_xlim(-0.4, len(depths) - 0.6)
     ratios = [r.ratio for r in rows]
@@ -342,6 +354,14 @@ def engine(each, model, what, title):
     axes.set_xlabel("tokens in the cache before"), axes.set_ylabel("times as fast")
     legend(axes, 3)
     return svg(figure, title)
+
+
+def engine_steps(each, steps, title):
+    """The same of steps that were measured at one depth each."""
+    rows = [f"{model}, {what}" for model, what in steps]
+    series = {f"{cache} cache": [(r.ratio, steps.index((r.model, r.what))) for r in each.results if r.cache == cache and (r.model, r.what) in steps]
+              for cache in dict.fromkeys(r.cache for r in each.results)}
+    return times_as_fast(rows, series, "times as fast", title, f"{each.engine} by itself")
 
 
 def phases(found, title):

@@ -141,10 +141,16 @@ class InEngine:
     stock: float  # seconds, medians of rounds
     attend: float
     ratios: list  # times as fast, of each round
+    tokens: int  # that it computes; 0 where that is no word for it
 
     @property
     def ratio(self):
         return statistics.median(self.ratios)
+
+    @property
+    def rates(self):
+        """Tokens a second, by itself and with attend."""
+        return self.tokens / self.stock, self.tokens / self.attend
 
 
 @dataclasses.dataclass
@@ -320,7 +326,11 @@ def read_engine(path, name, data):
         stock, attend = (rounds_of(where, result, key) for key in ("stock", "attend"))
         if len(stock) != len(attend):
             raise BadInput(f"{where}: fields 'stock' and 'attend' have {len(stock)} and {len(attend)} rounds, expected as many")
-        results.append(InEngine(*texts, depth, statistics.median(stock), statistics.median(attend), [s / a for s, a in zip(stock, attend)]))
+        tokens = field(where, result, "tokens", int) if "tokens" in result else 0
+        if not 0 <= tokens < 1 << 40:
+            raise BadInput(f"{where}: field 'tokens' is {str(tokens)[:20]}, expected a number of tokens")
+        ratios = [s / a for s, a in zip(stock, attend)]
+        results.append(InEngine(*texts, depth, statistics.median(stock), statistics.median(attend), ratios, tokens))
     if not results:
         raise BadInput(f"{path}: no results in it")
     return Engine(name, context, results)

@@ -285,10 +285,20 @@ def serving(source, peers):
 
 
 def engine(each):
-    rows = [[r.model, r.what, r.cache, (f"{r.depth:,}", r.depth), time_cell(r.stock), time_cell(r.attend), (f"{r.ratio:.2f}", r.ratio),
-             f"{min(r.ratios):.2f} to {max(r.ratios):.2f}"] for r in each.results]
-    return Table(f"{each.name}: {each.engine} by itself and with attend", ["model", "what", "cache", "tokens before", "by itself", "with attend",
-                                                                         "times as fast", "of rounds"], rows)
+    rated = any(r.tokens for r in each.results)
+    rows = []
+    for r in each.results:
+        rates = [(f"{rate:.1f}", rate) for rate in r.rates] if r.tokens else ["-", "-"]
+        rows.append([r.model, r.what, r.cache, (f"{r.depth:,}", r.depth), time_cell(r.stock), time_cell(r.attend), *(rates if rated else []),
+                     (f"{r.ratio:.2f}", r.ratio), f"{min(r.ratios):.2f} to {max(r.ratios):.2f}"])
+    return Table(f"{each.name}: {each.engine} by itself and with attend", [
+        "model", "what", "cache", "tokens before", "by itself", "with attend", *(["tokens/s by itself", "with attend"] if rated else []),
+        "times as fast", "of rounds"], rows)
+
+
+def depths_of(each, model, what):
+    """The tokens in the cache at which a step was measured."""
+    return sorted({r.depth for r in each.results if (r.model, r.what) == (model, what)})
 
 
 def phases(source):

@@ -77,10 +77,12 @@ def phases():
 
 
 def engine():
-    """Stock is 1 + depth / 1024 times as slow, in q8_0 twice that."""
+    """Stock is 1 + depth / 1024 times as slow, in q8_0 twice that. One step has one depth, and attention alone computes no tokens."""
     results = [{"model": model, "what": what, "cache": cache, "depth": depth, "stock": [1e-3 * (1 + depth / 1024) * slow] * 3, "attend": [1e-3] * 3}
+               | ({} if model == "attention alone" else {"tokens": 1 if what == "token" else 512})
                for model, what in (("heads-64", "token"), ("heads-64", "prompt of 512"), ("attention alone", "1 query"))
                for cache, slow in (("f16", 1), ("q8_0", 2)) for depth in (0, 2048, 8192)]
+    results.append({"model": "heads-64", "what": "prompt of 4096", "cache": "f16", "depth": 0, "tokens": 4096, "stock": [2.0, 2.2], "attend": [1.0, 1.0]})
     return {"attend_engine": 1, "context": {"engine": "llama.cpp", "cpu": "A <processor> & more", "threads": 2, "date": "2026-01-04"},
             "results": results}
 

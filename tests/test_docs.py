@@ -21,12 +21,17 @@ from layer_support import built_without_blas, safetensors
 ROOT = pathlib.Path(os.environ.get("SOURCE_DIR", pathlib.Path(__file__).resolve().parent.parent))
 sys.path.append(str(ROOT / "scripts/lib"))
 # pylint: disable=wrong-import-position
+import llama_figures
 from measured import MACHINES, machine as machine_of
-from picture import draw, pictures
+import picture
 # pylint: enable=wrong-import-position
 ATTEND = os.environ.get("ATTEND", str(ROOT / "build" / "attend"))
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")) + sorted(ROOT.glob("docs/measured/*.md")) + sorted(ROOT.glob("examples/*.md"))
 FOLDERS = ("include", "kernels", "dispatch", "layers", "verify", "tune", "cli", "tests", "bench", "examples", "report", "scripts", "bindings", "integrations", "cmake", "docs", ".ci")
+
+
+def pictures():
+    return picture.pictures() | llama_figures.pictures()
 
 
 def attend(*arguments):
@@ -135,7 +140,9 @@ def generate_measured(kind):
 GENERATORS = {"example": generate_example, "engine_plan": lambda: generate_engine(1), "engine_append": lambda: generate_engine(2),
               "engine_step": lambda: generate_engine(3), "environment": generate_environment, "blocks": generate_blocks,
               "bench": lambda: generate_measured("bench"), "peers": lambda: generate_measured("peers"),
-              "offload": lambda: generate_measured("offload")}
+              "offload": lambda: generate_measured("offload"),
+              "llama_nodes": lambda: llama_figures.nodes_table(llama_figures.newest()),
+              "llama_models": lambda: llama_figures.models_table(llama_figures.newest())}
 GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -162,7 +169,7 @@ class Documents(unittest.TestCase):
     def test_pictures_are_those_of_the_figures(self):
         for path, drawn in pictures().items():
             self.assertEqual(path.read_text(), drawn, f"{path.name}: run python3 tests/test_docs.py --update")
-            self.assertIn(path.name, text("README.md"))
+            self.assertIn(path.name, text("docs/llama.md" if path.parent.name == "llama" else "README.md"))
         ahead, cases = re.search(r"ahead of the best of the other packages in (\d+) of (\d+) cases", " ".join(text("README.md").split())).groups()
         self.assertIn(f"attend is ahead of the best peer at {ahead} of {cases} cases", text("docs/measured/peers.md"))
 
@@ -172,7 +179,7 @@ class Documents(unittest.TestCase):
         names = ("pytorch-flash", "pytorch-math", "pytorch-flex", "onnxruntime-mha", "onnxruntime-gqa", "onnxruntime-attention", "openvino", "vllm", "ggml")
         results = [result("tiny", name, 4) for name in names] + [result("mixed-serving", name, 2 if name == "vllm" else None) for name in names]
         results += [result("alone", name) for name in names] + [result(shape, "attend", 1) for shape in ("tiny", "mixed-serving", "alone")]
-        drawn = draw({"results": results, "context": {"cpu": "a", "isa": "b", "date": "2026-01-01", "attend_version": "0.2.0"}}, "light")
+        drawn = picture.draw({"results": results, "context": {"cpu": "a", "isa": "b", "date": "2026-01-01", "attend_version": "0.2.0"}}, "light")
         for word in "PyTorch", "ONNX Runtime", "OpenVINO", "ggml", "vLLM", "tiny", "mixed-serving":
             self.assertIn(f">{word}</text>", drawn)
         self.assertNotIn("alone", drawn)

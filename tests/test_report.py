@@ -202,7 +202,14 @@ class Report(unittest.TestCase):
     def test_engines(self):
         self.write("engine", report_samples.engine())
         text = self.succeed("engine.json", "--format", "markdown")
-        self.assertIn("| heads-64 | token | q8_0 | 8,192 | 18 ms | 1 ms | 18.00 | 18.00 to 18.00 |", text)
+        self.assertIn("| heads-64 | token | q8_0 | 8,192 | 18 ms | 1 ms | 55.6 | 1000.0 | 18.00 | 18.00 to 18.00 |", text)
+        self.assertIn("| heads-64 | prompt of 4096 | f16 | 0 | 2.1 s | 1 s | 1950.5 | 4096.0 | 2.10 | 2.00 to 2.20 |", text)
+        self.assertIn("| attention alone | 1 query | f16 | 0 | 1 ms | 1 ms | - | - | 1.00 | 1.00 to 1.00 |", text)
+        plain = report_samples.engine()
+        plain["results"] = [{key: value for key, value in each.items() if key != "tokens"} for each in plain["results"]]
+        self.write("engine", plain)  # as it was written before steps said their tokens
+        self.assertIn("| heads-64 | token | q8_0 | 8,192 | 18 ms | 1 ms | 18.00 | 18.00 to 18.00 |", self.succeed("engine.json", "--format", "markdown"))
+        self.write("engine", report_samples.engine())
         rows = list(csv.DictReader(io.StringIO(self.succeed("engine.json", "--format", "csv"))))
         self.assertEqual({row["kernel"] for row in rows}, {"llama.cpp", "attend"})
 
@@ -391,6 +398,7 @@ class Report(unittest.TestCase):
             (engine | {"attend_engine": "1"}, "field 'attend_engine' is \"1\", expected version 1"), (engine | {"results": []}, "no results"),
             (engine | {"results": [step | {"stock": []}]}, "results[0]: field 'stock' is [], expected a number for every round"),
             (engine | {"results": [step | {"stock": [1, 0, 1]}]}, "results[0]: stock: field '1' is 0, expected a number above 0"),
+            (engine | {"results": [step | {"tokens": -1}]}, "results[0]: field 'tokens' is -1, expected a number of tokens"),
             (engine | {"results": [step | {"attend": [1]}]}, "'stock' and 'attend' have 3 and 1 rounds"),
             (engine | {"results": [step | {"stock": [1e-300] * 3}]}, "'0' is 1e-300, expected a number above 0, from 1e-12 to 1e+09 seconds"),
             (offload | {"attend_offload": 2}, "expected version 1"), (offload | {"results": []}, "no results"), (offload | {"limits": 1}, "'limits' is 1"),

@@ -131,7 +131,9 @@ def result_of(case, times, differences):
     ratio = lambda a, b: statistics.median(x / y for x, y in zip(times[a], times[b]))
     _, _, length, keys = SHAPES[case["model"]]
     what = WORDS[case["row"]].format(length) + f", {case['threads']} thread{'s' if case['threads'] > 1 else ''}"
-    read = {"what": what, "cache": case["dtype"], "depth": keys if case["row"].endswith("decode") else 0, "stock": times["sdpa"], "attend": times[ours[-1]]}
+    decode, batch = case["row"].endswith("decode"), 2 if case["row"].startswith("padded") else 1
+    read = {"what": what, "cache": case["dtype"], "depth": keys if decode else 0, "tokens": batch * (1 if decode else length),
+            "stock": times["sdpa"], "attend": times[ours[-1]]}
     return {**case, **read, "seconds": {name: statistics.median(found) for name, found in times.items()}, "rounds": times,
             "difference": differences, "ratios": {f"{other} / {name}": ratio(other, name) for name in ours for other in times if other not in OURS}}
 

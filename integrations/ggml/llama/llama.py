@@ -22,7 +22,6 @@ LOGITS += [(model, cache, 2, 1, 0) for model in ("logits-gemma", "logits-gpt-oss
 MOST_KL = 1e-4  # to stock, with an f16 or f32 cache
 TIE = 0.05  # logits of random weights, which reach to 15, may be that close: either token is the likeliest then
 DEPTHS, QUICK_DEPTHS = (0, 2048, 8192, 16384), (0, 8192)
-COLOURS = {"f16": "#0072b2", "bf16": "#e69f00", "q8_0": "#009e73", "q4_0": "#cc79a7"}
 
 
 class Failed(Exception):
@@ -51,11 +50,7 @@ class Builds:
         return result
 
     def model(self, name):
-        path = self.folder / f"{name}.gguf"
-        if not path.exists():
-            models.write(name, path.with_suffix(".part"))
-            path.with_suffix(".part").rename(path)
-        return path
+        return models.file_of(name, self.folder)
 
 
 def say(text):
@@ -151,7 +146,7 @@ def step(test, prompt):
 
 def results(found, model, prompt):
     """What `attend report` reads: seconds of every round, with and without."""
-    return [{"model": model, "what": step(test, prompt), "cache": cache, "depth": depth,
+    return [{"model": model, "what": step(test, prompt), "cache": cache, "depth": depth, "tokens": prompt if test == "prompt" else 1,
              "stock": [ms / 1000 for ms in found[cache, test, depth, False]], "attend": [ms / 1000 for ms in found[cache, test, depth, True]]}
             for cache, test, depth in dict.fromkeys(key[:3] for key in found)]  # fmt: skip
 
@@ -192,26 +187,6 @@ def measure_nodes(builds, rounds):
     return lines, nodes
 
 
-def plot(found, path, title):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.2))
-    for cache in dict.fromkeys(key[0] for key in found):
-        for plugin in (False, True):
-            depths = sorted({d for c, test, d, p in found if c == cache and test == "token" and p == plugin})
-            rates = [1000 / statistics.median(found[cache, "token", d, plugin]) for d in depths]
-            axes.plot(depths, rates, "o-" if plugin else "o--", color=COLOURS.get(cache), markersize=4,
-                      label=f"{cache}, {'attend' if plugin else 'stock'}")  # fmt: skip
-    axes.set(title=title, xlabel="tokens in the cache", ylabel="tokens a second", ylim=(0, None))
-    axes.legend(frameon=False, fontsize=8, ncols=2)
-    axes.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path)
-
-
 def llama_bench(builds, depth):
     """llama-bench itself, once with and once without: what a user sees."""
     say(f"llama-bench -fa 1 -p 512 -n 16 -d {depth}, without and with the plug-in:")
@@ -231,13 +206,12 @@ def processor():
 
 def main():
     parser = argparse.ArgumentParser(prog="scripts/llama", description="llama.cpp, unmodified, with attend and without: ggml's tests, logits, speed.")
-    parser.add_argument("--quick", action="store_true", help="under 15 minutes: a sample of ggml's tests, one round, depths 0 and 8192")
+    parser.add_argument("--quick", action="store_true", help="under five minutes on two cores: a sample of ggml's tests, one round, depths 0 and 8192")
     parser.add_argument("--only", choices=("tests", "logits", "nodes", "times"), help="one part alone")
     parser.add_argument("--no-openmp", action="store_true", help="measure a llama.cpp built without OpenMP, too")
     parser.add_argument("--rounds", type=int, help="rounds of measuring (5; 1 with --quick)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads (all)")
     parser.add_argument("--cpu-time", action="store_true", help="one thread, by its processor time: where others use the machine, too")
-    parser.add_argument("--plot", metavar="FILE.svg", help="draw tokens a second over depth")
     parser.add_argument("--json", metavar="FILE", help="write what was measured as `attend report` reads it")
     parser.add_argument("--build", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--plugin", required=True, help=argparse.SUPPRESS)
@@ -284,8 +258,6 @@ def main():
                 say(f"\n{model}, llama.cpp {'with' if build == 'openmp' else 'without'} OpenMP\n")
                 say("\n".join(table(found, 512)))
                 kept += results(found, model if build == "openmp" else f"{model}, without OpenMP", 512)
-                if arguments.plot and model == "heads-64" and build == "openmp":
-                    plot(found, arguments.plot, f"{processor()}, {builds.threads} threads")
             found = measure(builds, "heads-64", ("f16",), (0,), "openmp", rounds, 0, 4096)
             say("\n" + "\n".join(table(found, 4096)) + "\n")
             kept += results(found, "heads-64", 4096)

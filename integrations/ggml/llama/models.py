@@ -2,6 +2,7 @@
 """Writes small models of random weights with the heads of real ones: attention does not care what weights say."""
 
 import sys
+from pathlib import Path
 
 import gguf
 import numpy as np
@@ -90,5 +91,15 @@ def write(name, path):
     w.close()
 
 
-if __name__ == "__main__":
-    write(sys.argv[1], sys.argv[2])
+def file_of(name, folder):
+    """The model's file there, written if it is not there yet."""
+    path = Path(folder) / f"{name}.gguf"
+    if not path.exists():
+        write(name, path.with_suffix(".part"))
+        path.with_suffix(".part").rename(path)
+    return path
+
+
+if __name__ == "__main__":  # models.py FOLDER NAME...
+    for each in sys.argv[2:]:
+        file_of(each, sys.argv[1])

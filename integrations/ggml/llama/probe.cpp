@@ -121,8 +121,9 @@ void print_times(const char *test, int depth, const times_taken &times) {
 }
 
 /*
- * The cache is filled cheaply: every 512 tokens are a sequence of their own, which attends itself alone, and all become
- * part of sequence 0 then. To fill 16384 tokens in one sequence would take minutes.
+ * The cache is filled cheaply: 512 tokens are a sequence of their own, which is copied, moved to where it is to stand
+ * (its keys turn) and made a part of sequence 0, as often as there is room. To fill 16384 tokens in one sequence would
+ * take minutes.
  */
 int times(int count, char **a) {
   session s(a[0]);
@@ -134,12 +135,20 @@ int times(int count, char **a) {
   s.open(a[1], a[2], threads, most + std::max(prompt, tokens) + 512, std::max(prompt, 512),
          1 + parts + static_cast<int>(depths.size()), true);
   llama_memory_t memory = llama_get_memory(s.context);
+  std::vector<uint8_t> part;
   int filled = 0, next = 1;
   for (const int depth : depths) {
     while (filled < depth) {
       const int n = std::min(512, depth - filled);
-      std::vector<int> position{filled};
-      s.decode(next, n, 1, position, nullptr);
+      if (n == 512 && !part.empty()) {
+        if (llama_state_seq_set_data(s.context, part.data(), part.size(), next) == 0) fail("keys cannot be copied");
+      } else {
+        std::vector<int> position{0};
+        s.decode(next, n, 1, position, nullptr);
+        part.resize(llama_state_seq_get_size(s.context, next));
+        llama_state_seq_get_data(s.context, part.data(), part.size(), next);
+      }
+      llama_memory_seq_add(memory, next, -1, -1, filled);
       llama_memory_seq_cp(memory, next, 0, -1, -1);
       llama_memory_seq_rm(memory, next, -1, -1);
       filled += n, next++;
