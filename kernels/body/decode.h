@@ -354,6 +354,8 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
   const bool k_format = attend_is_format(p->k_dtype), v_format = attend_is_format(p->v_dtype);
   const decode_products *k_products = products_of_keys(p), *v_products = products_of_format(p->v_dtype);
   if (!k_products) k_products = of_keys;
+  const scaled_products *k_scaled = k_products == of_keys ? products_of_scaled(&view->k, p->head_dim) : NULL;
+  const scaled_products *v_scaled = products_of_scaled(&view->v, p->v_head_dim);
   char *plain = scratch + at.plain;
   const float unit = how->unit;
   const key_range all = range_union(ranges, ranges_agree(&view->keys) ? 1 : rows);
@@ -372,6 +374,10 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
     expect(&k, &view->v, p->v_head_dim, key);
     for (int64_t j = 0; j < count; j += chunk.count) {
       next_chunk(&k, j, &chunk);
+      if (k_scaled) {
+        score_scaled(&k, j, &chunk, k_scaled, q, q_stride, rows, s + j, BLOCK, plain);
+        continue;
+      }
       if (k_format && k_products == of_keys) read_chunk(&k, j, &chunk, plain);
 #ifdef ATTEND_BYTE_DOT
       if (k_products == &int8_after_f32) pack_scales(&k, j, &chunk, plain);
@@ -397,15 +403,18 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
       expect(&v, &view->k, p->head_dim, key + count);
     else if (key + count >= all.end && then && then->key_begin + v.ahead <= then->key_end)
       expect(&v, &then->view->k, p->head_dim, then->key_begin);
-    const bool read = v_format && (selected || !v_products);
+    const bool read = v_format && (selected || (!v_products && !v_scaled));
     for (int64_t j = 0; j < count; j += chunk.count) {
       next_chunk(&v, j, &chunk);
       if (read) read_chunk(&v, j, &chunk, plain);
       const operand *weights = (const operand *)s + j / PER_OPERAND;
       noted->count = 0;
       if (selected) clean_chunk(&chunk, plain_dtype(p->v_dtype), j, scratch + at.copies, noted);
-      value_chunk(weights, operands_in(BLOCK), &chunk, rows, alpha, o, width,
-                  v_products && !read ? v_products : of_values);
+      if (v_scaled && !read)
+        value_scaled(&v, j, &chunk, v_scaled, weights, operands_in(BLOCK), rows, alpha, o, width, plain);
+      else
+        value_chunk(weights, operands_in(BLOCK), &chunk, rows, alpha, o, width,
+                    v_products && !read ? v_products : of_values);
       add_nonfinite(noted, &view->v, p->v_head_dim, key, j, j + chunk.count, s, BLOCK, rows, o, width, plain);
       for (int64_t r = 0; j == 0 && r < rows; r++) alpha[r] = 1.0f;
     }
