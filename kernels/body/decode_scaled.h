@@ -236,21 +236,22 @@ ATTEND_INLINE void value_scaled_rows(const operand *s, int64_t ld, const kv_rows
   static const scaled_products name = {&scores_##name, &scores_one_##name, values_##name, values_one_##name};
 #define ATTEND_FORMAT_PLAIN(...)
 #define ATTEND_FORMAT_BLOCK(...)
-#define ATTEND_FORMAT_SCALED(id, ...)                                                                                  \
-  DEFINE_SCALED(scaled_##id, ATTEND_##id, false)                                                                       \
-  DEFINE_SCALED(moved_##id, ATTEND_##id, true)
+#define ATTEND_FORMAT_SCALED(id, ...) DEFINE_SCALED(scaled_##id, ATTEND_##id, false)
 #include "kernels/formats.def"
+DEFINE_SCALED(moved_I8, ATTEND_I8, true)
+DEFINE_SCALED(moved_I4, ATTEND_I4, true)
 
-/** The products with keys or values of a scaled format, if their scales allow it: NULL for others, and other formats.
- */
+/** The products with keys or values of a scaled format, if their scales allow it; NULL for others. */
 ATTEND_INLINE const scaled_products *products_of_scaled(const attend_rows *all, int64_t dim) {
   const attend_row_scales *s = &all->scales;
+  if (attend_formats[all->dtype].kind != ATTEND_SCALED) return NULL;
   if (dim % STEP || (s->at && s->group < dim && s->group % STEP)) return NULL;
+  if (s->zeros || s->is_unsigned) return all->dtype == ATTEND_I8 ? &moved_I8 : &moved_I4; /* others have neither */
   switch (all->dtype) {
 #define ATTEND_FORMAT_PLAIN(...)
 #define ATTEND_FORMAT_BLOCK(...)
 #define ATTEND_FORMAT_SCALED(id, ...)                                                                                  \
-  case ATTEND_##id: return s->zeros || s->is_unsigned ? &moved_##id : &scaled_##id;
+  case ATTEND_##id: return &scaled_##id;
 #include "kernels/formats.def"
   default: return NULL;
   }
