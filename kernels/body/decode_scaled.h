@@ -20,30 +20,34 @@ typedef struct chunk_scales {
   float middle; /**< what loaders have subtracted from unsigned integers */
 } chunk_scales;
 
-/** A number of each group of `rows` rows from row `row` on, as many times as it has steps, to `to`: as f32. */
+/** A number of each group of `rows` rows that lie evenly, SIZE bytes, as many times as it has steps, to `to`. */
+ATTEND_INLINE void copy_scales(const attend_row_scales *scales, const char *from, int64_t rows, int64_t groups,
+                               int64_t times, char *to, const int SIZE) {
+  for (int64_t i = 0; i < rows; i++, from += scales->stride)
+    for (int64_t g = 0; g < groups; g++)
+      for (int64_t k = 0; k < times; k++, to += SIZE) memcpy(to, from + g * scales->step, (size_t)SIZE);
+}
+
+/** The same as f32 of rows `row` to row + rows that may lie in pages, or without an address `otherwise`. */
 ATTEND_OUTLINE void put_scales(const attend_rows *all, const char *at, float otherwise, int64_t row, int64_t rows,
                                int64_t groups, int64_t times, float *to) {
   const attend_row_scales *scales = &all->scales;
-  const int64_t numbers = rows * groups * times, size = scales->dtype == ATTEND_F32 ? 4 : 2;
-  char *raw = size == 4 ? (char *)to : (char *)(to + numbers + LANES), *next = raw;
+  const int64_t steps = groups * times, numbers = rows * steps;
+  uint16_t *halves = (uint16_t *)(void *)(to + numbers + LANES), *next = halves;
   if (!at) {
     for (int64_t i = 0; i < numbers; i++) to[i] = otherwise;
     return;
   }
-  for (int64_t end = row + rows, n; row < end; row += n) {
-    n = min_i64(attend_rows_together(all, row), end - row);
-    const char *from = at + attend_row_scales_at(all, row);
-    if (n == rows && times == 1 && scales->stride == groups * size && (groups == 1 || scales->step == size)) {
-      if (size == 4) memcpy(to, from, (size_t)(numbers * size));
-      raw = (char *)(uintptr_t)from;
-      break;
-    }
-    for (int64_t i = 0; i < n; i++, from += scales->stride)
-      for (int64_t g = 0; g < groups; g++)
-        for (int64_t k = 0; k < times; k++, next += size) memcpy(next, from + g * scales->step, (size_t)size);
+  for (int64_t i = 0, n; i < rows; i += n) {
+    n = min_i64(attend_rows_together(all, row + i), rows - i);
+    const char *from = at + attend_row_scales_at(all, row + i);
+    if (scales->dtype == ATTEND_F32)
+      copy_scales(scales, from, n, groups, times, (char *)(to + i * steps), sizeof(float));
+    else
+      copy_scales(scales, from, n, groups, times, (char *)next, sizeof(uint16_t)), next += n * steps;
   }
-  for (int64_t i = 0; size == 2 && i < numbers; i += LANES)
-    vf_store(to + i, vf_load_f16_n((const uint16_t *)(const void *)raw + i, (int)min_i64(LANES, numbers - i)));
+  for (int64_t i = 0; scales->dtype != ATTEND_F32 && i < numbers; i += LANES)
+    vf_store(to + i, vf_load_f16_n(halves + i, (int)min_i64(LANES, numbers - i)));
 }
 
 /** The scales of a chunk of keys or values, the first-th of a block and on. `room` is for what has to be put there. */
