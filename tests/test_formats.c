@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "dispatch/dispatch.h"
+#include "kernels/convert.h"
 #include "tests/support.h"
 #include "verify/formats.h"
 
@@ -283,6 +284,74 @@ Test(formats, scales_that_are_missing_are_refused) {
   cr_expect(strstr(attend_error_detail(), "k_zero_points is NULL"), "%s", attend_error_detail());
   t.k_zero_points = &scale;
   cr_expect_eq(attend_forward(&p, &t), ATTEND_OK, "%s", attend_error_detail());
+}
+
+/* Runs a problem whose keys and values are the same bytes with the same scales, which are f32, or halves. */
+static void run_scaled(const attend_kernel *kernel, attend_problem *p, const attend_scaling *scaling, const float *q,
+                       const void *rows, const float *scales, const float *zeros, float *out) {
+  enum { MOST = 8 * 97 * 4 };
+  static uint16_t halves[2][MOST];
+  const bool half = scaling->dtype == ATTEND_F16;
+  for (int i = 0; half && i < MOST; i++) halves[0][i] = f32_to_f16(scales[i]), halves[1][i] = f32_to_f16(zeros[i]);
+  attend_tensors t = ATTEND_TENSORS_INIT;
+  p->k_scaling = p->v_scaling = *scaling;
+  t.q = q, t.k = t.v = rows, t.out = out;
+  t.k_scales = t.v_scales = half ? (const void *)halves[0] : scales;
+  t.k_zero_points = t.v_zero_points = half ? (const void *)halves[1] : zeros;
+  attend_plan *plan = attend_test_plan(p, kernel->name, 1);
+  size_t size;
+  void *workspace = attend_test_workspace(plan, &size);
+  cr_assert_eq(attend_plan_run(plan, &t, workspace, size), ATTEND_OK, "%s", attend_error_detail());
+  free(workspace);
+  attend_plan_destroy(plan);
+}
+
+/*
+ * Groups of 16 are read to a buffer everywhere, others become numbers in registers where there are enough of those:
+ * scales that are said in both ways give the same bits. Lengths and heads leave tails of all kinds.
+ */
+Test(formats, ways_to_say_the_same_scales_give_the_same_bits) {
+  enum { KEYS = 97, DIM = 64, MOST_HEADS = 7, GROUPS = DIM / 16 };
+  static uint8_t rows[KEYS * DIM];
+  static float q[MOST_HEADS * DIM], out[2][MOST_HEADS * DIM], scales[2][8 * KEYS * GROUPS], zeros[2][8 * KEYS * GROUPS];
+  int compared = 0;
+  for (int i = 0; i < MOST_HEADS * DIM; i++) q[i] = sinf((float)i);
+  for (int i = 0; i < KEYS * DIM; i++) rows[i] = (uint8_t)((unsigned)i * 2654435761u >> 13 & 0x77);
+  for (int variant = 0; variant < 48; variant++) {
+    const attend_dtype format = (attend_dtype)(ATTEND_F8_E4M3 + variant % 4);
+    const bool integers = format == ATTEND_I8 || format == ATTEND_I4, moved = integers && variant / 4 % 2;
+    const int64_t group = (const int64_t[]){0, 32, 64}[variant / 16], groups = group ? DIM / group : 1;
+    for (int row = 0; row < KEYS; row++)
+      for (int g = 0; g < GROUPS; g++) { /* the first kind in groups of `group`, the second in groups of 16 */
+        const int64_t from = row * groups + g / (GROUPS / groups);
+        const float scale = 0.01f + 0.001f * (float)((row * 7 + g / (GROUPS / groups)) % 11), zero = 3.3f - 40 * scale;
+        scales[0][from] = scales[1][row * GROUPS + g] = scale, zeros[0][from] = zeros[1][row * GROUPS + g] = zero;
+      }
+    attend_scaling s = {.group = group,
+                        .row = groups,
+                        .step = 1,
+                        .dtype = variant / 8 % 2 ? ATTEND_F16 : ATTEND_F32,
+                        .zero_points = moved,
+                        .is_unsigned = integers && variant % 3 == 0};
+    attend_scaling sixteens = s;
+    sixteens.group = 16, sixteens.row = GROUPS;
+    for (size_t i = 0; i < attend_kernel_count(); i++) {
+      const attend_kernel *kernel = attend_kernel_at(i);
+      if (strncmp(kernel->name, "decode_f32", 10) != 0 || kernel->can & ATTEND_CAN_INT8) continue;
+      if (!attend_test_runnable(kernel)) continue;
+      for (int heads = 1; heads <= MOST_HEADS; heads += 2)
+        for (int keys = 1; keys <= KEYS; keys += 24) {
+          attend_problem p = attend_test_problem(1, heads, 1, 1, keys, DIM);
+          p.k_dtype = p.v_dtype = format;
+          run_scaled(kernel, &p, &s, q, rows, scales[0], zeros[0], out[0]);
+          run_scaled(kernel, &p, &sixteens, q, rows, scales[1], zeros[1], out[1]);
+          cr_assert(!memcmp(out[0], out[1], sizeof(float) * DIM * (size_t)heads), "%s, variant %d: %d heads, %d keys",
+                    kernel->name, variant, heads, keys);
+          compared++;
+        }
+    }
+  }
+  cr_expect(compared > 0, "no kernel of decode ran");
 }
 
 /* A few cases of each format, beside those that others draw: all bodies, whatever the processor has. */

@@ -215,12 +215,13 @@ Test(int8, who_rounds) {
   const bool wide = rounds->isa == ATTEND_ISA_AVX512VNNI;
   attend_options options = ATTEND_OPTIONS_INIT;
   options.profile = "off", options.num_threads = 1;
-  for (int which = 0; which < 8; which++) {
+  for (int which = 0; which < 9; which++) {
     p = attend_test_problem(1, 8, which == 4 || which == 7 ? 8 : 2, 1, 512, which == 5 || which == 7 ? 96 : 64);
     p.k_dtype = p.v_dtype = which == 3 ? ATTEND_Q4_0 : which >= 6 ? ATTEND_I8 : ATTEND_Q8_0;
     p.int8_products = which != 1, p.batch_invariant = which == 2;
+    if (which == 8) p.k_scaling = (attend_scaling){.group = 32, .dtype = ATTEND_F32};
     cr_assert_eq(attend_plan_create(&p, &options, &plan), ATTEND_OK, "%s", attend_error_detail());
-    const bool expected = which == 0 || which >= 6 || (!wide && which >= 4);
+    const bool expected = which == 0 || which == 6 || which == 7 || (!wide && which >= 4);
     cr_expect_eq(strcmp(attend_plan_kernel(plan), rounds->name) == 0, expected, "%d: %s", which,
                  attend_plan_kernel(plan));
     attend_plan_destroy(plan);

@@ -351,6 +351,7 @@ typedef struct decode_pass_state {
   attend_slice *alone; /**< of one of several heads: slice_of_head() */
   const attend_tiling *tiling;
   const decode_products *k_products, *v_products, *of_keys, *of_values; /**< the last two: of elements */
+  const scaled_products *k_scaled, *v_scaled;                           /**< of scaled formats in registers, or NULL */
   const key_range *ranges;
   key_range all; /**< keys that some row attends */
   int64_t rows, q_stride, width, block;
@@ -423,6 +424,11 @@ ATTEND_INLINE bool look_at_masks(const decode_pass_state *pass, int64_t key, int
 ATTEND_INLINE void score_head(const decode_pass_state *pass, const kv_block *block, int64_t j, kv_rows *chunk,
                               const decode_head *head) {
   const attend_rows *all = &head->view->k;
+  if (pass->k_scaled) {
+    score_scaled(block, all, j, chunk, pass->k_scaled, head->q, pass->q_stride, pass->rows, head->s + j, pass->block,
+                 pass->plain);
+    return;
+  }
   if (attend_is_format(pass->p->k_dtype) && pass->k_products == pass->of_keys)
     read_chunk(block, all, j, chunk, pass->plain);
 #ifdef ATTEND_BYTE_DOT
@@ -460,12 +466,17 @@ ATTEND_INLINE void add_values(const decode_pass_state *pass, const kv_block *blo
                               decode_head *head) {
   const attend_problem *p = pass->p;
   const attend_rows *all = &head->view->v;
-  const bool read = attend_is_format(p->v_dtype) && (head->selected || !pass->v_products);
+  const bool read = attend_is_format(p->v_dtype) && (head->selected || (!pass->v_products && !pass->v_scaled));
+  const operand *weights = (const operand *)head->s + j / PER_OPERAND;
   if (read) read_chunk(block, all, j, chunk, pass->plain);
   pass->noted->count = 0;
   if (head->selected) clean_chunk(chunk, plain_dtype(p->v_dtype), j, pass->copies, pass->noted);
-  value_chunk((const operand *)head->s + j / PER_OPERAND, operands_in(pass->block), chunk, pass->rows, head->alpha,
-              head->o, pass->width, pass->v_products && !read ? pass->v_products : pass->of_values);
+  if (pass->v_scaled && !read)
+    value_scaled(block, all, j, chunk, pass->v_scaled, weights, operands_in(pass->block), pass->rows, head->alpha,
+                 head->o, pass->width, pass->plain);
+  else
+    value_chunk(weights, operands_in(pass->block), chunk, pass->rows, head->alpha, head->o, pass->width,
+                pass->v_products && !read ? pass->v_products : pass->of_values);
   add_nonfinite(pass->noted, all, p->v_head_dim, block->key, j, j + chunk->count, head->s, pass->block, pass->rows,
                 head->o, pass->width, pass->plain);
   for (int64_t r = 0; j == 0 && r < pass->rows; r++) head->alpha[r] = 1.0f;
@@ -494,6 +505,8 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
                             .v_products = products_of_format(p->v_dtype),
                             .of_keys = of_keys,
                             .of_values = of_values,
+                            .k_scaled = k_products ? NULL : products_of_scaled(&slice->view->k, p->head_dim),
+                            .v_scaled = products_of_scaled(&slice->view->v, p->v_head_dim),
                             .ranges = ranges,
                             .rows = slice->row_end - slice->row_begin,
                             .q_stride = query_stride(p->head_dim),

@@ -9,6 +9,13 @@
 
 /* With 16 registers sums and constants go out to the stack, in both compilers: there a buffer is read as elsewhere. */
 #if LANES >= 16 && !defined(ATTEND_PAIR_DOT)
+#define ATTEND_FORMATS_IN_REGISTERS
+#endif
+
+/** Rows and vectors of a tile of values: a block is read once for four rows. */
+enum { BLOCK_ROWS = 4, BLOCK_VECTORS = 4 };
+
+#ifdef ATTEND_FORMATS_IN_REGISTERS
 
 /** Loads a block of a format, which is a constant. Returns whether it has an offset. */
 ATTEND_INLINE bool load_block(const char *p, const attend_dtype DTYPE, format_block *b) {
@@ -72,9 +79,6 @@ ATTEND_INLINE void score_blocks(const operand *q, const char *k, int64_t stride,
   }
   vf_store_groups(s, ld, vf_sum_each(acc), KEYS);
 }
-
-/** Rows and vectors of a tile of values: a block is read once for four rows. */
-enum { BLOCK_ROWS = 4, BLOCK_VECTORS = 4 };
 
 /** As decode_value_tile(), for whole blocks. */
 ATTEND_INLINE void value_blocks_tile(const operand *s, int64_t ld, const kv_rows *v, int64_t first, const float *alpha,
@@ -156,5 +160,7 @@ ATTEND_INLINE const decode_products *products_of_format(attend_dtype dtype) {
 }
 
 #endif
+
+#include "kernels/body/decode_scaled.h"
 
 #endif

@@ -46,10 +46,11 @@ ATTEND_INLINE void store_plain(char *row, int64_t d, vf x) {
     for (int i = 0; i < STEP_VECTORS; i++) x[i] = convert(bytes, i);                                                   \
   }
 static const int8_t signed_nibbles[16] = {0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1};
+static const int8_t centred_nibbles[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
 DEFINE_ELEMENTS(F8_E4M3, vb_load(p), vb_e4m3_to_f32)
 DEFINE_ELEMENTS(F8_E5M2, vb_load(p), vb_e5m2_to_f32)
-DEFINE_ELEMENTS(I8, is_unsigned ? vb_add(vb_load(p), -128) : vb_load(p), vb_to_f32)
-DEFINE_ELEMENTS(I4, is_unsigned ? vb_add(vb_pairs(p), -8) : vb_lookup(signed_nibbles, vb_pairs(p)), vb_to_f32)
+DEFINE_ELEMENTS(I8, vb_add(vb_load(p), is_unsigned ? -128 : 0), vb_to_f32)
+DEFINE_ELEMENTS(I4, vb_lookup(is_unsigned ? centred_nibbles : signed_nibbles, vb_pairs(p)), vb_to_f32)
 
 /** What one row's scales are. */
 typedef struct format_scales {
