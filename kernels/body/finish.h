@@ -141,16 +141,33 @@ ATTEND_OUTLINE float finish_row(const attend_slice *slice, int64_t row, float ma
   return finish_at(view, at, max, sum, o, w->unit, ATTEND_BF16, &w->bad);
 }
 
+/** The sums over all lanes of up to LANES rows, and 0s. Bits of a row's do not depend on which rows are beside it. */
+ATTEND_INLINE vf sums_of_rows(const float *sum, int64_t count) {
+  vf each[LANES];
+  ATTEND_UNROLL
+  for (int i = 0; i < LANES; i++) each[i] = i < count ? vf_load(sum + i * LANES) : vf_zero();
+  return vf_sum_each(each);
+}
+
 ATTEND_INLINE void finish_rows_as(const attend_slice *slice, int64_t row, int64_t count, const float *max,
                                   const float *sum, const float *o, int64_t width, weighing *w,
                                   const attend_dtype DTYPE) {
   const attend_view *view = slice->view;
+  const bool plain = !view->lse && !view->sinks;
   row_place at = place_of(view, row);
-  const float unit = w->unit;
   vf bad = w->bad;
-  for (int64_t i = 0; i < count; i++, sum += LANES, o += width) {
-    finish_at(view, at, max[i], vf_hsum(vf_load(sum)), o, unit, DTYPE, &bad);
-    if (++at.head == view->group) at.head = 0, at.query++;
+  for (; count > 0; count -= LANES, max += LANES, sum += LANES * LANES) {
+    const vf sums = sums_of_rows(sum, count);
+    float each[LANES], factor[LANES];
+    vf_store(each, sums);
+    vf_store(factor, vf_select(vm_gt(sums, vf_zero()), vf_div(vf_set1(1.0f), sums), sums)); /* as row_finish() has it */
+    for (int64_t i = 0; i < min_i64(count, LANES); i++, o += width) {
+      if (!plain)
+        factor[i] = row_finish_at(view, at.head, at.query, max[i] * w->unit, each[i], lse_at(view, at.head, at.query));
+      const vf overflow = store_row_as(output_at(view, at), DTYPE, o, view->p->v_head_dim, factor[i]);
+      if (isfinite(each[i])) bad = vf_add(bad, overflow); /* else all of it is NaN, however it is weighted */
+      if (++at.head == view->group) at.head = 0, at.query++;
+    }
   }
   w->bad = bad;
 }

@@ -13,13 +13,22 @@
 #include "kernels/body/fetch.h"
 #include "kernels/body/operand.h"
 
+/** How packed queries lie: operands from row to row, and from one of a row to its next. */
+#ifdef ATTEND_BY_ELEMENT
+ATTEND_INLINE int64_t query_row_step(int64_t depth) { return (void)depth, 1; }
+ATTEND_INLINE int64_t query_step(int tile) { return tile; }
+#else
+ATTEND_INLINE int64_t query_row_step(int64_t depth) { return depth; }
+ATTEND_INLINE int64_t query_step(int tile) { return (void)tile, 1; }
+#endif
+
 #ifdef ATTEND_TILE
 #include ATTEND_TILE
 #else
 
 /**
- * Scores of ROWS queries, q[depth][ROWS], and VECS * LANES keys, the first of a panel of PANEL, k[depth][PANEL], to s,
- * rows LD apart.
+ * Scores of ROWS queries, q[ROWS][depth] (ATTEND_BY_ELEMENT: q[depth][ROWS]), and VECS * LANES keys, the first of a
+ * panel of PANEL, k[depth][PANEL], to s, rows LD apart.
  */
 ATTEND_INLINE void score_tile(const operand *q, const operand *k, int64_t depth, float *s, const int ROWS,
                               const int VECS, const int PANEL, const int LD) {
@@ -29,8 +38,8 @@ ATTEND_INLINE void score_tile(const operand *q, const operand *k, int64_t depth,
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++) acc[r][c] = vf_zero();
   }
-  int64_t d = 0;
 #ifdef ATTEND_BY_ELEMENT
+  int64_t d = 0;
   for (; d + LANES <= depth; d += LANES, q += LANES * ROWS, k += LANES * PANEL) {
     vo row[16];
     ATTEND_UNROLL
@@ -48,7 +57,6 @@ ATTEND_INLINE void score_tile(const operand *q, const operand *k, int64_t depth,
       }
     }
   }
-#endif
   for (; d < depth; d++, q += ROWS, k += PANEL) {
     vo column[4];
     ATTEND_UNROLL
@@ -60,6 +68,28 @@ ATTEND_INLINE void score_tile(const operand *q, const operand *k, int64_t depth,
       for (int c = 0; c < VECS; c++) acc[r][c] = vo_dot(row, column[c], acc[r][c]);
     }
   }
+#else
+  /* Rows three by three: their addresses are that of the first plus once or twice the distance, which takes no
+   * instruction. What a compiler knows of the distance it makes as many pointers of as there are rows. */
+  const operand *three[6];
+  int64_t stride = depth;
+  ATTEND_UNROLL
+  for (int i = 0; 3 * i < ROWS; i++) three[i] = q + 3 * i * depth;
+  for (int64_t d = 0; d < depth; d++, k += PANEL) {
+    vo column[4];
+    ATTEND_UNROLL
+    for (int c = 0; c < VECS; c++) column[c] = vo_load(k + c * LANES);
+    __asm__("" : "+r"(stride));
+    ATTEND_UNROLL
+    for (int r = 0; r < ROWS; r++) {
+      const vo row = vo_set1(three[r / 3][r % 3 * stride]);
+      ATTEND_UNROLL
+      for (int c = 0; c < VECS; c++) acc[r][c] = vo_dot(row, column[c], acc[r][c]);
+    }
+    ATTEND_UNROLL
+    for (int i = 0; 3 * i < ROWS; i++) three[i]++;
+  }
+#endif
   ATTEND_UNROLL
   for (int r = 0; r < ROWS; r++) {
     ATTEND_UNROLL
