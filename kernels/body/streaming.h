@@ -78,11 +78,12 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
   const int64_t q_stride = packed_query(p), width = round_up(p->v_head_dim, LANES);
 
   attended_ranges(slice, ranges);
-  for (int64_t i = 0; i < rows; i++) max[i] = -INFINITY;
   const bool work = attend_scores_need_work(p), agree = ranges_agree(&view->keys);
   const float unit = how->unit;
   const key_range all = range_union(ranges, agree ? 1 : rows);
   const int64_t first = all.begin / BLOCK * BLOCK;
+  /* Rows of one block are done with when their tile is: all tiles take the same place then, which stays in L1. */
+  const bool once = first + BLOCK >= all.end;
   /* Once round even if no key is attended: the rows have to be written. */
   for (int64_t block = first; block == first || block < all.end; block += BLOCK) {
     const key_range keys = range_in_block(all, block, BLOCK, PANEL);
@@ -91,6 +92,7 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
     for (int64_t row = 0; row < rows;) {
       const int tile = tile_rows(rows - row, products->rows);
       const int count = (int)min_i64(tile, rows - row);
+      const int64_t kept = once ? 0 : row; /* where queries and state of the tile are */
       const int looked_at = agree ? 1 : count; /* rows whose ranges may differ */
       const key_range span = range_union(ranges + row, looked_at);
       const key_range part = range_in_block(span, block, BLOCK, PANEL);
@@ -100,9 +102,10 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
       if (masks == MASKS_KEEP && block + begin < from) masks = MASKS_MIXED; /* the panel begins with excluded keys */
       _Static_assert(ATTEND_MASK_BLOCK % SCORE_STEP == 0, "a step ends with the keys that masks leave");
       if (block == first) {
-        pack_tile_queries(slice, slice->row_begin + row, tile, q + row * q_stride);
-        clear(sum + row * LANES, count * LANES);
-        clear(o + row * width, tile * width);
+        for (int r = 0; r < count; r++) max[kept + r] = -INFINITY;
+        pack_tile_queries(slice, slice->row_begin + row, tile, q + kept * q_stride);
+        clear(sum + kept * LANES, count * LANES);
+        clear(o + kept * width, tile * width);
       }
       if (begin < end && masks != MASKS_EXCLUDE && tile_attends(ranges + row, looked_at, block, block + keys.end)) {
         if (!packed) {
@@ -122,17 +125,17 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
         fetch_list fetch;
         fetch_ahead(&fetch, slice, row, tile, count, block, all, BLOCK);
         fetch_spread(&fetch, (end - begin + PANEL - 1) / PANEL + width / PANEL);
-        compute_scores(p, products, tile, q + row * q_stride, k, begin, end, s, &fetch);
+        compute_scores(p, products, tile, q + kept * q_stride, k, begin, end, s, &fetch);
         if (edge)
           finish_scores(view, slice->row_begin + row, ranges + row, count, block, begin, steps_end, masks, s, BLOCK);
-        softmax_step(s, BLOCK, count, begin, steps_end, unit, selected, how->one, max + row, sum + row * LANES, alpha);
+        softmax_step(s, BLOCK, count, begin, steps_end, unit, selected, how->one, max + kept, sum + kept * LANES, alpha);
         if (p->dropout > 0.0f) drop_tile(slice, row, count, block, begin, steps_end, s, BLOCK);
-        products->values(tile, (const operand *)s, v, begin, end, width, alpha, o + row * width, &fetch);
-        add_nonfinite(noted, &view->v, p->v_head_dim, block, begin, end, s, BLOCK, count, o + row * width, width,
+        products->values(tile, (const operand *)s, v, begin, end, width, alpha, o + kept * width, &fetch);
+        add_nonfinite(noted, &view->v, p->v_head_dim, block, begin, end, s, BLOCK, count, o + kept * width, width,
                       plain);
       }
       if (last)
-        finish_rows(slice, slice->row_begin + row, count, max + row, sum + row * LANES, o + row * width, width, how);
+        finish_rows(slice, slice->row_begin + row, count, max + kept, sum + kept * LANES, o + kept * width, width, how);
       row += tile;
     }
   }
