@@ -104,10 +104,15 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
       if (block == first) {
         for (int r = 0; r < count; r++) max[kept + r] = -INFINITY;
         pack_tile_queries(slice, slice->row_begin + row, tile, q + kept * q_stride);
+      }
+      const bool attends =
+          begin < end && masks != MASKS_EXCLUDE && tile_attends(ranges + row, looked_at, block, block + keys.end);
+      if (block == first && !attends) {
         clear(sum + kept * LANES, count * LANES);
         clear(o + kept * width, tile * width);
       }
-      if (begin < end && masks != MASKS_EXCLUDE && tile_attends(ranges + row, looked_at, block, block + keys.end)) {
+      bool written = false;
+      if (attends) {
         if (!packed) {
           const attend_dtype k_dtype =
               list_plain_rows(&view->k, p->head_dim, block, keys.begin, keys.end, listed, plain);
@@ -128,13 +133,19 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
         compute_scores(p, products, tile, q + kept * q_stride, k, begin, end, s, &fetch);
         if (edge)
           finish_scores(view, slice->row_begin + row, ranges + row, count, block, begin, steps_end, masks, s, BLOCK);
-        softmax_step(s, BLOCK, count, begin, steps_end, unit, selected, how->one, max + kept, sum + kept * LANES, alpha);
+        softmax_step(s, BLOCK, count, begin, steps_end, unit, block == first, selected, how->one, max + kept, sum + kept * LANES, alpha);
         if (p->dropout > 0.0f) drop_tile(slice, row, count, block, begin, steps_end, s, BLOCK);
-        products->values(tile, (const operand *)s, v, begin, end, width, alpha, o + kept * width, &fetch);
+        row_results results;
+        written = last && TILES_FINISH && noted->count == 0 &&
+                  results_at(slice, slice->row_begin + row, count, tile, sum + kept * LANES, o + kept * width, width,
+                             how, &results);
+        products->values(tile, (const operand *)s, v, begin, end, width, block == first ? NULL : alpha,
+                         o + kept * width, written ? &results : NULL, &fetch);
+        if (written) how->bad = results.bad;
         add_nonfinite(noted, &view->v, p->v_head_dim, block, begin, end, s, BLOCK, count, o + kept * width, width,
                       plain);
       }
-      if (last)
+      if (last && !written)
         finish_rows(slice, slice->row_begin + row, count, max + kept, sum + kept * LANES, o + kept * width, width, how);
       row += tile;
     }
