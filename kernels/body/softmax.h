@@ -26,7 +26,10 @@ ATTEND_INLINE vf weight_exp2(vf x) {
 }
 
 /** What (s - m) is multiplied by for exp2: finite, so that the greatest score's 0 stays 0 under any scale. */
-ATTEND_INLINE float exp2_factor(float unit) { return fminf(unit * 1.44269504088896340736f, FLT_MAX); }
+ATTEND_INLINE float exp2_factor(float unit) {
+  const float factor = unit * 1.44269504088896340736f;
+  return factor < FLT_MAX ? factor : FLT_MAX; /* fminf() is a call, which saves and loads all vectors in use */
+}
 
 /** The greatest of s[begin..end), a whole number of vectors; -inf for none. NaN may be ignored: it shows in the sum. */
 ATTEND_INLINE float row_max(const float *s, int64_t begin, int64_t end) {
