@@ -50,13 +50,12 @@ ATTEND_INLINE streaming_layout streaming_plan(const attend_problem *p, const att
  * `keys` are those that the slice attends.
  */
 ATTEND_OUTLINE void fetch_ahead(fetch_list *list, const attend_slice *slice, int64_t row, int tile, int count,
-                                int64_t block, key_range keys, int BLOCK) {
-  const bool last = block + BLOCK >= keys.end;
+                                bool first, bool last, const keys_to_fetch *ahead) {
   list->count = list->at = 0;
   list->offset = list->lines = 0;
-  if (block <= keys.begin) fetch_queries(list, slice, slice->row_begin + row + tile, tile, false);
+  if (first) fetch_queries(list, slice, slice->row_begin + row + tile, tile, false);
   if (last && !slice->partial) fetch_queries(list, slice, slice->row_begin + row, count, true);
-  fetch_next_block(list, slice, block, BLOCK, keys.end, row, tile);
+  fetch_keys_share(list, ahead, row, tile);
   if (last && slice->next && slice->row_begin + row + tile >= slice->row_end)
     fetch_queries(list, slice->next, slice->next->row_begin, tile, false);
 }
@@ -88,6 +87,7 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
   for (int64_t block = first; block == first || block < all.end; block += BLOCK) {
     const key_range keys = range_in_block(all, block, BLOCK, PANEL);
     const bool last = block + BLOCK >= all.end;
+    const keys_to_fetch ahead = keys_after(slice, block, BLOCK, all.end);
     bool packed = false;
     for (int64_t row = 0; row < rows;) {
       const int tile = tile_rows(rows - row, products->rows);
@@ -128,7 +128,7 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
         const bool selected = noted->count > 0; /* a score may be -inf in any block, and then excludes its key */
         float alpha[16];
         fetch_list fetch;
-        fetch_ahead(&fetch, slice, row, tile, count, block, all, BLOCK);
+        fetch_ahead(&fetch, slice, row, tile, count, block == first, last, &ahead);
         fetch_spread(&fetch, (end - begin + PANEL - 1) / PANEL + width / PANEL);
         compute_scores(p, products, tile, q + kept * q_stride, k, begin, end, s, &fetch);
         if (edge)
