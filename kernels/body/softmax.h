@@ -87,9 +87,9 @@ ATTEND_OUTLINE void softmax_step(float *s, int ld, int rows, int64_t begin, int6
   float base[16];
   for (int r = 0; r < rows; r++) {
     const float block_max = row_max(s + r * ld, begin, end);
-    const float new_max = first || block_max > max[r] ? block_max : max[r];
+    const float new_max = block_max > max[r] ? block_max : max[r];
     base[r] = exp_base(new_max);
-    if (!first) alpha[r] = max[r];
+    alpha[r] = max[r];
     max[r] = new_max;
   }
   if (!first) {
