@@ -389,8 +389,8 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
     const bool selected =
         safe < count && (v_format || !values_finite(&view->v, p->v_head_dim, key + safe, count - safe));
     for (int64_t r = 0; r < rows; r += ROWS)
-      softmax_step(s + r * BLOCK, BLOCK, (int)min_i64(ROWS, rows - r), 0, steps, unit, false, selected, how->one, max + r,
-                   sum + r * LANES, alpha + r);
+      softmax_step(s + r * BLOCK, BLOCK, (int)min_i64(ROWS, rows - r), 0, steps, unit, false, selected, how->one,
+                   max + r, sum + r * LANES, alpha + r);
     if (p->dropout > 0.0f) drop_tile(slice, 0, (int)rows, key, 0, steps, s, BLOCK);
     const attend_slice *then = slice->next && !p->window ? slice->next : NULL;
     if (key + count + v.ahead <= all.end)

@@ -100,9 +100,10 @@ ATTEND_OUTLINE keys_to_fetch keys_after(const attend_slice *slice, int64_t block
 ATTEND_INLINE void fetch_keys_share(fetch_list *list, const keys_to_fetch *ahead, int64_t row, int64_t count) {
   if (!ahead->slice) return;
   const int32_t first = ahead->keys.begin;
-  fetch_keys(list, ahead->slice,
-             (key_range){first + (int32_t)((float)row * ahead->of_row),
-                         (int32_t)min_i64(ahead->keys.end, first + 1 + (int32_t)((float)(row + count) * ahead->of_row))});
+  fetch_keys(
+      list, ahead->slice,
+      (key_range){first + (int32_t)((float)row * ahead->of_row),
+                  (int32_t)min_i64(ahead->keys.end, first + 1 + (int32_t)((float)(row + count) * ahead->of_row))});
 }
 
 /** Adds `count` query rows of q, or of out, as far as the slice has them: for each head of the group the same queries.

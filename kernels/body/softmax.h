@@ -83,8 +83,8 @@ ATTEND_INLINE float exp_base(float max) { return max == -INFINITY ? 0.0f : max; 
  * the weight of the greatest score (weighing), and `selected` says that excluded keys are to be marked.
  */
 ATTEND_OUTLINE void softmax_step(float *s, int ld, int rows, int64_t begin, int64_t end, float unit, bool first,
-                                 bool selected, float one, float *max, float *sum, float alpha[16]) {
-  float base[16];
+                                 bool selected, float one, float *max, float *sum, float alpha[32]) {
+  float base[32];
   for (int r = 0; r < rows; r++) {
     const float block_max = row_max(s + r * ld, begin, end);
     const float new_max = block_max > max[r] ? block_max : max[r];
@@ -93,7 +93,7 @@ ATTEND_OUTLINE void softmax_step(float *s, int ld, int rows, int64_t begin, int6
     max[r] = new_max;
   }
   if (!first) {
-    for (int r = rows; r < 16; r++) base[r] = alpha[r] = 0.0f;
+    for (int r = rows; r < 32; r++) base[r] = alpha[r] = 0.0f;
     for (int r = 0; r < rows; r += LANES) {
       const vf old = vf_sub(vf_load(alpha + r), vf_load(base + r));
       vf_store(alpha + r, vf_exp2(vf_mul(old, vf_set1(exp2_factor(unit)))));

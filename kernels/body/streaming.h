@@ -32,7 +32,7 @@ ATTEND_INLINE streaming_layout streaming_plan(const attend_problem *p, const att
   at.q = size_take(&at.total, size_add(size_mul(rows, (size_t)packed_query(p)), LANES), sizeof(operand));
   at.k = size_take(&at.total, size_mul(depth, (size_t)row->block), sizeof(operand));
   at.v = size_take(&at.total, size_mul(width, keys), sizeof(operand));
-  at.s = size_take(&at.total, (size_t)row->rows * (size_t)row->block, sizeof(float));
+  at.s = size_take(&at.total, 2 * (size_t)row->rows * (size_t)row->block, sizeof(float));
   at.o = size_take(&at.total, size_mul(rows, width), sizeof(float));
   at.max = size_take(&at.total, rows, sizeof(float));
   at.sum = size_take(&at.total, size_mul(rows, LANES), sizeof(float));
@@ -90,9 +90,11 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
     const keys_to_fetch ahead = keys_after(slice, block, BLOCK, all.end);
     bool packed = false;
     for (int64_t row = 0; row < rows;) {
+      /* Two tiles side by side, as far as they attend the same few keys: what is done once for each then waits less. */
+      const int tiles = agree && once && rows - row >= 2 * products->rows ? 2 : 1;
       const int tile = tile_rows(rows - row, products->rows);
-      const int count = (int)min_i64(tile, rows - row);
-      const int64_t kept = once ? 0 : row; /* where queries and state of the tile are */
+      const int count = (int)min_i64(tiles * tile, rows - row);
+      const int64_t kept = once ? 0 : row;     /* where queries and state of the tile are */
       const int looked_at = agree ? 1 : count; /* rows whose ranges may differ */
       const key_range span = range_union(ranges + row, looked_at);
       const key_range part = range_in_block(span, block, BLOCK, PANEL);
@@ -103,15 +105,15 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
       _Static_assert(ATTEND_MASK_BLOCK % SCORE_STEP == 0, "a step ends with the keys that masks leave");
       if (block == first) {
         for (int r = 0; r < count; r++) max[kept + r] = -INFINITY;
-        pack_tile_queries(slice, slice->row_begin + row, tile, q + kept * q_stride);
+        for (int t = 0; t < tiles; t++)
+          pack_tile_queries(slice, slice->row_begin + row + t * tile, tile, q + (kept + t * tile) * q_stride);
       }
       const bool attends =
           begin < end && masks != MASKS_EXCLUDE && tile_attends(ranges + row, looked_at, block, block + keys.end);
       if (block == first && !attends) {
         clear(sum + kept * LANES, count * LANES);
-        clear(o + kept * width, tile * width);
+        clear(o + kept * width, tiles * tile * width);
       }
-      bool written = false;
       if (attends) {
         if (!packed) {
           const attend_dtype k_dtype =
@@ -126,28 +128,41 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
         const int64_t steps_end = round_up(end, SCORE_STEP);
         const bool edge = work || steps_end > end || !ranges_cover(ranges + row, looked_at, block + begin, block + end);
         const bool selected = noted->count > 0; /* a score may be -inf in any block, and then excludes its key */
-        float alpha[16];
+        float alpha[2 * MOST_TILE_ROWS];
         fetch_list fetch;
-        fetch_ahead(&fetch, slice, row, tile, count, block == first, last, &ahead);
-        fetch_spread(&fetch, (end - begin + PANEL - 1) / PANEL + width / PANEL);
-        compute_scores(p, products, tile, q + kept * q_stride, k, begin, end, s, &fetch);
+        fetch_ahead(&fetch, slice, row, tiles * tile, count, block == first, last, &ahead);
+        fetch_spread(&fetch, tiles * ((end - begin + PANEL - 1) / PANEL + width / PANEL));
+        for (int t = 0; t < tiles; t++)
+          compute_scores(p, products, tile, q + (kept + t * tile) * q_stride, k, begin, end, s + t * tile * BLOCK,
+                         &fetch);
         if (edge)
           finish_scores(view, slice->row_begin + row, ranges + row, count, block, begin, steps_end, masks, s, BLOCK);
-        softmax_step(s, BLOCK, count, begin, steps_end, unit, block == first, selected, how->one, max + kept, sum + kept * LANES, alpha);
+        softmax_step(s, BLOCK, count, begin, steps_end, unit, block == first, selected, how->one, max + kept,
+                     sum + kept * LANES, alpha);
         if (p->dropout > 0.0f) drop_tile(slice, row, count, block, begin, steps_end, s, BLOCK);
-        row_results results;
-        written = last && TILES_FINISH && noted->count == 0 &&
-                  results_at(slice, slice->row_begin + row, count, tile, sum + kept * LANES, o + kept * width, width,
-                             how, &results);
-        products->values(tile, (const operand *)s, v, begin, end, width, block == first ? NULL : alpha,
-                         o + kept * width, written ? &results : NULL, &fetch);
-        if (written) how->bad = results.bad;
-        add_nonfinite(noted, &view->v, p->v_head_dim, block, begin, end, s, BLOCK, count, o + kept * width, width,
-                      plain);
-      }
-      if (last && !written)
+        for (int t = 0; t < tiles; t++) {
+          const int64_t first_row = row + t * tile;
+          const int own = (int)min_i64(tile, rows - first_row);
+          float *t_s = s + t * tile * BLOCK, *t_o = o + (kept + t * tile) * width;
+          float *t_sum = sum + (kept + t * tile) * LANES;
+          row_results results;
+          const bool written =
+              last && TILES_FINISH && noted->count == 0 &&
+              results_at(slice, slice->row_begin + first_row, own, tile, t_sum, t_o, width, how, &results);
+          products->values(tile, (const operand *)t_s, v, begin, end, width, block == first ? NULL : alpha + t * tile,
+                           t_o, written ? &results : NULL, &fetch);
+          if (written) {
+            how->bad = results.bad;
+            continue;
+          }
+          add_nonfinite(noted, &view->v, p->v_head_dim, block, begin, end, t_s, BLOCK, own, t_o, width, plain);
+          if (last)
+            finish_rows(slice, slice->row_begin + first_row, own, max + kept + t * tile, t_sum, t_o, width, how);
+        }
+      } else if (last) {
         finish_rows(slice, slice->row_begin + row, count, max + kept, sum + kept * LANES, o + kept * width, width, how);
-      row += tile;
+      }
+      row += tiles * tile;
     }
   }
 }

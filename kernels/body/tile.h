@@ -192,8 +192,8 @@ ATTEND_INLINE void score_panels(const operand *q, const operand *k, int64_t dept
  * results may be NULL: see value_tile(). Prefetches lines of `fetch`, if that is not NULL, with every panel.
  */
 ATTEND_INLINE void value_panels(const operand *p, const operand *v, int64_t block, int64_t begin, int64_t end,
-                                int64_t width, const float *alpha, float *o, row_results *results,
-                                fetch_list *fetch, const int ROWS, const int VECS, const int LD) {
+                                int64_t width, const float *alpha, float *o, row_results *results, fetch_list *fetch,
+                                const int ROWS, const int VECS, const int LD) {
   const int64_t from = begin / PER_OPERAND, depth = operands(end) - from;
 #ifdef ATTEND_TILE
   operand row[MOST_ROWS * MOST_BLOCK / PER_OPERAND];
@@ -256,8 +256,8 @@ ATTEND_INLINE void scores_of_tile(int tile, const operand *q, const operand *k, 
 }
 
 ATTEND_INLINE void values_of_tile(int tile, const operand *p, const operand *v, int64_t begin, int64_t end,
-                                  int64_t width, const float *alpha, float *o, row_results *results,
-                                  fetch_list *fetch, const int ROWS, const int VECS, const int LD) {
+                                  int64_t width, const float *alpha, float *o, row_results *results, fetch_list *fetch,
+                                  const int ROWS, const int VECS, const int LD) {
   if (tile == ROWS)
     value_panels(p, v, LD, begin, end, width, alpha, o, results, fetch, ROWS, VECS, LD);
   else if (ROWS > 8 && tile == 8)
@@ -279,7 +279,7 @@ ATTEND_INLINE void values_of_tile(int tile, const operand *p, const operand *v, 
   ATTEND_OUTLINE void id##_values(int tile, const operand *p, const operand *v, int64_t begin, int64_t end,            \
                                   int64_t width, const float *alpha, float *o, row_results *results,                   \
                                   fetch_list *fetch) {                                                                 \
-    values_of_tile(tile, p, v, begin, end, width, alpha, o, results, fetch, rows_, vecs_, block_);                              \
+    values_of_tile(tile, p, v, begin, end, width, alpha, o, results, fetch, rows_, vecs_, block_);                     \
   }                                                                                                                    \
   static const tile_products id##_products = {rows_, block_, vecs_, id##_scores, id##_values};
 
