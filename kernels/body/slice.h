@@ -71,6 +71,19 @@ ATTEND_OUTLINE void pack_tile_queries(const attend_slice *slice, int64_t row, in
   pack_query_rows(rows, count, p->head_dim, ATTEND_F32, negative, tile, q + p->head_dim * tile);
 }
 
+/** Whether the queries of a view lie as pack_tile_queries() lays them out: they are read where they are then. */
+ATTEND_INLINE bool queries_lie_packed(const attend_view *view) {
+#ifdef ATTEND_BY_ELEMENT
+  (void)view;
+  return false;
+#else
+  const attend_problem *p = view->p;
+  return p->q_dtype == ATTEND_COMPUTE && p->scale >= 0.0f && p->score == ATTEND_SCORE_DOT && view->group == 1 &&
+         p->head_dim % PER_OPERAND == 0 && view->q_row == p->head_dim * element_size(p->q_dtype) &&
+         (uintptr_t)view->q % sizeof(operand) == 0;
+#endif
+}
+
 /** Whether a row of a tile attends any of the keys begin to end, by ranges alone. */
 ATTEND_OUTLINE bool tile_attends(const key_range *ranges, int64_t count, int64_t begin, int64_t end) {
   for (int64_t i = 0; i < count; i++)

@@ -77,6 +77,7 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
   const int64_t q_stride = packed_query(p), width = round_up(p->v_head_dim, LANES);
 
   attended_ranges(slice, ranges);
+  const bool lie_packed = queries_lie_packed(view);
   const bool work = attend_scores_need_work(p), agree = ranges_agree(&view->keys);
   const float unit = how->unit;
   const key_range all = range_union(ranges, agree ? 1 : rows);
@@ -94,7 +95,10 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
       const int tiles = agree && once && rows - row >= 2 * products->rows ? 2 : 1;
       const int tile = tile_rows(rows - row, products->rows);
       const int count = (int)min_i64(tiles * tile, rows - row);
-      const int64_t kept = once ? 0 : row;     /* where queries and state of the tile are */
+      const int64_t kept = once ? 0 : row; /* where queries and state of the tile are */
+      const bool in_place = lie_packed && count == tiles * tile;
+      const operand *queries = q + kept * q_stride;
+      if (in_place) queries = (const operand *)(const void *)(view->q + (slice->row_begin + row) * view->q_row);
       const int looked_at = agree ? 1 : count; /* rows whose ranges may differ */
       const key_range span = range_union(ranges + row, looked_at);
       const key_range part = range_in_block(span, block, BLOCK, PANEL);
@@ -105,7 +109,7 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
       _Static_assert(ATTEND_MASK_BLOCK % SCORE_STEP == 0, "a step ends with the keys that masks leave");
       if (block == first) {
         for (int r = 0; r < count; r++) max[kept + r] = -INFINITY;
-        for (int t = 0; t < tiles; t++)
+        for (int t = 0; t < tiles && !in_place; t++)
           pack_tile_queries(slice, slice->row_begin + row + t * tile, tile, q + (kept + t * tile) * q_stride);
       }
       const bool attends =
@@ -133,8 +137,7 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
         fetch_ahead(&fetch, slice, row, tiles * tile, count, block == first, last, &ahead);
         fetch_spread(&fetch, tiles * ((end - begin + PANEL - 1) / PANEL + width / PANEL));
         for (int t = 0; t < tiles; t++)
-          compute_scores(p, products, tile, q + (kept + t * tile) * q_stride, k, begin, end, s + t * tile * BLOCK,
-                         &fetch);
+          compute_scores(p, products, tile, queries + t * tile * q_stride, k, begin, end, s + t * tile * BLOCK, &fetch);
         if (edge)
           finish_scores(view, slice->row_begin + row, ranges + row, count, block, begin, steps_end, masks, s, BLOCK);
         softmax_step(s, BLOCK, count, begin, steps_end, unit, block == first, selected, how->one, max + kept,
