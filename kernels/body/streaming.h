@@ -135,13 +135,16 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
         float alpha[2 * MOST_TILE_ROWS];
         fetch_list fetch;
         fetch_ahead(&fetch, slice, row, tiles * tile, count, block == first, last, &ahead);
-        fetch_spread(&fetch, tiles * ((end - begin + PANEL - 1) / PANEL + width / PANEL));
+        /* With every panel, and before and after the softmax. */
+        fetch_spread(&fetch, tiles * ((end - begin + PANEL - 1) / PANEL + width / PANEL) + 2);
         for (int t = 0; t < tiles; t++)
           compute_scores(p, products, tile, queries + t * tile * q_stride, k, begin, end, s + t * tile * BLOCK, &fetch);
         if (edge)
           finish_scores(view, slice->row_begin + row, ranges + row, count, block, begin, steps_end, masks, s, BLOCK);
+        fetch_some(&fetch);
         softmax_step(s, BLOCK, count, begin, steps_end, unit, block == first, selected, how->one, max + kept,
                      sum + kept * LANES, alpha);
+        fetch_some(&fetch);
         if (p->dropout > 0.0f) drop_tile(slice, row, count, block, begin, steps_end, s, BLOCK);
         for (int t = 0; t < tiles; t++) {
           const int64_t first_row = row + t * tile;
