@@ -79,11 +79,12 @@ ATTEND_INLINE float exp_base(float max) { return max == -INFINITY ? 0.0f : max; 
 /**
  * One step of the online softmax: rows s[r * ld + begin..end) of a block become weights relative to the new maxima;
  * max[r] and the lanes of sum[r * LANES] are updated, and alpha[r] is the factor by which earlier sums have to be
- * multiplied. If it is the `first` step of these rows, nothing of all that is read, and alpha is not written. `one` is
- * the weight of the greatest score (weighing), and `selected` says that excluded keys are to be marked.
+ * multiplied: as many are written as make rows a multiple of 16, 32 at most. If it is the `first` step of these rows,
+ * max is -inf, and sum and alpha are not read. `one` is the weight of the greatest score (weighing), and `selected`
+ * says that excluded keys are to be marked.
  */
 ATTEND_OUTLINE void softmax_step(float *s, int ld, int rows, int64_t begin, int64_t end, float unit, bool first,
-                                 bool selected, float one, float *max, float *sum, float alpha[32]) {
+                                 bool selected, float one, float *max, float *sum, float *alpha) {
   float base[32];
   for (int r = 0; r < rows; r++) {
     const float block_max = row_max(s + r * ld, begin, end);
@@ -93,7 +94,7 @@ ATTEND_OUTLINE void softmax_step(float *s, int ld, int rows, int64_t begin, int6
     max[r] = new_max;
   }
   if (!first) {
-    for (int r = rows; r < 32; r++) base[r] = alpha[r] = 0.0f;
+    for (int r = rows; r < round_up(rows, 16); r++) base[r] = alpha[r] = 0.0f;
     for (int r = 0; r < rows; r += LANES) {
       const vf old = vf_sub(vf_load(alpha + r), vf_load(base + r));
       vf_store(alpha + r, vf_exp2(vf_mul(old, vf_set1(exp2_factor(unit)))));
