@@ -13,7 +13,7 @@ ATTEND_INLINE int64_t packed_query(const attend_problem *p) {
 
 enum { MOST_TILE_ROWS = 16 };
 
-#ifdef ATTEND_BY_ELEMENT
+#ifdef ATTEND_QUERIES_SIDE_BY_SIDE
 
 /** Packs `tile` rows, `count` of which there are, as tiles read them. */
 ATTEND_INLINE void pack_query_rows(const void *const *rows, int count, int64_t dim, attend_dtype dtype, bool negative,
@@ -73,7 +73,7 @@ ATTEND_OUTLINE void pack_tile_queries(const attend_slice *slice, int64_t row, in
 
 /** Whether the queries of a view lie as pack_tile_queries() lays them out: they are read where they are then. */
 ATTEND_INLINE bool queries_lie_packed(const attend_view *view) {
-#ifdef ATTEND_BY_ELEMENT
+#ifdef ATTEND_QUERIES_SIDE_BY_SIDE
   (void)view;
   return false;
 #else

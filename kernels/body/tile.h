@@ -14,8 +14,12 @@
 #include "kernels/body/finish.h"
 #include "kernels/body/operand.h"
 
+#if defined(ATTEND_BY_ELEMENT) || defined(ATTEND_TILE)
+#define ATTEND_QUERIES_SIDE_BY_SIDE /* products load several rows at once: packed queries are [dim][tile] */
+#endif
+
 /** How packed queries lie: operands from row to row, and from one of a row to its next. */
-#ifdef ATTEND_BY_ELEMENT
+#ifdef ATTEND_QUERIES_SIDE_BY_SIDE
 ATTEND_INLINE int64_t query_row_step(int64_t depth) { return (void)depth, 1; }
 ATTEND_INLINE int64_t query_step(int tile) { return tile; }
 #else
