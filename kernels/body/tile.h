@@ -144,13 +144,15 @@ ATTEND_INLINE void value_tile(const operand *p, const operand *v, int64_t v_stri
     }
   }
 #endif
-  for (; j < depth; j++, v += v_stride) {
+  p += j;
+  for (int64_t left = depth - j; left > 0; left--, p++, v += v_stride) {
+    __asm__("" : "+r"(left)); /* clang 19 keeps the end of the loop on the stack, but not this */
     vo column[4];
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++) column[c] = vo_load(v + c * LANES);
     ATTEND_UNROLL
     for (int r = 0; r < ROWS; r++) {
-      const vo row = vo_set1(p[r * LD + j]);
+      const vo row = vo_set1(p[r * LD]);
       ATTEND_UNROLL
       for (int c = 0; c < VECS; c++) acc[r][c] = vo_dot(row, column[c], acc[r][c]);
     }
