@@ -85,7 +85,7 @@ ATTEND_INLINE void products(char *m, int dim, int units, const int64_t step) {
   for (int i = 0; i < units; i++)
     for (int64_t j = 0; j < BLOCK; j += step) {
       phase_scores(ROWS, q, k, operands(dim), 0, step, s, NULL);
-      phase_values(ROWS, p, v, 0, step, dim, alpha, o, NULL);
+      phase_values(ROWS, p, v, 0, step, dim, alpha, o, NULL, NULL);
     }
 }
 
@@ -106,7 +106,7 @@ static void softmax_phase(void *memory, int dim, int units) {
   float *s = (float *)(m + at.s), *sum = (float *)(m + at.rows), *max = sum + 16 * LANES, alpha[16];
   for (int r = 0; r < 16; r++) max[r] = 4.0f;
   memset(sum, 0, 16 * LANES * sizeof *sum);
-  for (int i = 0; i < units; i++) softmax_step(s, BLOCK, ROWS, 0, BLOCK, 0.125f, false, 1.0f, max, sum, alpha);
+  for (int i = 0; i < units; i++) softmax_step(s, BLOCK, ROWS, 0, BLOCK, 0.125f, false, false, 1.0f, max, sum, alpha);
 }
 
 static attend_work packing_work(int dim, size_t footprint) {

@@ -215,7 +215,8 @@ static void begin_rows(streaming *st) {
 /** A group's share of prefetching the next block, or the first one of the next slice. */
 static void fetch_share(const streaming *st, const work_unit *u, const walk *at, fetch_list *list) {
   *list = (fetch_list){0};
-  fetch_next_block(list, st->slice, u->block, st->BLOCK, at->keys.end, u->row, u->count);
+  const keys_to_fetch next = keys_after(st->slice, u->block, st->BLOCK, at->keys.end);
+  fetch_keys_share(list, &next, u->row, u->count);
   fetch_spread(list, 2);
 }
 

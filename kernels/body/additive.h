@@ -29,12 +29,13 @@ ATTEND_INLINE vf vf_tanh_term(vf x) {
 ATTEND_OUTLINE void additive_scores(const tile_products *products, int tile, const float *q, const float *k,
                                     int64_t dim, int64_t begin, int64_t end, float *s) {
   const int panel = products->vecs * LANES;
+  const int64_t row = query_row_step(dim), step = query_step(tile);
   for (int64_t j = begin; j < end; j += LANES) {
     const int64_t start = j / panel * panel; /* of the panel that holds key j */
     for (int r = 0; r < tile; r++) {
-      const float *key = k + start * dim + (j - start), *query = q + r, *weight = query + dim * tile;
+      const float *key = k + start * dim + (j - start), *query = q + r * row, *weight = query + dim * tile;
       vf sum = vf_zero();
-      for (int64_t d = 0; d < dim; d++, query += tile, weight += tile, key += panel)
+      for (int64_t d = 0; d < dim; d++, query += step, weight += step, key += panel)
         sum = vf_fma(vf_set1(*weight), vf_tanh_term(vf_add(vf_set1(*query), vf_load(key))), sum);
       vf_store(s + r * products->block + j, sum);
     }

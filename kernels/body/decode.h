@@ -456,7 +456,7 @@ ATTEND_INLINE void weigh_head(const decode_pass_state *pass, int64_t key, int64_
   head->selected = safe < count &&
                    (attend_is_format(p->v_dtype) || !values_finite(&view->v, p->v_head_dim, key + safe, count - safe));
   for (int64_t r = 0; r < rows; r += tile)
-    softmax_step(head->s + r * ld, ld, (int)min_i64(tile, rows - r), 0, steps, pass->how->unit, head->selected,
+    softmax_step(head->s + r * ld, ld, (int)min_i64(tile, rows - r), 0, steps, pass->how->unit, false, head->selected,
                  pass->how->one, head->max + r, head->sum + r * LANES, head->alpha + r);
   if (p->dropout > 0.0f) drop_tile(slice_of_head(pass, head), 0, (int)rows, key, 0, steps, head->s, ld);
 }

@@ -66,13 +66,6 @@ ATTEND_INLINE void fetch_keys(fetch_list *list, const attend_slice *slice, key_r
   fetch_some_rows(list, &view->v, view->p->v_head_dim, keys.begin, end);
 }
 
-/** The share of some keys that `count` of `rows` query rows, from row `row` on, are to prefetch. */
-ATTEND_INLINE key_range share_of(key_range keys, int64_t row, int64_t count, int64_t rows) {
-  const int64_t all = keys.end - keys.begin;
-  return (key_range){(int32_t)(keys.begin + all * row / rows),
-                     (int32_t)(keys.begin + all * min_i64(row + count, rows) / rows)};
-}
-
 /**
  * The keys of the first block that a slice will read, by its first and its last row. Under a window it is not the
  * slice's first: prefetching that one made 9 queries on 29 of 2143 keys (D = 192) take 159 us instead of 57.
@@ -84,19 +77,33 @@ ATTEND_OUTLINE key_range first_block_keys(const attend_slice *slice, int64_t blo
   return (key_range){all.begin, (int32_t)min_i64(all.end, all.begin / block * block + block)};
 }
 
-/**
- * Adds a share of the keys that are packed after a block: that of `count` rows of a slice from its row `row` on. They
- * are those of the next block, if the slice attends any there (up to `end`), or else of the next slice's first block.
- */
-ATTEND_INLINE void fetch_next_block(fetch_list *list, const attend_slice *slice, int64_t block, int64_t size,
-                                    int64_t end, int64_t row, int64_t count) {
-  const int64_t rows = slice->row_end - slice->row_begin, behind = block + size;
-  if (behind < end) {
-    const key_range keys = {(int32_t)behind, (int32_t)min_i64(behind + size, end)};
-    fetch_keys(list, slice, share_of(keys, row, count, rows));
-  } else if (slice->next) {
-    fetch_keys(list, slice->next, share_of(first_block_keys(slice->next, size), row, count, rows));
+/** The keys that are packed after a block, of which each row of a slice prefetches its share. */
+typedef struct keys_to_fetch {
+  const attend_slice *slice; /**< whose keys they are, or NULL: there are none */
+  key_range keys;
+  float of_row; /**< keys: by a multiplication, where tiles of few keys would wait for divisions */
+} keys_to_fetch;
+
+/** Those of the next block, if the slice attends any there (up to `end`), or else of the next slice's first block. */
+ATTEND_OUTLINE keys_to_fetch keys_after(const attend_slice *slice, int64_t block, int64_t size, int64_t end) {
+  const int64_t behind = block + size;
+  keys_to_fetch ahead = {slice, {(int32_t)behind, (int32_t)min_i64(behind + size, end)}, 0.0f};
+  if (behind >= end) {
+    ahead.slice = slice->next;
+    if (slice->next) ahead.keys = first_block_keys(slice->next, size);
   }
+  ahead.of_row = (float)(ahead.keys.end - ahead.keys.begin) / (float)(slice->row_end - slice->row_begin);
+  return ahead;
+}
+
+/** Adds the share of `count` rows of a slice from its row `row` on. */
+ATTEND_INLINE void fetch_keys_share(fetch_list *list, const keys_to_fetch *ahead, int64_t row, int64_t count) {
+  if (!ahead->slice) return;
+  const int32_t first = ahead->keys.begin;
+  fetch_keys(
+      list, ahead->slice,
+      (key_range){first + (int32_t)((float)row * ahead->of_row),
+                  (int32_t)min_i64(ahead->keys.end, first + 1 + (int32_t)((float)(row + count) * ahead->of_row))});
 }
 
 /** Adds `count` query rows of q, or of out, as far as the slice has them: for each head of the group the same queries.

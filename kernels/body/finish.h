@@ -70,6 +70,24 @@ ATTEND_INLINE vf store_row_as(void *out, attend_dtype dtype, const float *o, int
   return bad;
 }
 
+/** Where final rows are written that come straight from the products: in f32, whole vectors of them. */
+typedef struct row_results {
+  float *row[16], factor[16];
+  vf bad; /**< weighing.bad */
+} row_results;
+
+/** Writes columns of a row, and returns what looking for overflow finds, as store_row_as() does. */
+ATTEND_INLINE vf store_result(float *to, float factor, const vf *o, const int VECS) {
+  vf bad = vf_zero();
+  ATTEND_UNROLL
+  for (int c = 0; c < VECS; c++) {
+    const vf x = vf_add(vf_mul(vf_set1(factor), o[c]), vf_zero());
+    bad = look_for_overflow(x, bad);
+    vf_store(to + c * LANES, x);
+  }
+  return bad;
+}
+
 /**
  * Stores what is not finite of a row anew. The greatest result takes the place of what rounding made greater.
  * Infinities and NaN of attended values stay: an infinity times a weight that is too small now would be NaN.
@@ -141,18 +159,67 @@ ATTEND_OUTLINE float finish_row(const attend_slice *slice, int64_t row, float ma
   return finish_at(view, at, max, sum, o, w->unit, ATTEND_BF16, &w->bad);
 }
 
+/** The sums over all lanes of up to LANES rows, and 0s. Bits of a row's do not depend on which rows are beside it. */
+ATTEND_INLINE vf sums_of_rows(const float *sum, int64_t count) {
+  vf each[LANES];
+  ATTEND_UNROLL
+  for (int i = 0; i < LANES; i++) each[i] = i < count ? vf_load(sum + i * LANES) : vf_zero();
+  return vf_sum_each(each);
+}
+
+/** Of rows' sums what their values are multiplied by: as row_finish() has it. */
+ATTEND_INLINE vf factors_of_rows(vf sums) {
+  return vf_select(vm_gt(sums, vf_zero()), vf_div(vf_set1(1.0f), sums), sums);
+}
+
 ATTEND_INLINE void finish_rows_as(const attend_slice *slice, int64_t row, int64_t count, const float *max,
                                   const float *sum, const float *o, int64_t width, weighing *w,
                                   const attend_dtype DTYPE) {
   const attend_view *view = slice->view;
+  const bool plain = !view->lse && !view->sinks;
   row_place at = place_of(view, row);
-  const float unit = w->unit;
   vf bad = w->bad;
-  for (int64_t i = 0; i < count; i++, sum += LANES, o += width) {
-    finish_at(view, at, max[i], vf_hsum(vf_load(sum)), o, unit, DTYPE, &bad);
-    if (++at.head == view->group) at.head = 0, at.query++;
+  for (; count > 0; count -= LANES, max += LANES, sum += LANES * LANES) {
+    const vf sums = sums_of_rows(sum, count);
+    float each[LANES], factor[LANES];
+    vf_store(each, sums);
+    vf_store(factor, factors_of_rows(sums));
+    for (int64_t i = 0; i < min_i64(count, LANES); i++, o += width) {
+      if (!plain)
+        factor[i] = row_finish_at(view, at.head, at.query, max[i] * w->unit, each[i], lse_at(view, at.head, at.query));
+      const vf overflow = store_row_as(output_at(view, at), DTYPE, o, view->p->v_head_dim, factor[i]);
+      if (isfinite(each[i])) bad = vf_add(bad, overflow); /* else all of it is NaN, however it is weighted */
+      if (++at.head == view->group) at.head = 0, at.query++;
+    }
   }
   w->bad = bad;
+}
+
+/**
+ * Whether rows of a tile can be written straight from the products: their sums and values will be complete, and nothing
+ * but them is wanted. Says where then, and fills up to `tile` rows with rows of `spare`.
+ */
+ATTEND_OUTLINE bool results_at(const attend_slice *slice, int64_t row, int count, int tile, const float *sum,
+                               float *spare, int64_t width, const weighing *w, row_results *results) {
+  const attend_view *view = slice->view;
+  if (view->p->out_dtype != ATTEND_F32 || view->p->v_head_dim % LANES != 0 || slice->partial || w->one != 1.0f ||
+      view->lse || view->sinks)
+    return false;
+  vf all = vf_zero();
+  for (int i = 0; i < count; i += LANES) {
+    const vf sums = sums_of_rows(sum + i * LANES, count - i);
+    all = look_for_overflow(sums, all);
+    vf_store(results->factor + i, factors_of_rows(sums));
+  }
+  if (vf_hsum(all) != 0.0f) return false;
+  results->bad = w->bad;
+  row_place at = place_of(view, row);
+  for (int i = 0; i < count; i++) {
+    results->row[i] = (float *)output_at(view, at);
+    if (++at.head == view->group) at.head = 0, at.query++;
+  }
+  for (int i = count; i < tile; i++) results->row[i] = spare + i * width, results->factor[i] = 0.0f;
+  return true;
 }
 
 /**

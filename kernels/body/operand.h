@@ -61,15 +61,6 @@ ATTEND_INLINE bool pack_value_operands(const void *const *rows, attend_dtype dty
   (void)dtype;
   return pack_value_pairs(rows, begin, count, dim, (count + 1) / 2, panel, block / 2, out);
 }
-/** Transposes query rows into a tile, with another sign if `negative`. */
-ATTEND_INLINE void pack_query_operands(const void *const rows[LANES], int count, int64_t dim, attend_dtype dtype,
-                                       bool negative, operand *out, int64_t out_stride) {
-  (void)dtype;
-  transpose_row_pairs(rows, count, dim, (dim + 1) / 2, out, out_stride);
-  for (int64_t d = 0; negative && d < (dim + 1) / 2; d++)
-    for (int i = 0; i < count; i++) out[d * out_stride + i] ^= 0x80008000;
-}
-
 /* Operands from where elements lie, for bodies that do not pack. */
 
 ATTEND_INLINE vo vo_pin(vo a) { return vp_pin(a); }
@@ -133,6 +124,8 @@ ATTEND_INLINE bool pack_value_operands(const void *const *rows, attend_dtype dty
                                        int64_t dim, int panel, int64_t block, operand *out) {
   return pack_values(rows, dtype, begin, count, dim, panel, block, out);
 }
+#ifdef ATTEND_BY_ELEMENT
+/** Transposes query rows into a tile, with another sign if `negative`. */
 ATTEND_INLINE void pack_query_operands(const void *const rows[LANES], int count, int64_t dim, attend_dtype dtype,
                                        bool negative, operand *out, int64_t out_stride) {
   const float sign = negative ? -1.0f : 1.0f;
@@ -143,6 +136,7 @@ ATTEND_INLINE void pack_query_operands(const void *const rows[LANES], int count,
   else
     transpose_rows(rows, count, dim, ATTEND_BF16, sign, out, out_stride);
 }
+#endif
 
 ATTEND_INLINE vo vo_pin(vo a) { return vf_pin(a); }
 ATTEND_INLINE vo vo_read(const void *p, attend_dtype dtype) { return load_as_f32(p, dtype); }

@@ -100,15 +100,20 @@ ATTEND_INLINE vm mask_lanes(const attend_view *view, row_place at, int64_t key, 
   return vm_bytes_n(t, LANES);
 }
 
-/** -inf for the vectors of s[begin..end) that lie outside the row's range, whole or in part. */
-ATTEND_INLINE void exclude_outside(key_range range, int64_t block, int64_t begin, int64_t end, float *s) {
+/** -inf for what a range excludes of one vector of `count` rows, ld apart. */
+ATTEND_INLINE void exclude_lanes(vm attended, float *s, int64_t count, int64_t ld) {
   const vf excluded = vf_set1(-INFINITY);
+  for (int64_t r = 0; r < count; r++, s += ld) vf_store(s, vf_select(attended, vf_load(s), excluded));
+}
+
+/** -inf for the vectors of s[begin..end) that lie outside a range, whole or in part, of `count` rows, ld apart. */
+ATTEND_INLINE void exclude_outside(key_range range, int64_t block, int64_t begin, int64_t end, float *s, int64_t count,
+                                   int64_t ld) {
   const int64_t from = min_i64(max_i64(range.begin - block, begin), end), to = max_i64(range.end - block, from);
   int64_t j = begin;
-  for (; j + LANES <= from; j += LANES) vf_store(s + j, excluded);
-  if (j < from) vf_store(s + j, vf_select(vm_range(from - j, to - j), vf_load(s + j), excluded));
-  j = max_i64(j, to / LANES * LANES);
-  for (; j < end; j += LANES) vf_store(s + j, vf_select(vm_range(from - j, to - j), vf_load(s + j), excluded));
+  for (; j < from; j += LANES) exclude_lanes(vm_range(from - j, to - j), s + j, count, ld);
+  for (j = max_i64(j, to / LANES * LANES); j < end; j += LANES)
+    exclude_lanes(vm_range(from - j, to - j), s + j, count, ld);
 }
 
 /** What scores are made with, in attend_score_unit(). */
@@ -160,13 +165,17 @@ ATTEND_OUTLINE void finish_scores(const attend_view *view, int64_t row, const ke
                                   int64_t block, int64_t begin, int64_t end, block_masks masks, float *s, int64_t ld) {
   const bool change = attend_scores_change(view->p), work = change || (view->mask && masks != MASKS_KEEP);
   const score_terms in = work ? score_terms_of(view->p) : (score_terms){0};
-  for (int64_t r = 0; r < count; r++, s += ld) {
-    if (work && masks == MASKS_KEEP)
-      adjust_scores(view, place_of(view, row + r), block, begin, end, s, in, false);
-    else if (work)
-      adjust_scores(view, place_of(view, row + r), block, begin, end, s, in, true);
-    exclude_outside(ranges[r], block, begin, end, s);
+  for (int64_t r = 0; work && r < count; r++) {
+    if (masks == MASKS_KEEP)
+      adjust_scores(view, place_of(view, row + r), block, begin, end, s + r * ld, in, false);
+    else
+      adjust_scores(view, place_of(view, row + r), block, begin, end, s + r * ld, in, true);
   }
+  if (ranges_agree(&view->keys)) { /* a few keys of a row are worth less than looking where they end */
+    exclude_outside(ranges[0], block, begin, end, s, count, ld);
+    return;
+  }
+  for (int64_t r = 0; r < count; r++) exclude_outside(ranges[r], block, begin, end, s + r * ld, 1, ld);
 }
 
 #endif

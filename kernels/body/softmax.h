@@ -26,7 +26,10 @@ ATTEND_INLINE vf weight_exp2(vf x) {
 }
 
 /** What (s - m) is multiplied by for exp2: finite, so that the greatest score's 0 stays 0 under any scale. */
-ATTEND_INLINE float exp2_factor(float unit) { return fminf(unit * 1.44269504088896340736f, FLT_MAX); }
+ATTEND_INLINE float exp2_factor(float unit) {
+  const float factor = unit * 1.44269504088896340736f;
+  return factor < FLT_MAX ? factor : FLT_MAX; /* fminf() is a call, which saves and loads all vectors in use */
+}
 
 /** The greatest of s[begin..end), a whole number of vectors; -inf for none. NaN may be ignored: it shows in the sum. */
 ATTEND_INLINE float row_max(const float *s, int64_t begin, int64_t end) {
@@ -76,12 +79,13 @@ ATTEND_INLINE float exp_base(float max) { return max == -INFINITY ? 0.0f : max; 
 /**
  * One step of the online softmax: rows s[r * ld + begin..end) of a block become weights relative to the new maxima;
  * max[r] and the lanes of sum[r * LANES] are updated, and alpha[r] is the factor by which earlier sums have to be
- * multiplied. `one` is the weight of the greatest score (weighing), and `selected` says that excluded keys
- * are to be marked.
+ * multiplied: as many are written as make rows a multiple of 16, 32 at most. If it is the `first` step of these rows,
+ * max is -inf, and sum and alpha are not read. `one` is the weight of the greatest score (weighing), and `selected`
+ * says that excluded keys are to be marked.
  */
-ATTEND_OUTLINE void softmax_step(float *s, int ld, int rows, int64_t begin, int64_t end, float unit, bool selected,
-                                 float one, float *max, float *sum, float alpha[16]) {
-  float base[16];
+ATTEND_OUTLINE void softmax_step(float *s, int ld, int rows, int64_t begin, int64_t end, float unit, bool first,
+                                 bool selected, float one, float *max, float *sum, float *alpha) {
+  float base[32];
   for (int r = 0; r < rows; r++) {
     const float block_max = row_max(s + r * ld, begin, end);
     const float new_max = block_max > max[r] ? block_max : max[r];
@@ -89,13 +93,15 @@ ATTEND_OUTLINE void softmax_step(float *s, int ld, int rows, int64_t begin, int6
     alpha[r] = max[r];
     max[r] = new_max;
   }
-  for (int r = rows; r < 16; r++) base[r] = alpha[r] = 0.0f;
-  for (int r = 0; r < rows; r += LANES) {
-    const vf old = vf_sub(vf_load(alpha + r), vf_load(base + r));
-    vf_store(alpha + r, vf_exp2(vf_mul(old, vf_set1(exp2_factor(unit)))));
+  if (!first) {
+    for (int r = rows; r < round_up(rows, 16); r++) base[r] = alpha[r] = 0.0f;
+    for (int r = 0; r < rows; r += LANES) {
+      const vf old = vf_sub(vf_load(alpha + r), vf_load(base + r));
+      vf_store(alpha + r, vf_exp2(vf_mul(old, vf_set1(exp2_factor(unit)))));
+    }
   }
   for (int r = 0; r < rows; r++) {
-    vf total = vf_mul(vf_load(sum + r * LANES), vf_set1(alpha[r]));
+    vf total = first ? vf_zero() : vf_mul(vf_load(sum + r * LANES), vf_set1(alpha[r]));
     if (selected || one != 1.0f)
       row_exp_selected(s + r * ld, begin, end, base[r], unit, one, &total);
     else

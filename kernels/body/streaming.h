@@ -32,7 +32,7 @@ ATTEND_INLINE streaming_layout streaming_plan(const attend_problem *p, const att
   at.q = size_take(&at.total, size_add(size_mul(rows, (size_t)packed_query(p)), LANES), sizeof(operand));
   at.k = size_take(&at.total, size_mul(depth, (size_t)row->block), sizeof(operand));
   at.v = size_take(&at.total, size_mul(width, keys), sizeof(operand));
-  at.s = size_take(&at.total, (size_t)row->rows * (size_t)row->block, sizeof(float));
+  at.s = size_take(&at.total, 2 * (size_t)row->rows * (size_t)row->block, sizeof(float));
   at.o = size_take(&at.total, size_mul(rows, width), sizeof(float));
   at.max = size_take(&at.total, rows, sizeof(float));
   at.sum = size_take(&at.total, size_mul(rows, LANES), sizeof(float));
@@ -50,13 +50,12 @@ ATTEND_INLINE streaming_layout streaming_plan(const attend_problem *p, const att
  * `keys` are those that the slice attends.
  */
 ATTEND_OUTLINE void fetch_ahead(fetch_list *list, const attend_slice *slice, int64_t row, int tile, int count,
-                                int64_t block, key_range keys, int BLOCK) {
-  const bool last = block + BLOCK >= keys.end;
+                                bool first, bool last, const keys_to_fetch *ahead) {
   list->count = list->at = 0;
   list->offset = list->lines = 0;
-  if (block <= keys.begin) fetch_queries(list, slice, slice->row_begin + row + tile, tile, false);
+  if (first) fetch_queries(list, slice, slice->row_begin + row + tile, tile, false);
   if (last && !slice->partial) fetch_queries(list, slice, slice->row_begin + row, count, true);
-  fetch_next_block(list, slice, block, BLOCK, keys.end, row, tile);
+  fetch_keys_share(list, ahead, row, tile);
   if (last && slice->next && slice->row_begin + row + tile >= slice->row_end)
     fetch_queries(list, slice->next, slice->next->row_begin, tile, false);
 }
@@ -78,19 +77,28 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
   const int64_t q_stride = packed_query(p), width = round_up(p->v_head_dim, LANES);
 
   attended_ranges(slice, ranges);
-  for (int64_t i = 0; i < rows; i++) max[i] = -INFINITY;
+  const bool lie_packed = queries_lie_packed(view);
   const bool work = attend_scores_need_work(p), agree = ranges_agree(&view->keys);
   const float unit = how->unit;
   const key_range all = range_union(ranges, agree ? 1 : rows);
   const int64_t first = all.begin / BLOCK * BLOCK;
+  /* Rows of one block are done with when their tile is: all tiles take the same place then, which stays in L1. */
+  const bool once = first + BLOCK >= all.end;
   /* Once round even if no key is attended: the rows have to be written. */
   for (int64_t block = first; block == first || block < all.end; block += BLOCK) {
     const key_range keys = range_in_block(all, block, BLOCK, PANEL);
     const bool last = block + BLOCK >= all.end;
+    const keys_to_fetch ahead = keys_after(slice, block, BLOCK, all.end);
     bool packed = false;
     for (int64_t row = 0; row < rows;) {
+      /* Two tiles side by side, as far as they attend the same few keys: what is done once for each then waits less. */
+      const int tiles = agree && once && rows - row >= 2 * products->rows ? 2 : 1;
       const int tile = tile_rows(rows - row, products->rows);
-      const int count = (int)min_i64(tile, rows - row);
+      const int count = (int)min_i64(tiles * tile, rows - row);
+      const int64_t kept = once ? 0 : row; /* where queries and state of the tile are */
+      const bool in_place = lie_packed && count == tiles * tile;
+      const operand *queries = q + kept * q_stride;
+      if (in_place) queries = (const operand *)(const void *)(view->q + (slice->row_begin + row) * view->q_row);
       const int looked_at = agree ? 1 : count; /* rows whose ranges may differ */
       const key_range span = range_union(ranges + row, looked_at);
       const key_range part = range_in_block(span, block, BLOCK, PANEL);
@@ -100,11 +108,17 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
       if (masks == MASKS_KEEP && block + begin < from) masks = MASKS_MIXED; /* the panel begins with excluded keys */
       _Static_assert(ATTEND_MASK_BLOCK % SCORE_STEP == 0, "a step ends with the keys that masks leave");
       if (block == first) {
-        pack_tile_queries(slice, slice->row_begin + row, tile, q + row * q_stride);
-        clear(sum + row * LANES, count * LANES);
-        clear(o + row * width, tile * width);
+        for (int r = 0; r < count; r++) max[kept + r] = -INFINITY;
+        for (int t = 0; t < tiles && !in_place; t++)
+          pack_tile_queries(slice, slice->row_begin + row + t * tile, tile, q + (kept + t * tile) * q_stride);
       }
-      if (begin < end && masks != MASKS_EXCLUDE && tile_attends(ranges + row, looked_at, block, block + keys.end)) {
+      const bool attends =
+          begin < end && masks != MASKS_EXCLUDE && tile_attends(ranges + row, looked_at, block, block + keys.end);
+      if (block == first && !attends) {
+        clear(sum + kept * LANES, count * LANES);
+        clear(o + kept * width, tiles * tile * width);
+      }
+      if (attends) {
         if (!packed) {
           const attend_dtype k_dtype =
               list_plain_rows(&view->k, p->head_dim, block, keys.begin, keys.end, listed, plain);
@@ -118,22 +132,43 @@ ATTEND_OUTLINE void streaming_pass(const attend_slice *slice, const attend_tilin
         const int64_t steps_end = round_up(end, SCORE_STEP);
         const bool edge = work || steps_end > end || !ranges_cover(ranges + row, looked_at, block + begin, block + end);
         const bool selected = noted->count > 0; /* a score may be -inf in any block, and then excludes its key */
-        float alpha[16];
+        float alpha[2 * MOST_TILE_ROWS];
         fetch_list fetch;
-        fetch_ahead(&fetch, slice, row, tile, count, block, all, BLOCK);
-        fetch_spread(&fetch, (end - begin + PANEL - 1) / PANEL + width / PANEL);
-        compute_scores(p, products, tile, q + row * q_stride, k, begin, end, s, &fetch);
+        fetch_ahead(&fetch, slice, row, tiles * tile, count, block == first, last, &ahead);
+        /* With every panel, and before and after the softmax. */
+        fetch_spread(&fetch, tiles * ((end - begin + PANEL - 1) / PANEL + width / PANEL) + 2);
+        for (int t = 0; t < tiles; t++)
+          compute_scores(p, products, tile, queries + t * tile * q_stride, k, begin, end, s + t * tile * BLOCK, &fetch);
         if (edge)
           finish_scores(view, slice->row_begin + row, ranges + row, count, block, begin, steps_end, masks, s, BLOCK);
-        softmax_step(s, BLOCK, count, begin, steps_end, unit, selected, how->one, max + row, sum + row * LANES, alpha);
+        fetch_some(&fetch);
+        softmax_step(s, BLOCK, count, begin, steps_end, unit, block == first, selected, how->one, max + kept,
+                     sum + kept * LANES, alpha);
+        fetch_some(&fetch);
         if (p->dropout > 0.0f) drop_tile(slice, row, count, block, begin, steps_end, s, BLOCK);
-        products->values(tile, (const operand *)s, v, begin, end, width, alpha, o + row * width, &fetch);
-        add_nonfinite(noted, &view->v, p->v_head_dim, block, begin, end, s, BLOCK, count, o + row * width, width,
-                      plain);
+        for (int t = 0; t < tiles; t++) {
+          const int64_t first_row = row + t * tile;
+          const int own = (int)min_i64(tile, rows - first_row);
+          float *t_s = s + t * tile * BLOCK, *t_o = o + (kept + t * tile) * width;
+          float *t_sum = sum + (kept + t * tile) * LANES;
+          row_results results;
+          const bool written =
+              last && TILES_FINISH && noted->count == 0 &&
+              results_at(slice, slice->row_begin + first_row, own, tile, t_sum, t_o, width, how, &results);
+          products->values(tile, (const operand *)t_s, v, begin, end, width, block == first ? NULL : alpha + t * tile,
+                           t_o, written ? &results : NULL, &fetch);
+          if (written) {
+            how->bad = results.bad;
+            continue;
+          }
+          add_nonfinite(noted, &view->v, p->v_head_dim, block, begin, end, t_s, BLOCK, own, t_o, width, plain);
+          if (last)
+            finish_rows(slice, slice->row_begin + first_row, own, max + kept + t * tile, t_sum, t_o, width, how);
+        }
+      } else if (last) {
+        finish_rows(slice, slice->row_begin + row, count, max + kept, sum + kept * LANES, o + kept * width, width, how);
       }
-      if (last)
-        finish_rows(slice, slice->row_begin + row, count, max + row, sum + row * LANES, o + row * width, width, how);
-      row += tile;
+      row += tiles * tile;
     }
   }
 }

@@ -223,7 +223,7 @@ ATTEND_OUTLINE void three_pass_strip(const three_pass *w, int64_t strip, int64_t
       const float *s = tile_scores(w, row - strip, b, tile);
       const operand *v = w->v + b * operands(BLOCK) * w->width;
       if (keys.end == 0) continue;
-      w->products->values(tile, (const operand *)s, v, keys.begin, keys.end, w->width, keep, o, NULL);
+      w->products->values(tile, (const operand *)s, v, keys.begin, keys.end, w->width, keep, o, NULL, NULL);
       add_nonfinite(noted_in(w, b), &w->view->v, w->view->p->v_head_dim, w->first + b * BLOCK, keys.begin, keys.end, s,
                     BLOCK, count, o, w->width, w->plain);
     }

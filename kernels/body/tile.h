@@ -11,15 +11,31 @@
 #define ATTEND_KERNELS_BODY_TILE_H
 
 #include "kernels/body/fetch.h"
+#include "kernels/body/finish.h"
 #include "kernels/body/operand.h"
+
+#if defined(ATTEND_BY_ELEMENT) || defined(ATTEND_TILE)
+#define ATTEND_QUERIES_SIDE_BY_SIDE /* products load several rows at once: packed queries are [dim][tile] */
+#endif
+
+/** How packed queries lie: operands from row to row, and from one of a row to its next. */
+#ifdef ATTEND_QUERIES_SIDE_BY_SIDE
+ATTEND_INLINE int64_t query_row_step(int64_t depth) { return (void)depth, 1; }
+ATTEND_INLINE int64_t query_step(int tile) { return tile; }
+#else
+ATTEND_INLINE int64_t query_row_step(int64_t depth) { return depth; }
+ATTEND_INLINE int64_t query_step(int tile) { return (void)tile, 1; }
+#endif
 
 #ifdef ATTEND_TILE
 #include ATTEND_TILE
 #else
 
+enum { TILES_FINISH = 1 }; /* value_tile() takes results */
+
 /**
- * Scores of ROWS queries, q[depth][ROWS], and VECS * LANES keys, the first of a panel of PANEL, k[depth][PANEL], to s,
- * rows LD apart.
+ * Scores of ROWS queries, q[ROWS][depth] (ATTEND_BY_ELEMENT: q[depth][ROWS]), and VECS * LANES keys, the first of a
+ * panel of PANEL, k[depth][PANEL], to s, rows LD apart.
  */
 ATTEND_INLINE void score_tile(const operand *q, const operand *k, int64_t depth, float *s, const int ROWS,
                               const int VECS, const int PANEL, const int LD) {
@@ -29,8 +45,8 @@ ATTEND_INLINE void score_tile(const operand *q, const operand *k, int64_t depth,
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++) acc[r][c] = vf_zero();
   }
-  int64_t d = 0;
 #ifdef ATTEND_BY_ELEMENT
+  int64_t d = 0;
   for (; d + LANES <= depth; d += LANES, q += LANES * ROWS, k += LANES * PANEL) {
     vo row[16];
     ATTEND_UNROLL
@@ -48,7 +64,6 @@ ATTEND_INLINE void score_tile(const operand *q, const operand *k, int64_t depth,
       }
     }
   }
-#endif
   for (; d < depth; d++, q += ROWS, k += PANEL) {
     vo column[4];
     ATTEND_UNROLL
@@ -60,6 +75,28 @@ ATTEND_INLINE void score_tile(const operand *q, const operand *k, int64_t depth,
       for (int c = 0; c < VECS; c++) acc[r][c] = vo_dot(row, column[c], acc[r][c]);
     }
   }
+#else
+  /* Rows three by three: their addresses are that of the first plus once or twice the distance, which takes no
+   * instruction. What a compiler knows of the distance it makes as many pointers of as there are rows. */
+  const operand *three[6];
+  int64_t stride = depth;
+  ATTEND_UNROLL
+  for (int i = 0; 3 * i < ROWS; i++) three[i] = q + 3 * i * depth;
+  for (int64_t d = 0; d < depth; d++, k += PANEL) {
+    vo column[4];
+    ATTEND_UNROLL
+    for (int c = 0; c < VECS; c++) column[c] = vo_load(k + c * LANES);
+    __asm__("" : "+r"(stride));
+    ATTEND_UNROLL
+    for (int r = 0; r < ROWS; r++) {
+      const vo row = vo_set1(three[r / 3][r % 3 * stride]);
+      ATTEND_UNROLL
+      for (int c = 0; c < VECS; c++) acc[r][c] = vo_dot(row, column[c], acc[r][c]);
+    }
+    ATTEND_UNROLL
+    for (int i = 0; 3 * i < ROWS; i++) three[i]++;
+  }
+#endif
   ATTEND_UNROLL
   for (int r = 0; r < ROWS; r++) {
     ATTEND_UNROLL
@@ -69,16 +106,26 @@ ATTEND_INLINE void score_tile(const operand *q, const operand *k, int64_t depth,
 
 /**
  * o = alpha * o + p v for ROWS rows, VECS * LANES columns and `depth` operands of keys: p rows LD apart, v rows
- * v_stride apart, o rows o_stride apart.
+ * v_stride apart, o rows o_stride apart. Without alpha there is no o yet. With `results` that is the end of it, and its
+ * columns from `first` on are written where these say, instead of to o.
  */
 ATTEND_INLINE void value_tile(const operand *p, const operand *v, int64_t v_stride, int64_t depth, const float *alpha,
-                              float *o, int64_t o_stride, const int ROWS, const int VECS, const int LD) {
+                              float *o, int64_t o_stride, row_results *results, int64_t first, const int ROWS,
+                              const int VECS, const int LD) {
   vf acc[16][4];
-  ATTEND_UNROLL
-  for (int r = 0; r < ROWS; r++) {
-    const vf a = vf_set1(alpha[r]);
+  if (alpha) {
     ATTEND_UNROLL
-    for (int c = 0; c < VECS; c++) acc[r][c] = vf_mul(a, vf_load(o + r * o_stride + c * LANES));
+    for (int r = 0; r < ROWS; r++) {
+      const vf a = vf_set1(alpha[r]);
+      ATTEND_UNROLL
+      for (int c = 0; c < VECS; c++) acc[r][c] = vf_mul(a, vf_load(o + r * o_stride + c * LANES));
+    }
+  } else {
+    ATTEND_UNROLL
+    for (int r = 0; r < ROWS; r++) {
+      ATTEND_UNROLL
+      for (int c = 0; c < VECS; c++) acc[r][c] = vf_zero();
+    }
   }
   int64_t j = 0;
 #ifdef ATTEND_BY_ELEMENT
@@ -97,16 +144,27 @@ ATTEND_INLINE void value_tile(const operand *p, const operand *v, int64_t v_stri
     }
   }
 #endif
-  for (; j < depth; j++, v += v_stride) {
+  p += j;
+  for (int64_t left = depth - j; left > 0; left--, p++, v += v_stride) {
+    __asm__("" : "+r"(left)); /* clang 19 keeps the end of the loop on the stack, but not this */
     vo column[4];
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++) column[c] = vo_load(v + c * LANES);
     ATTEND_UNROLL
     for (int r = 0; r < ROWS; r++) {
-      const vo row = vo_set1(p[r * LD + j]);
+      const vo row = vo_set1(p[r * LD]);
       ATTEND_UNROLL
       for (int c = 0; c < VECS; c++) acc[r][c] = vo_dot(row, column[c], acc[r][c]);
     }
+  }
+  if (results) {
+    vf bad = results->bad;
+    ATTEND_UNROLL
+    for (int r = 0; r < ROWS; r++) {
+      bad = vf_add(bad, store_result(results->row[r] + first, results->factor[r], acc[r], VECS));
+    }
+    results->bad = bad;
+    return;
   }
   ATTEND_UNROLL
   for (int r = 0; r < ROWS; r++) {
@@ -136,12 +194,12 @@ ATTEND_INLINE void score_panels(const operand *q, const operand *k, int64_t dept
 
 /**
  * o = alpha * o + p v over the keys begin to end of a block of `block` packed keys (pack_value_operands()), for `width`
- * columns, a multiple of LANES. begin is a multiple of the panel, and weights from end on have been made 0. Prefetches
- * lines of `fetch`, if that is not NULL, with every panel.
+ * columns, a multiple of LANES. begin is a multiple of the panel, and weights from end on have been made 0. alpha and
+ * results may be NULL: see value_tile(). Prefetches lines of `fetch`, if that is not NULL, with every panel.
  */
 ATTEND_INLINE void value_panels(const operand *p, const operand *v, int64_t block, int64_t begin, int64_t end,
-                                int64_t width, const float *alpha, float *o, fetch_list *fetch, const int ROWS,
-                                const int VECS, const int LD) {
+                                int64_t width, const float *alpha, float *o, row_results *results, fetch_list *fetch,
+                                const int ROWS, const int VECS, const int LD) {
   const int64_t from = begin / PER_OPERAND, depth = operands(end) - from;
 #ifdef ATTEND_TILE
   operand row[MOST_ROWS * MOST_BLOCK / PER_OPERAND];
@@ -152,14 +210,14 @@ ATTEND_INLINE void value_panels(const operand *p, const operand *v, int64_t bloc
   int64_t c = 0;
   for (; c + VECS * LANES <= width; c += VECS * LANES) {
     if (fetch) fetch_some(fetch);
-    value_tile(row, v + c * operands(block) + from * VECS * LANES, VECS * LANES, depth, alpha, o + c, width, ROWS, VECS,
-               LD);
+    value_tile(row, v + c * operands(block) + from * VECS * LANES, VECS * LANES, depth, alpha, o + c, width, results, c,
+               ROWS, VECS, LD);
   }
   const int64_t left = (width - c) / LANES;
   const operand *at = v + c * operands(block) + from * left * LANES;
-  if (VECS > 3 && left == 3) value_tile(row, at, 3 * LANES, depth, alpha, o + c, width, ROWS, 3, LD);
-  if (VECS > 2 && left == 2) value_tile(row, at, 2 * LANES, depth, alpha, o + c, width, ROWS, 2, LD);
-  if (VECS > 1 && left == 1) value_tile(row, at, LANES, depth, alpha, o + c, width, ROWS, 1, LD);
+  if (VECS > 3 && left == 3) value_tile(row, at, 3 * LANES, depth, alpha, o + c, width, results, c, ROWS, 3, LD);
+  if (VECS > 2 && left == 2) value_tile(row, at, 2 * LANES, depth, alpha, o + c, width, results, c, ROWS, 2, LD);
+  if (VECS > 1 && left == 1) value_tile(row, at, LANES, depth, alpha, o + c, width, results, c, ROWS, 1, LD);
 }
 
 /**
@@ -185,7 +243,7 @@ typedef struct tile_products {
                  fetch_list *fetch);
   /** value_panels(), likewise. */
   void (*values)(int tile, const operand *p, const operand *v, int64_t begin, int64_t end, int64_t width,
-                 const float *alpha, float *o, fetch_list *fetch);
+                 const float *alpha, float *o, row_results *results, fetch_list *fetch);
 } tile_products;
 
 ATTEND_INLINE void scores_of_tile(int tile, const operand *q, const operand *k, int64_t depth, int64_t begin,
@@ -204,18 +262,18 @@ ATTEND_INLINE void scores_of_tile(int tile, const operand *q, const operand *k, 
 }
 
 ATTEND_INLINE void values_of_tile(int tile, const operand *p, const operand *v, int64_t begin, int64_t end,
-                                  int64_t width, const float *alpha, float *o, fetch_list *fetch, const int ROWS,
-                                  const int VECS, const int LD) {
+                                  int64_t width, const float *alpha, float *o, row_results *results, fetch_list *fetch,
+                                  const int ROWS, const int VECS, const int LD) {
   if (tile == ROWS)
-    value_panels(p, v, LD, begin, end, width, alpha, o, fetch, ROWS, VECS, LD);
+    value_panels(p, v, LD, begin, end, width, alpha, o, results, fetch, ROWS, VECS, LD);
   else if (ROWS > 8 && tile == 8)
-    value_panels(p, v, LD, begin, end, width, alpha, o, fetch, 8, VECS, LD);
+    value_panels(p, v, LD, begin, end, width, alpha, o, results, fetch, 8, VECS, LD);
   else if (ROWS > 4 && tile == 4)
-    value_panels(p, v, LD, begin, end, width, alpha, o, fetch, 4, VECS, LD);
+    value_panels(p, v, LD, begin, end, width, alpha, o, results, fetch, 4, VECS, LD);
   else if (ROWS > 2 && tile == 2)
-    value_panels(p, v, LD, begin, end, width, alpha, o, fetch, 2, VECS, LD);
+    value_panels(p, v, LD, begin, end, width, alpha, o, results, fetch, 2, VECS, LD);
   else
-    value_panels(p, v, LD, begin, end, width, alpha, o, fetch, 1, VECS, LD);
+    value_panels(p, v, LD, begin, end, width, alpha, o, results, fetch, 1, VECS, LD);
 }
 
 /** Defines the products of kernel row `id`, as id_products. */
@@ -225,8 +283,9 @@ ATTEND_INLINE void values_of_tile(int tile, const operand *p, const operand *v, 
     scores_of_tile(tile, q, k, depth, begin, end, s, fetch, rows_, vecs_, block_);                                     \
   }                                                                                                                    \
   ATTEND_OUTLINE void id##_values(int tile, const operand *p, const operand *v, int64_t begin, int64_t end,            \
-                                  int64_t width, const float *alpha, float *o, fetch_list *fetch) {                    \
-    values_of_tile(tile, p, v, begin, end, width, alpha, o, fetch, rows_, vecs_, block_);                              \
+                                  int64_t width, const float *alpha, float *o, row_results *results,                   \
+                                  fetch_list *fetch) {                                                                 \
+    values_of_tile(tile, p, v, begin, end, width, alpha, o, results, fetch, rows_, vecs_, block_);                     \
   }                                                                                                                    \
   static const tile_products id##_products = {rows_, block_, vecs_, id##_scores, id##_values};
 

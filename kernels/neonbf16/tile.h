@@ -73,18 +73,24 @@ ATTEND_INLINE void arrange_weights(const operand *weights, int64_t depth, operan
   }
 }
 
+enum { TILES_FINISH = 0 }; /* value_tile() takes no results: it has two rows in a register */
+
 /** o = alpha * o + p v, as for floats in kernels/body/tile.h, but p being what arrange_weights() makes. */
 ATTEND_INLINE void value_tile(const operand *p, const operand *v, int64_t v_stride, int64_t depth, const float *alpha,
-                              float *o, int64_t o_stride, const int ROWS, const int VECS, const int LD) {
-  (void)LD;
+                              float *o, int64_t o_stride, row_results *results, int64_t first, const int ROWS,
+                              const int VECS, const int LD) {
+  (void)results, (void)first, (void)LD;
   vf acc[MOST_ROWS / 2][8];
   ATTEND_UNROLL
   for (int r = 0; r < ROWS; r += 2) {
     const int other = ROWS > 1 ? r + 1 : r;
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++) {
-      const vf above = vf_mul(vf_set1(alpha[r]), vf_load(o + r * o_stride + c * LANES));
-      const vf below = vf_mul(vf_set1(alpha[other]), vf_load(o + other * o_stride + c * LANES));
+      vf above = vf_zero(), below = vf_zero();
+      if (alpha) {
+        above = vf_mul(vf_set1(alpha[r]), vf_load(o + r * o_stride + c * LANES));
+        below = vf_mul(vf_set1(alpha[other]), vf_load(o + other * o_stride + c * LANES));
+      }
       acc[r / 2][2 * c] = vcombine_f32(vget_low_f32(above), vget_low_f32(below));
       acc[r / 2][2 * c + 1] = vcombine_f32(vget_high_f32(above), vget_high_f32(below));
     }
