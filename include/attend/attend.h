@@ -290,12 +290,13 @@ typedef struct attend_problem {
   /**
    * 1 = with keys in q8_0 or i8, a kernel that multiplies bytes may round queries to int8. That is what decode does on
    * processors with AVX512_VNNI or AVX-VNNI where it gains. In i8, head dims and groups of scales must be multiples of
-   * 32 and zero points one a row; it takes 0.62 to 0.85 of the time. In q8_0 it takes 0.83 to 0.93 with AVX-512, with 4
-   * query rows or more to a head of keys and head dims that are multiples of 64, and 0.65 to 0.8 with AVX2. Each query
-   * has a step d then, its greatest magnitude / 127, and its elements are rounded to the nearest multiple of d: by d /
-   * 2 at most. (A query that is smaller than 2^-100 counts as 0, one with NaN or infinity is NaN.) A product with a key
-   * k moves by at most d / 2 times the sum of |k|. Nothing else is rounded, neither keys nor values. Other kernels and
-   * other keys take queries as they are, with this as without. 0 = all do.
+   * 32 and zero points one a row; with a scale a row it takes 0.75 to 1.0 of the time with AVX-512, which takes groups
+   * as they are. In q8_0 it takes 0.83 to 0.93 with AVX-512, with 4 query rows or more to a head of keys and head dims
+   * that are multiples of 64. In both it takes 0.62 to 0.81 with AVX2. Each query has a step d
+   * then, its greatest magnitude / 127, and its elements are rounded to the nearest multiple of d: by d / 2 at most. (A
+   * query that is smaller than 2^-100 counts as 0, one with NaN or infinity is NaN.) A product with a key k moves by at
+   * most d / 2 times the sum of |k|. Nothing else is rounded, neither keys nor values. Other kernels and other keys
+   * take queries as they are, with this as without. 0 = all do.
    */
   int64_t int8_products; /* of 64 bits, because a struct has no holes */
 } attend_problem;
