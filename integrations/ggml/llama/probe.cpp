@@ -122,8 +122,8 @@ void print_times(const char *test, int depth, const times_taken &times) {
 
 /*
  * The cache is filled cheaply: 512 tokens are a sequence of their own, which is copied, moved to where it is to stand
- * (its keys turn) and made a part of sequence 0, as often as there is room. To fill 16384 tokens in one sequence would
- * take minutes.
+ * (its keys turn) and made a part of sequence 0, as often as there is room. ggml turns no keys in bf16: there each part
+ * is computed anew where it is to stand. To fill 16384 tokens in one sequence would take minutes.
  */
 int times(int count, char **a) {
   session s(a[0]);
@@ -135,6 +135,7 @@ int times(int count, char **a) {
   s.open(a[1], a[2], threads, most + std::max(prompt, tokens) + 512, std::max(prompt, 512),
          1 + parts + static_cast<int>(depths.size()), true);
   llama_memory_t memory = llama_get_memory(s.context);
+  const bool keys_turn = strcmp(a[1], "bf16") != 0;
   std::vector<uint8_t> part;
   int filled = 0, next = 1;
   for (const int depth : depths) {
@@ -143,12 +144,12 @@ int times(int count, char **a) {
       if (n == 512 && !part.empty()) {
         if (llama_state_seq_set_data(s.context, part.data(), part.size(), next) == 0) fail("keys cannot be copied");
       } else {
-        std::vector<int> position{0};
+        std::vector<int> position{keys_turn ? 0 : filled};
         s.decode(next, n, 1, position, nullptr);
-        part.resize(llama_state_seq_get_size(s.context, next));
+        if (keys_turn) part.resize(llama_state_seq_get_size(s.context, next));
         llama_state_seq_get_data(s.context, part.data(), part.size(), next);
       }
-      llama_memory_seq_add(memory, next, -1, -1, filled);
+      if (keys_turn) llama_memory_seq_add(memory, next, -1, -1, filled);
       llama_memory_seq_cp(memory, next, 0, -1, -1);
       llama_memory_seq_rm(memory, next, -1, -1);
       filled += n, next++;
