@@ -35,7 +35,7 @@ def fail(text):
 def arguments():
     parser = Parser(prog="attend report", usage="attend report [[MACHINE/]NAME=]RESULTS.json... [-o FILE] [--format FORMAT]",
                     formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES, allow_abbrev=False,
-                    description="Makes a page of what attend-bench, scripts/peers, scripts/offload and scripts/llama measured: one file that opens offline.\n"
+                    description="Makes a page of what attend-bench and scripts/peers, llama and offload measured: one file that opens offline.\n"
                     "Several files are set beside the first; files of one NAME are one run. Machines stand side by side.")
     parser.add_argument("results", nargs="+", metavar="RESULTS.json", help="JSON of attend-bench, scripts/peers, scripts/offload or scripts/llama")
     parser.add_argument("-o", "--output", metavar="FILE", help="where the report goes; default, and -: standard output")

@@ -340,7 +340,7 @@ def engine(each, model, what, title):
             axes.plot(places, ratios, color=color, marker=marker, markersize=5, linewidth=1.4, label=shown(f"{cache} cache"))
             if rated:
                 rates.plot(places, attend, color=color, marker=marker, markersize=5, linewidth=1.4)
-                rates.plot(places, stock, color=color, marker=marker, markersize=4, linewidth=1.2, linestyle=(0, (4, 3)), fillstyle="none")
+                rates.plot(places, stock, color=color, marker=marker, markersize=4, linewidth=1.2, linestyle=(0, (4, 3)))
     if rated:
         rates.plot([], [], color=FAINT, linewidth=1.4, label="with attend")
         rates.plot([], [], color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)), label=shown(f"{each.engine} by itself"))
