@@ -248,8 +248,8 @@ int64_t attend_split_keys(const attend_resolved *problem, const attend_kernel *k
                           int64_t longest, double units);
 
 /**
- * The workspace has room for this many rows of partial results where runs are cut up by their lengths, or slices have
- * several heads: 9 MiB at a Dv of 128. A run of more splits its keys less often, or not. The bound must not
+ * The workspace has room for this many rows of partial results where runs are cut up by their lengths, or keys are
+ * split for heads in turn: 9 MiB at a Dv of 128. A run of more splits its keys less often, or not. The bound must not
  * depend on the number of threads.
  */
 enum { ATTEND_MOST_PARTIAL_ROWS = 16384 };

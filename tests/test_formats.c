@@ -311,7 +311,7 @@ static void run_scaled(const attend_kernel *kernel, attend_problem *p, const att
  * scales that are said in both ways give the same bits. Lengths and heads leave tails of all kinds.
  */
 Test(formats, ways_to_say_the_same_scales_give_the_same_bits) {
-  enum { KEYS = 97, DIM = 64, MOST_HEADS = 7, GROUPS = DIM / 16 };
+  enum { KEYS = 97, DIM = 128, MOST_HEADS = 7, GROUPS = DIM / 16 };
   static uint8_t rows[KEYS * DIM];
   static float q[MOST_HEADS * DIM], out[2][MOST_HEADS * DIM], scales[2][8 * KEYS * GROUPS], zeros[2][8 * KEYS * GROUPS];
   int compared = 0;
@@ -352,6 +352,37 @@ Test(formats, ways_to_say_the_same_scales_give_the_same_bits) {
     }
   }
   cr_expect(compared > 0, "no kernel of decode ran");
+}
+
+/* Of rows without elements no scale is read or put anywhere. */
+Test(formats, scaled_rows_without_elements) {
+  enum { KEYS = 40, HEADS = 4, DIM = 32 };
+  static float numbers[KEYS * DIM], out[HEADS * DIM];
+  static uint16_t scales[1];
+  for (int i = 0; i < KEYS * DIM; i++) numbers[i] = 1.0f;
+  for (int variant = 0; variant < 4; variant++)
+    for (size_t i = 0; i < attend_kernel_count(); i++) {
+      const attend_kernel *kernel = attend_kernel_at(i);
+      attend_problem p = attend_test_problem(1, HEADS, 1, 1, KEYS, DIM);
+      const bool of_values = variant % 2;
+      const attend_scaling s = {.dtype = ATTEND_F16, .is_unsigned = 1};
+      if (of_values)
+        p.v_head_dim = 0, p.as_given = ATTEND_AS_GIVEN_V_HEAD_DIM, p.v_dtype = ATTEND_I8, p.v_scaling = s;
+      else
+        p.head_dim = 0, p.v_head_dim = DIM, p.k_dtype = ATTEND_I8, p.v_dtype = ATTEND_F32, p.k_scaling = s;
+      if (variant / 2) (of_values ? &p.v_scaling : &p.k_scaling)->dtype = ATTEND_DTYPE_DEFAULT; /* no scales */
+      if (!attend_test_can(kernel, &p)) continue;
+      attend_tensors t = ATTEND_TENSORS_INIT;
+      t.q = t.k = t.v = numbers, t.out = out, t.k_scales = t.v_scales = scales;
+      attend_plan *plan = attend_test_plan(&p, kernel->name, 1);
+      size_t size;
+      void *workspace = attend_test_workspace(plan, &size);
+      cr_assert_eq(attend_plan_run(plan, &t, workspace, size), ATTEND_OK, "%s", attend_error_detail());
+      for (int d = 0; d < HEADS * DIM && !of_values; d++)
+        cr_assert_float_eq(out[d], 1.0f, 1e-6f, "%s: %g", kernel->name, (double)out[d]);
+      free(workspace);
+      attend_plan_destroy(plan);
+    }
 }
 
 /* A few cases of each format, beside those that others draw: all bodies, whatever the processor has. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dispatch/machine/topology.h"
 #include "tests/support.h"
 
 /* Problems whose work is cut up in different ways. */
@@ -15,6 +16,7 @@ enum { FULL, PREFILL, DECODE, SIDE_BY_SIDE, PADDED, PROBLEMS };
 
 static attend_problem problem_at(int which) {
   attend_problem problem;
+  int64_t keys;
   switch (which) {
   case FULL: return attend_test_full_problem();
   case PREFILL:
@@ -26,8 +28,9 @@ static attend_problem problem_at(int which) {
     problem.lse = 1;
     return problem;
   case SIDE_BY_SIDE: /* decode computes heads together on up to 4 threads, and each alone on more */
-    problem = attend_test_problem(2, 12, 3, 1, 1700, 48);
-    problem.k_strides = problem.v_strides = (attend_strides){1700 * 3 * 48, 48, 3 * 48};
+    keys = attend_topology_get()->l2 / 1500 > 1700 ? (int64_t)attend_topology_get()->l2 / 1500 : 1700; /* not in L2 */
+    problem = attend_test_problem(2, 12, 3, 1, keys, 48);
+    problem.k_strides = problem.v_strides = (attend_strides){keys * 3 * 48, 48, 3 * 48};
     problem.lse = 1;
     return problem;
   default:

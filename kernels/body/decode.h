@@ -397,7 +397,7 @@ ATTEND_INLINE void turn_to_block(const decode_pass_state *pass, int64_t key, int
   take_block(&view->v, p->v_head_dim, key, count, pass->tiling, value_passes, v);
   if (pass->heads > 1) {
     const int64_t least = pass->rows % SCORE_ROWS ? LANES : LANES / SCORE_ROWS;
-    const bool k_in_place = !attend_is_format(p->k_dtype) || products_of_format(p->k_dtype);
+    const bool k_in_place = keys_in_place(p, pass->k_products);
     const bool v_in_place = !attend_is_format(p->v_dtype) || pass->v_products;
     take_turns(k, pass->heads, view[1].k.at - view->k.at, least, 1, k_in_place, pass->tiling->to_l1);
     take_turns(v, pass->heads, view[1].v.at - view->v.at, least, value_passes, v_in_place, pass->tiling->to_l1);

@@ -55,7 +55,7 @@ ATTEND_INLINE void score_int8(const operand *q, const char *k, int64_t stride, i
                               uintptr_t next, int64_t apart, float *s, int64_t ld, const int ROWS, const key_bytes AS,
                               const bool FEW, const bool FETCH, const bool TO_L1) {
   const int KEYS = LANES / ROWS, QUAD = KEYS < 4 ? KEYS : 4, BYTES = STEP_BLOCKS * (STEP + (int)AS);
-  const bool flat = stride == dim / STEP * (STEP + (int)AS);
+  const bool flat = apart == dim / STEP * (STEP + (int)AS);
   const float *after = q + after_integers(ROWS, dim);
   const vi flip = vi_load(after + LANES);
   vf numbers[LANES];
@@ -106,6 +106,12 @@ DEFINE_INT8_PRODUCTS(int8_after_f32, BYTES_AFTER_F32)
 /** The products with keys, which are in q8_0 or i8: ATTEND_CAN_INT8. */
 ATTEND_INLINE const decode_products *products_of_keys(const attend_problem *p) {
   return p->k_dtype == ATTEND_Q8_0 ? &int8_after_f16 : keys_have_one_scale(p) ? &int8_alone : &int8_after_f32;
+}
+
+/** Whether keys are multiplied from where they lie. (int8_alone could be, but finish_int8() stores whole vectors.) */
+ATTEND_INLINE bool keys_in_place(const attend_problem *p, const decode_products *products) {
+  (void)p;
+  return products == &int8_after_f16;
 }
 
 /** Puts the keys of a chunk in i8 and the scales of groups, multiples of 32, together as blocks. */
@@ -182,6 +188,12 @@ ATTEND_OUTLINE void finish_int8(const kv_block *block, const attend_rows *all, i
 
 ATTEND_INLINE const decode_products *products_of_keys(const attend_problem *p) {
   return products_of_format(p->k_dtype);
+}
+
+/** Whether keys are multiplied from where they lie. */
+ATTEND_INLINE bool keys_in_place(const attend_problem *p, const decode_products *products) {
+  (void)products;
+  return !attend_is_format(p->k_dtype) || products_of_format(p->k_dtype);
 }
 
 #endif

@@ -73,7 +73,8 @@ ATTEND_OUTLINE void take_scales(const kv_block *block, const attend_rows *all, i
     const int64_t steps = groups * times, numbers = DECODE_CHUNK * steps;
     const char *at = (const char *)room;
     put_scales(all, from->at, 1.0f, row, chunk->count, groups, times, room);
-    put_scales(all, from->zeros, to->middle, row, chunk->count, groups, times, room + numbers);
+    if (from->zeros || from->is_unsigned)
+      put_scales(all, from->zeros, to->middle, row, chunk->count, groups, times, room + numbers);
     to->row = steps * (int64_t)sizeof(float), to->step = whole ? 0 : (int64_t)sizeof(float);
     to->zeros = numbers * (int64_t)sizeof(float);
     for (int i = 0; i < chunk->runs; at += chunk->run[i].count * to->row, i++) to->at[i] = at;
@@ -248,7 +249,7 @@ DEFINE_SCALED(moved_I4, ATTEND_I4, true)
 ATTEND_INLINE const scaled_products *products_of_scaled(const attend_rows *all, int64_t dim) {
   const attend_row_scales *s = &all->scales;
   if (attend_formats[all->dtype].kind != ATTEND_SCALED) return NULL;
-  if (dim % STEP || (s->at && s->group < dim && s->group % STEP)) return NULL;
+  if (dim == 0 || dim % STEP || (s->at && s->group < dim && s->group % STEP)) return NULL;
   if (s->zeros || s->is_unsigned) return all->dtype == ATTEND_I8 ? &moved_I8 : &moved_I4; /* others have neither */
   switch (all->dtype) {
 #define ATTEND_FORMAT_PLAIN(...)

@@ -73,7 +73,8 @@ ATTEND_INLINE vf store_row_as(void *out, attend_dtype dtype, const float *o, int
 /** Where final rows are written that come straight from the products: in f32, whole vectors of them. */
 typedef struct row_results {
   float *row[16], factor[16];
-  vf bad; /**< weighing.bad */
+  int count; /**< of rows that exist: the others of a tile may come to anything */
+  vf bad;    /**< weighing.bad */
 } row_results;
 
 /** Writes columns of a row, and returns what looking for overflow finds, as store_row_as() does. */
@@ -212,7 +213,7 @@ ATTEND_OUTLINE bool results_at(const attend_slice *slice, int64_t row, int count
     vf_store(results->factor + i, factors_of_rows(sums));
   }
   if (vf_hsum(all) != 0.0f) return false;
-  results->bad = w->bad;
+  results->bad = w->bad, results->count = count;
   row_place at = place_of(view, row);
   for (int i = 0; i < count; i++) {
     results->row[i] = (float *)output_at(view, at);

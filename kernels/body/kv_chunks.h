@@ -66,7 +66,7 @@ ATTEND_INLINE int64_t chunk_rows(int64_t most, int64_t row_bytes) {
   return rows < 16 ? 16 : rows > DECODE_CHUNK ? DECODE_CHUNK : rows;
 }
 
-/** Bytes of a row that each of some passes prefetches: whole lines, or some would be asked for twice. */
+/** Bytes of a row that each of some passes prefetches: a line at least. */
 ATTEND_INLINE int64_t share_of(int64_t bytes, int64_t passes) {
   return min_i64(bytes, max_i64(64, divide_up(bytes, passes)));
 }
@@ -124,8 +124,8 @@ ATTEND_INLINE void take_block(const attend_rows *all, int64_t dim, int64_t key, 
  * And heads prefetch for one another, in the order of addresses: each its own rows reached half the speed in f32.
  *
  * `least` rows are a group of scores. On Zen 5, one thread, from memory, 8192 keys of 8 or 4 heads with 4 or 7 rows
- * each, that took 0.70 to 0.86 of the time of slices of one head and 512 keys (f32, f16, bf16; docs/performance.md),
- * and 0.83 to 1.0 with keys in q8_0; with AVX2 0.55 to 0.92.
+ * each, that took 0.62 to 0.88 of the time of slices of one head and 512 keys (f32, f16, bf16; docs/performance.md),
+ * 0.86 to 1.03 with keys in q8_0; with AVX2 0.55 to 0.92, in one case 1.03.
  */
 ATTEND_INLINE void take_turns(kv_block *block, int heads, int64_t head, int64_t least, int64_t passes, bool in_place,
                               bool to_l1) {
@@ -154,7 +154,7 @@ ATTEND_INLINE void expect(kv_block *block, const attend_rows *next, int64_t dim,
   block->next = next, block->next_key = key;
   const int64_t unit = min_i64(LANES, block->chunk);
   if (!block->begin || block->ahead < unit) return;
-  block->turn = (block->count - block->ahead) / unit * unit; /* chunks begin with whole vectors of scores */
+  block->turn = (block->count - block->ahead) / unit * unit; /* chunks begin with whole operands */
   block->ahead_bytes = (block->count - block->turn) * stride;
   block->turned_bytes = (int64_t)((uintptr_t)attend_row(next, key) - (uintptr_t)(block->begin + block->turn * stride));
 }
@@ -231,11 +231,13 @@ ATTEND_INLINE void chunk_of_head(const kv_block *block, const kv_rows *first, in
 ATTEND_OUTLINE void read_chunk(const kv_block *block, const attend_rows *all, int64_t first, kv_rows *chunk,
                                char *plain) {
   const int64_t stride = plain_stride(block->dim) * element_size(ATTEND_COMPUTE);
+  /* Here each head reads alone, and prefetches its own. */
+  const int64_t own_ahead = block->begin ? block->ahead * all->stride : 0;
   int64_t row = block->key + first;
   char *to = plain;
   for (const kv_run *run = chunk->run; run < chunk->run + chunk->runs;
        row += run->count, to += run->count * stride, run++)
-    read_rows(all, row, run->count, block->dim, to, run->ahead, block->to_l1);
+    read_rows(all, row, run->count, block->dim, to, block->packed ? own_ahead : run->ahead, block->to_l1);
   chunk->run[0] = (kv_run){plain, stride, chunk->count, 0, stride};
   chunk->runs = 1;
   chunk->bytes = chunk->share = block->dim * element_size(ATTEND_COMPUTE);

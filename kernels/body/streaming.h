@@ -46,8 +46,8 @@ ATTEND_INLINE streaming_layout streaming_plan(const attend_problem *p, const att
 
 /**
  * Lists what will be read or written soon after a tile of a block: the next tile's queries on the first pass over the
- * rows, the tile's share of the next block, or of the next slice's first block, and the output rows on the last pass.
- * `keys` are those that the slice attends.
+ * rows, the tile's share of the next block, or of the next slice's first block (`ahead`), and the output rows on the
+ * last pass. `first` and `last` say which pass it is.
  */
 ATTEND_OUTLINE void fetch_ahead(fetch_list *list, const attend_slice *slice, int64_t row, int tile, int count,
                                 bool first, bool last, const keys_to_fetch *ahead) {

@@ -161,7 +161,8 @@ ATTEND_INLINE void value_tile(const operand *p, const operand *v, int64_t v_stri
     vf bad = results->bad;
     ATTEND_UNROLL
     for (int r = 0; r < ROWS; r++) {
-      bad = vf_add(bad, store_result(results->row[r] + first, results->factor[r], acc[r], VECS));
+      const vf overflow = store_result(results->row[r] + first, results->factor[r], acc[r], VECS);
+      if (r < results->count) bad = vf_add(bad, overflow);
     }
     results->bad = bad;
     return;
