@@ -10,6 +10,7 @@ import tempfile
 import unittest
 
 import python_modules
+from bench_support import expect_refusals, main
 
 python_modules.need("numpy")
 import numpy
@@ -220,17 +221,9 @@ class Driver(unittest.TestCase):
                 self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
 
     def test_errors(self):
-        with tempfile.TemporaryDirectory() as folder:
-            for arguments in (["--shapes", "nowhere"], ["--dtypes", "f8"], ["--peers", "none"], ["--threads", "0"],
-                              ["--rounds", "0"], ["--cpu-time", "--threads", "2"]):
-                done = peers(folder, *arguments)
-                self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
-                self.assertTrue(done.stderr.startswith("peers: "), done.stderr)
-            self.assertEqual(os.listdir(folder), [])
+        expect_refusals(self, peers, "peers", ["--shapes", "nowhere"], ["--dtypes", "f8"], ["--peers", "none"],
+                        ["--threads", "0"], ["--rounds", "0"], ["--cpu-time", "--threads", "2"])
 
 
 if __name__ == "__main__":
-    if os.environ.get("SANITIZE") or not os.path.exists(BUILD / "attend-bench"):
-        print("SKIPPED: attend-bench is not built, or a sanitizer would have to be loaded into Python")
-        sys.exit(77)
-    unittest.main()
+    main(BUILD)

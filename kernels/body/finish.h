@@ -70,9 +70,12 @@ ATTEND_INLINE vf store_row_as(void *out, attend_dtype dtype, const float *o, int
   return bad;
 }
 
+/** Query rows of a register tile at most. */
+enum { MOST_TILE_ROWS = 16 };
+
 /** Where final rows are written that come straight from the products: in f32, whole vectors of them. */
 typedef struct row_results {
-  float *row[16], factor[16];
+  float *row[MOST_TILE_ROWS], factor[MOST_TILE_ROWS];
   int count; /**< of rows that exist: the others of a tile may come to anything */
   vf bad;    /**< weighing.bad */
 } row_results;

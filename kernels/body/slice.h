@@ -11,8 +11,6 @@ ATTEND_INLINE int64_t packed_query(const attend_problem *p) {
   return p->score == ATTEND_SCORE_ADDITIVE ? 2 * p->head_dim : operands(p->head_dim);
 }
 
-enum { MOST_TILE_ROWS = 16 };
-
 #ifdef ATTEND_QUERIES_SIDE_BY_SIDE
 
 /** Packs `tile` rows, `count` of which there are, as tiles read them. */
