@@ -76,6 +76,15 @@ ATTEND_INLINE void row_exp_selected(float *s, int64_t begin, int64_t end, float 
 /** What exp() is taken relative to: the maximum, or 0 for a row that has attended nothing yet. */
 ATTEND_INLINE float exp_base(float max) { return max == -INFINITY ? 0.0f : max; }
 
+/** alpha[r] = exp(unit (alpha[r] - base[r])), for as many rows as make `rows` a multiple of 16: the last ones are 1. */
+ATTEND_OUTLINE void rescaling(int rows, float unit, float *base, float *alpha) {
+  for (int r = rows; r < round_up(rows, 16); r++) base[r] = alpha[r] = 0.0f;
+  for (int r = 0; r < rows; r += LANES) {
+    const vf old = vf_sub(vf_load(alpha + r), vf_load(base + r));
+    vf_store(alpha + r, vf_exp2(vf_mul(old, vf_set1(exp2_factor(unit)))));
+  }
+}
+
 /**
  * One step of the online softmax: rows s[r * ld + begin..end) of a block become weights relative to the new maxima;
  * max[r] and the lanes of sum[r * LANES] are updated, and alpha[r] is the factor by which earlier sums have to be
@@ -93,13 +102,7 @@ ATTEND_OUTLINE void softmax_step(float *s, int ld, int rows, int64_t begin, int6
     alpha[r] = max[r];
     max[r] = new_max;
   }
-  if (!first) {
-    for (int r = rows; r < round_up(rows, 16); r++) base[r] = alpha[r] = 0.0f;
-    for (int r = 0; r < rows; r += LANES) {
-      const vf old = vf_sub(vf_load(alpha + r), vf_load(base + r));
-      vf_store(alpha + r, vf_exp2(vf_mul(old, vf_set1(exp2_factor(unit)))));
-    }
-  }
+  if (!first) rescaling(rows, unit, base, alpha);
   for (int r = 0; r < rows; r++) {
     vf total = first ? vf_zero() : vf_mul(vf_load(sum + r * LANES), vf_set1(alpha[r]));
     if (selected || one != 1.0f)
