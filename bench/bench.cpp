@@ -23,6 +23,7 @@
 
 extern "C" {
 #include "bench/baseline.h"
+#include "dispatch/machine/os.h"
 }
 
 namespace bench {
@@ -282,6 +283,10 @@ int run(int argc, char **argv) {
   const attend_peak *widest = attend_peak_widest(env.isa);
   if (const char *core = attend_baseline_better_core(widest->isa)) {
     setenv("OPENBLAS_CORETYPE", core, 1);
+    /* OMP_PROC_BIND has bound this thread to a core, which what is begun here would inherit for all its threads. */
+    attend_cpu_set usable;
+    attend_usable_processors(&usable);
+    attend_os_set_affinity(&usable);
     execv("/proc/self/exe", argv); /* OpenBLAS reads it once, before main(); if this fails it stays as it is */
   }
   openblas_set_num_threads(1);

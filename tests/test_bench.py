@@ -18,8 +18,8 @@ SHAPES = ("tiny minilm bert-base gpt2-prefill vit-large whisper-cross diffusion-
 NO_BASELINE = {"long-prefill", "mixed-serving"}  # too many scores; keys in pages
 
 
-def bench(*arguments, status=0):
-    done = subprocess.run([BENCH, *arguments], capture_output=True, text=True, check=False)
+def bench(*arguments, status=0, **environment):
+    done = subprocess.run([BENCH, *arguments], capture_output=True, text=True, check=False, env={**os.environ, **environment})
     assert done.returncode == status, (arguments, done.returncode, done.stderr)
     return done
 
@@ -182,6 +182,13 @@ def test_context():
                 "peak/f32_fma", "peak/read_memory"):
         assert key in context, key
     assert "1024 MiB" in context["skipped baseline_openblas/long-prefill/f32/threads:1"]
+
+
+def test_bound_threads():
+    """It starts itself anew for OpenBLAS, and OpenMP has bound its first thread to one core by then."""
+    listed = [bench("--benchmark_list_tests", "--kernels", "auto", "--shapes", "tiny", OMP_PROC_BIND=bind).stdout.split()
+              for bind in ("false", "true")]
+    assert listed[0] == listed[1], listed
 
 
 def test_phases():
