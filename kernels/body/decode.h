@@ -167,87 +167,7 @@ ATTEND_OUTLINE void score_rows(const operand *q, const kv_run *k, bool to_l1, in
   }
 }
 
-/**
- * o = alpha * o + s v for ROWS rows and VECS vectors of columns from column `first` on, the last of which has `tail`
- * elements if that is not 0. With `fetch` values further on are prefetched.
- */
-ATTEND_INLINE void decode_value_tile(const operand *s, const kv_rows *v, int64_t first, const float *alpha, float *o,
-                                     int64_t width, int tail, bool fetch, const int ROWS, const int VECS, const int LD,
-                                     const attend_dtype DTYPE) {
-  vf acc[4][8];
-  ATTEND_UNROLL
-  for (int r = 0; r < ROWS; r++) {
-    ATTEND_UNROLL
-    for (int c = 0; c < VECS; c++) acc[r][c] = vf_mul(vf_set1(alpha[r]), vf_load(o + r * width + c * LANES));
-  }
-  for (const kv_run *run = v->run, *last = run + v->runs - 1;;) { /* there is one at least */
-    const int64_t stride = run->stride, count = run->count,
-                  gap = v->share < v->bytes ? stride - v->share : stride - run->apart;
-    int64_t ahead = fetch ? run->ahead : 0;
-    const char *at = element(run->at, DTYPE, first);
-    for (int64_t j = 0; j < count; j += PER_OPERAND, at += PER_OPERAND * stride) {
-      vo column[8];
-      /* After the last key, the other keys of its operand have weights of 0: any finite values do. */
-      const int64_t next = j + PER_OPERAND <= count ? stride : 0;
-      ATTEND_UNROLL
-      for (int i = 0; i < PER_OPERAND; i++)
-        if (ahead) prefetch_row(address_ahead(at, i * stride + ahead), v->share, v->to_l1), ahead -= gap;
-      ATTEND_UNROLL
-      for (int c = 0; c < VECS; c += PER_OPERAND)
-        if (tail)
-          read_value_operands_n(element(at, DTYPE, c * LANES), next, DTYPE, tail, column + c);
-        else
-          read_value_operands(element(at, DTYPE, c * LANES), next, DTYPE, column + c);
-      ATTEND_UNROLL
-      for (int r = 0; r < ROWS; r++) {
-        const vo weight = vo_set1(s[r * LD + j / PER_OPERAND]);
-        ATTEND_UNROLL
-        for (int c = 0; c < VECS; c++) acc[r][c] = vo_dot(weight, column[c], acc[r][c]);
-      }
-    }
-    if (run == last) break;
-    s += count / PER_OPERAND, run++;
-  }
-  ATTEND_UNROLL
-  for (int r = 0; r < ROWS; r++) {
-    ATTEND_UNROLL
-    for (int c = 0; c < VECS; c++) vf_store(o + r * width + c * LANES, acc[r][c]);
-  }
-}
-
-/** The same for as many tiles of VECS vectors as there are from column c on; returns the column after them. */
-ATTEND_INLINE int64_t decode_value_tiles(const operand *s, const kv_rows *v, const float *alpha, float *o, int64_t c,
-                                         const int ROWS, const int VECS, const int LD, const attend_dtype DTYPE) {
-  for (; c + VECS * LANES <= v->dim; c += VECS * LANES)
-    decode_value_tile(s, v, c, alpha, o + c, round_up(v->dim, WIDE), 0, c == 0, ROWS, VECS, LD, DTYPE);
-  return c;
-}
-
-/**
- * The same for all columns. The last ones are done in narrower and narrower tiles, because single vectors have too few
- * sums to hide the latency of a multiply-add.
- */
-ATTEND_INLINE void decode_values(const operand *s, const kv_rows *v, const float *alpha, float *o, const int ROWS,
-                                 const int VECS, const int LD, const attend_dtype DTYPE) {
-  int64_t c = decode_value_tiles(s, v, alpha, o, 0, ROWS, VECS, LD, DTYPE);
-  c = decode_value_tiles(s, v, alpha, o, c, ROWS, VECS / 2, LD, DTYPE);
-  if (VECS / 4 > PER_OPERAND) c = decode_value_tiles(s, v, alpha, o, c, ROWS, VECS / 4, LD, DTYPE);
-  c = decode_value_tiles(s, v, alpha, o, c, ROWS, PER_OPERAND, LD, DTYPE);
-  if (c < v->dim)
-    decode_value_tile(s, v, c, alpha, o + c, round_up(v->dim, WIDE), (int)(v->dim - c), c == 0, ROWS, PER_OPERAND, LD,
-                      DTYPE);
-}
-
-/**
- * The two products of a kernel row for one element type: over a full tile of rows, and over a single one. Functions of
- * their own, so that their loops have the registers to themselves.
- */
-typedef struct decode_products {
-  const score_functions *scores, *scores_one;
-  void (*values)(const operand *s, int64_t ld, const kv_rows *v, const float *alpha, float *o);
-  void (*values_one)(const operand *s, int64_t ld, const kv_rows *v, const float *alpha, float *o);
-  int rows; /**< of a full tile of values; weights of rows lie ld apart, the block where that is a constant */
-} decode_products;
+#include "kernels/body/decode_values.h"
 
 #include "kernels/body/decode_formats.h"
 
@@ -310,9 +230,6 @@ ATTEND_OUTLINE void clean_chunk(kv_rows *chunk, attend_dtype dtype, int64_t firs
   }
 }
 
-/** How often rows are gone over, `tile` of them at a time and the last ones singly. */
-ATTEND_INLINE int64_t passes_of(int64_t rows, int tile) { return rows / tile + rows % tile; }
-
 /** Scores of all rows with a chunk of keys. The first rows prefetch the lines ahead. */
 ATTEND_INLINE void score_chunk(const operand *q, int64_t q_stride, kv_rows *keys, int64_t rows, float *s, int64_t ld,
                                const decode_products *products) {
@@ -326,21 +243,6 @@ ATTEND_INLINE void score_chunk(const operand *q, int64_t q_stride, kv_rows *keys
       r += n;
     }
     s += k->count;
-  }
-}
-
-/** Adds a chunk of values to all rows, `tile` at a time. The first prefetch what lies ahead, or all of them a share. */
-ATTEND_INLINE void value_chunk(const operand *s, int64_t ld, kv_rows *v, int64_t rows, const float *alpha, float *o,
-                               int64_t width, const decode_products *products) {
-  const int tile = products->rows;
-  int64_t left = v->bytes - v->share; /* of each row, that no pass has prefetched */
-  for (int64_t r = 0; r < rows;) {
-    const bool full = r + tile <= rows;
-    (full ? products->values : products->values_one)(s + r * ld, ld, v, alpha + r, o + r * width);
-    for (kv_run *run = v->run; run < v->run + v->runs; run++)
-      run->ahead = left > 0 && run->ahead ? run->ahead + run->count * v->share : 0;
-    left -= v->share;
-    r += full ? tile : 1;
   }
 }
 
@@ -391,8 +293,8 @@ ATTEND_INLINE void begin_head(const decode_pass_state *pass, const decode_layout
 ATTEND_INLINE void turn_to_block(const decode_pass_state *pass, int64_t key, int64_t count, kv_block *k, kv_block *v) {
   const attend_view *view = pass->slice->view;
   const attend_problem *p = pass->p;
-  const int64_t score_passes = passes_of(pass->rows, SCORE_ROWS),
-                value_passes = passes_of(pass->rows, pass->of_values->rows);
+  const int64_t score_passes = pass->rows / SCORE_ROWS + pass->rows % SCORE_ROWS;
+  const int64_t value_passes = value_passes_of(pass->of_values, pass->rows, p->v_head_dim);
   take_block(&view->k, p->head_dim, key, count, pass->tiling, score_passes, k);
   take_block(&view->v, p->v_head_dim, key, count, pass->tiling, value_passes, v);
   if (pass->heads > 1) {
@@ -562,18 +464,17 @@ ATTEND_INLINE void decode_run(const attend_slice *slice, const attend_tiling *ti
 }
 
 #define ATTEND_DECODE_PRODUCTS(suffix, dtype, id, rows, block, vecs)                                                   \
-  ATTEND_OUTLINE void id##_values_##suffix(const operand *s, int64_t ld, const kv_rows *v, const float *alpha,         \
-                                           float *o) {                                                                 \
-    (void)ld; /* operands_in(block) */                                                                                 \
-    decode_values(s, v, alpha, o, rows, vecs, block, dtype);                                                           \
-  }                                                                                                                    \
-  ATTEND_OUTLINE void id##_values_one_##suffix(const operand *s, int64_t ld, const kv_rows *v, const float *alpha,     \
-                                               float *o) {                                                             \
-    (void)ld;                                                                                                          \
-    decode_values(s, v, alpha, o, 1, vecs, block, dtype);                                                              \
-  }                                                                                                                    \
-  static const decode_products id##_products_##suffix = {&score_group_##suffix, &score_group_one_##suffix,             \
-                                                         id##_values_##suffix, id##_values_one_##suffix, rows};
+  DEFINE_VALUES(id##_values_tall_##suffix, TALL_ROWS(rows), block, (vecs) * (rows) / TALL_ROWS(rows), dtype)           \
+  DEFINE_VALUES(id##_values_##suffix, rows, block, vecs, dtype)                                                        \
+  DEFINE_VALUES(id##_values_one_##suffix, 1, block, vecs, dtype)                                                       \
+  static const decode_products id##_products_##suffix = {                                                              \
+      &score_group_##suffix,                                                                                           \
+      &score_group_one_##suffix,                                                                                       \
+      {{TALL_ROWS(rows) > (rows) ? id##_values_tall_##suffix : id##_values_##suffix, TALL_ROWS(rows),                  \
+        (vecs) * (rows) / TALL_ROWS(rows) * LANES},                                                                    \
+       {id##_values_##suffix, rows, (vecs) * LANES},                                                                   \
+       {id##_values_one_##suffix, 1, (vecs) * LANES}},                                                                 \
+      TALL_FROM(dtype)};
 
 #define ATTEND_DECODE_PRODUCTS_AT(suffix, dtype, id) [dtype] = &id##_products_##suffix,
 

@@ -81,7 +81,7 @@ ATTEND_INLINE void score_blocks(const operand *q, const char *k, int64_t stride,
 }
 
 /** As decode_value_tile(), for whole blocks. */
-ATTEND_INLINE void value_blocks_tile(const operand *s, int64_t ld, const kv_rows *v, int64_t first, const float *alpha,
+ATTEND_INLINE void value_blocks_tile(const operand *s, int64_t ld, kv_rows *v, int64_t first, const float *alpha,
                                      float *o, int64_t width, const int ROWS, const int VECS,
                                      const attend_dtype DTYPE) {
   const int BYTES = attend_formats[DTYPE].bytes;
@@ -91,9 +91,10 @@ ATTEND_INLINE void value_blocks_tile(const operand *s, int64_t ld, const kv_rows
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++) acc[r][c] = vf_mul(vf_set1(alpha[r]), vf_load(o + r * width + c * LANES));
   }
+  const int64_t skipped = first / STEP * BYTES;
   for (const kv_run *run = v->run; run < v->run + v->runs; s += run->count, run++) {
-    const char *at = run->at + first / STEP * BYTES;
-    int64_t ahead = first == 0 ? run->ahead : 0;
+    const char *at = run->at + skipped;
+    int64_t ahead = run->ahead ? run->ahead - skipped : 0;
     for (int64_t j = 0; j < run->count; j++, at += run->stride) {
       if (ahead) prefetch_row(address_ahead(at, ahead), v->bytes, v->to_l1), ahead -= run->stride - run->apart;
       ATTEND_UNROLL
@@ -114,10 +115,11 @@ ATTEND_INLINE void value_blocks_tile(const operand *s, int64_t ld, const kv_rows
     ATTEND_UNROLL
     for (int c = 0; c < VECS; c++) vf_store(o + r * width + c * LANES, acc[r][c]);
   }
+  prefetched(v);
 }
 
-ATTEND_INLINE void value_blocks(const operand *s, int64_t ld, const kv_rows *v, const float *alpha, float *o,
-                                const int ROWS, const attend_dtype DTYPE) {
+ATTEND_INLINE void value_blocks(const operand *s, int64_t ld, kv_rows *v, const float *alpha, float *o, const int ROWS,
+                                const attend_dtype DTYPE) {
   const int64_t width = round_up(v->dim, WIDE);
   int64_t c = 0;
   for (; c + BLOCK_VECTORS * LANES <= v->dim; c += BLOCK_VECTORS * LANES)
@@ -130,14 +132,17 @@ ATTEND_INLINE void value_blocks(const operand *s, int64_t ld, const kv_rows *v, 
 #define ATTEND_FORMAT_BLOCK(id, ...)                                                                                   \
   DEFINE_SCORES(blocks_##id, SCORE_ROWS, ATTEND_##id, score_blocks)                                                    \
   DEFINE_SCORES(blocks_one_##id, 1, ATTEND_##id, score_blocks)                                                         \
-  ATTEND_OUTLINE void values_##id(const operand *s, int64_t ld, const kv_rows *v, const float *alpha, float *o) {      \
+  ATTEND_OUTLINE void values_##id(const operand *s, int64_t ld, kv_rows *v, const float *alpha, float *o) {            \
     value_blocks(s, ld, v, alpha, o, BLOCK_ROWS, ATTEND_##id);                                                         \
   }                                                                                                                    \
-  ATTEND_OUTLINE void values_one_##id(const operand *s, int64_t ld, const kv_rows *v, const float *alpha, float *o) {  \
+  ATTEND_OUTLINE void values_one_##id(const operand *s, int64_t ld, kv_rows *v, const float *alpha, float *o) {        \
     value_blocks(s, ld, v, alpha, o, 1, ATTEND_##id);                                                                  \
   }                                                                                                                    \
-  static const decode_products products_##id = {&blocks_##id, &blocks_one_##id, values_##id, values_one_##id,          \
-                                                BLOCK_ROWS};
+  static const decode_products products_##id = {                                                                       \
+      &blocks_##id,                                                                                                    \
+      &blocks_one_##id,                                                                                                \
+      {{values_##id, BLOCK_ROWS, BLOCK_VECTORS * LANES}, {values_one_##id, 1, BLOCK_VECTORS * LANES}},                 \
+      0};
 #include "kernels/formats.def"
 
 /** The products with what lies in blocks; NULL for other types. */

@@ -30,6 +30,8 @@ typedef struct kv_rows {
   int64_t count; /**< of all runs */
   bool to_l1;    /**< see attend_tiling */
   int64_t share; /**< see kv_block */
+  int64_t left;  /**< bytes of a row ahead that no tile of values has prefetched, the current one's share aside */
+  int64_t until; /**< the column from which on tiles prefetch nothing */
   int runs;
   kv_run run[DECODE_CHUNK];
 } kv_rows;
