@@ -184,15 +184,16 @@ ATTEND_OUTLINE bool values_finite(const attend_rows *v, int64_t dim, int64_t row
 }
 
 /**
- * Whether a score of the `count` keys of any row is -inf, so that its key is excluded, by whatever. Only then values
- * that are not finite have to be kept from some row, and looking for them reads a block of values twice.
+ * A key, none before which is excluded from any row, by whatever: one of `count`, by whole vectors of scores, or count.
+ * Only values from there on that are not finite have to be kept from some row, and looking for them reads them twice.
  */
-ATTEND_OUTLINE bool any_excluded(const float *s, int64_t rows, int64_t ld, int64_t count) {
+ATTEND_OUTLINE int64_t first_excluded(const float *s, int64_t rows, int64_t ld, int64_t count) {
   const vf least = vf_set1(-FLT_MAX);
+  int64_t first = count;
   for (int64_t r = 0; r < rows; r++, s += ld)
-    for (int64_t j = 0; j < count; j += LANES)
-      if (vm_any(vm_and(vm_gt(least, vf_load(s + j)), vm_range(0, count - j)))) return true;
-  return false;
+    for (int64_t j = 0; j < first; j += LANES)
+      if (vm_any(vm_and(vm_gt(least, vf_load(s + j)), vm_range(0, count - j)))) first = j;
+  return first;
 }
 
 /** Rows of values that are looked through at once: most hold nothing but finite numbers where others do not. */
@@ -313,13 +314,25 @@ ATTEND_INLINE void turn_to_block(const decode_pass_state *pass, int64_t key, int
     expect(v, &then->view->k, p->head_dim, then->key_begin);
 }
 
-/** Sees what masks do to the keys of the block that is at hand. Returns whether any is attended. */
-ATTEND_INLINE bool look_at_masks(const decode_pass_state *pass, int64_t key, int64_t end, decode_head *head) {
-  int64_t from = key, to = end;
-  head->masks = masks_of(head->view, pass->slice->row_begin, pass->rows, &from, &to);
-  if (head->masks == MASKS_EXCLUDE) return false;
-  if (from > key || to < end) head->masks = MASKS_MIXED; /* those around are excluded */
-  return true;
+/**
+ * Sees what masks do to keys *key to *end, and narrows these to what masks leave to some row of some head. Returns
+ * whether that is any. Heads find the same, unless a factor of their bias is not finite.
+ */
+ATTEND_INLINE bool look_at_masks(const decode_pass_state *pass, int64_t *key, int64_t *end, decode_head *head) {
+  _Static_assert(ATTEND_MASK_BLOCK % SCORE_STEP == 0, "lanes of a row do not depend on masks");
+  int64_t begin = *end, last = *key;
+  bool alike = true;
+  for (int h = 0; h < pass->heads; h++) {
+    int64_t from = *key, to = *end;
+    head[h].masks = masks_of(head[h].view, pass->slice->row_begin, pass->rows, &from, &to);
+    if (head[h].masks == MASKS_EXCLUDE) continue;
+    alike = alike && (begin >= last || (from == begin && to == last));
+    begin = min_i64(begin, from), last = max_i64(last, to);
+  }
+  for (int h = 0; h < pass->heads && !alike; h++)
+    if (head[h].masks == MASKS_KEEP) head[h].masks = MASKS_MIXED; /* of more keys than it was found for */
+  *key = begin, *end = last;
+  return begin < last;
 }
 
 /** Scores of a head with a chunk of keys, which begins at row j of the block. */
@@ -354,7 +367,8 @@ ATTEND_INLINE void weigh_head(const decode_pass_state *pass, int64_t key, int64_
   if (edge) finish_scores(view, pass->slice->row_begin, pass->ranges, rows, key, 0, steps, head->masks, head->s, ld);
   /* If no key is excluded, only the operand that has one key too few holds a weight of 0. Values in a format would
    * have to be read twice to know whether they are finite. */
-  const int64_t safe = edge && any_excluded(head->s, rows, ld, count) ? 0 : count / PER_OPERAND * PER_OPERAND;
+  const int64_t attended = edge ? first_excluded(head->s, rows, ld, count) : count;
+  const int64_t safe = attended / PER_OPERAND * PER_OPERAND;
   head->selected = safe < count &&
                    (attend_is_format(p->v_dtype) || !values_finite(&view->v, p->v_head_dim, key + safe, count - safe));
   for (int64_t r = 0; r < rows; r += tile)
@@ -425,13 +439,12 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
   for (int64_t block = all.begin / BLOCK * BLOCK; block < all.end; block += BLOCK) {
     /* Keys count from a multiple of SCORE_STEP, so that a row's lanes do not depend on the slice's other rows. */
     const int64_t begin = max_i64(0, all.begin - block) / SCORE_STEP * SCORE_STEP;
-    const int64_t key = block + begin, count = min_i64(block + BLOCK, all.end) - key;
+    int64_t key = block + begin, end = min_i64(block + BLOCK, all.end);
     kv_rows chunk, of_head;
     kv_block k, v;
+    if (!look_at_masks(&pass, &key, &end, head)) continue;
+    const int64_t count = end - key;
     turn_to_block(&pass, key, count, &k, &v);
-    int attending = 0;
-    for (int h = 0; h < heads; h++) attending += look_at_masks(&pass, key, key + count, &head[h]);
-    if (!attending) continue;
     for (int64_t j = 0; j < count; j += chunk.count) {
       next_chunk(&k, j, &chunk);
       for (int h = 0; h < heads; h++) {
