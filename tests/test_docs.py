@@ -21,6 +21,7 @@ from layer_support import built_without_blas, safetensors
 ROOT = pathlib.Path(os.environ.get("SOURCE_DIR", pathlib.Path(__file__).resolve().parent.parent))
 sys.path.append(str(ROOT / "scripts/lib"))
 # pylint: disable=wrong-import-position
+import aims
 import llama_figures
 from measured import MACHINES, machine as machine_of
 import picture
@@ -141,6 +142,7 @@ GENERATORS = {"example": generate_example, "engine_plan": lambda: generate_engin
               "engine_step": lambda: generate_engine(3), "environment": generate_environment, "blocks": generate_blocks,
               "bench": lambda: generate_measured("bench"), "peers": lambda: generate_measured("peers"),
               "offload": lambda: generate_measured("offload"),
+              "aims": aims.table,
               "llama_nodes": lambda: llama_figures.nodes_table(llama_figures.newest()),
               "llama_models": lambda: llama_figures.models_table(llama_figures.newest())}
 GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.S)
