@@ -24,6 +24,7 @@ sys.path.append(str(ROOT / "scripts/lib"))
 import aims
 import llama_figures
 from measured import MACHINES, machine as machine_of
+import model_figures
 import picture
 # pylint: enable=wrong-import-position
 ATTEND = os.environ.get("ATTEND", str(ROOT / "build" / "attend"))
@@ -144,7 +145,8 @@ GENERATORS = {"example": generate_example, "engine_plan": lambda: generate_engin
               "offload": lambda: generate_measured("offload"),
               "aims": aims.table,
               "llama_nodes": lambda: llama_figures.nodes_table(llama_figures.newest()),
-              "llama_models": lambda: llama_figures.models_table(llama_figures.newest())}
+              "llama_models": lambda: llama_figures.models_table(llama_figures.newest()),
+              "python_models": model_figures.table}
 GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 

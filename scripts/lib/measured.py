@@ -2,7 +2,7 @@
 """Keeps results as the current state of the project: measured.py [MACHINE/]NAME=FILE...
 
 Each FILE goes to docs/measured/MACHINE/NAME.json, without what nobody needs or should see; then what lies in docs/measured/ itself,
-report.html, kernels.md, peers.md and the pictures, and the tables of docs/offload.md are made anew of all machines. MACHINE is this one, if none is named: what
+report.html, kernels.md, peers.md and the pictures, and the tables of other pages of docs/ are made anew of all machines. MACHINE is this one, if none is named: what
 kernels/cpu.def calls its processor. ATTEND names the program.
 """
 
@@ -37,6 +37,8 @@ def rounded(value):
         return float(f"{value:.5g}")
     if isinstance(value, list):
         return [rounded(each) for each in value]
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
     return value
 
 
