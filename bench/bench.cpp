@@ -283,7 +283,7 @@ int run(int argc, char **argv) {
   const attend_peak *widest = attend_peak_widest(env.isa);
   if (const char *core = attend_baseline_better_core(widest->isa)) {
     setenv("OPENBLAS_CORETYPE", core, 1);
-    /* OMP_PROC_BIND has bound this thread to a core, which what is begun here would inherit for all its threads. */
+    /* OMP_PROC_BIND has bound this thread to one core; the new process would inherit that for all its threads. */
     attend_cpu_set usable;
     attend_usable_processors(&usable);
     attend_os_set_affinity(&usable);

@@ -290,8 +290,9 @@ ATTEND_INLINE void begin_head(const decode_pass_state *pass, const decode_layout
   take_queries(slice_of_head(pass, head), pass->q_stride, head->q);
 }
 
-/** Turns to the `count` keys from `key` on. */
-ATTEND_INLINE void turn_to_block(const decode_pass_state *pass, int64_t key, int64_t count, kv_block *k, kv_block *v) {
+/** Turns to the `count` keys from `key` on, those of a block up to `end` that masks leave. */
+ATTEND_INLINE void turn_to_block(const decode_pass_state *pass, int64_t key, int64_t count, int64_t end, kv_block *k,
+                                 kv_block *v) {
   const attend_view *view = pass->slice->view;
   const attend_problem *p = pass->p;
   const int64_t score_passes = pass->rows / SCORE_ROWS + pass->rows % SCORE_ROWS;
@@ -309,30 +310,23 @@ ATTEND_INLINE void turn_to_block(const decode_pass_state *pass, int64_t key, int
   const attend_slice *then = pass->slice->next;
   if (key + count + v->ahead <= pass->all.end)
     expect(v, &view->k, p->head_dim, key + count);
-  else if (key + count >= pass->all.end && then && !p->window && then->heads == pass->heads &&
+  else if (end >= pass->all.end && then && !p->window && then->heads == pass->heads &&
            then->key_begin + v->ahead <= then->key_end)
     expect(v, &then->view->k, p->head_dim, then->key_begin);
 }
 
 /**
- * Sees what masks do to keys *key to *end, and narrows these to what masks leave to some row of some head. Returns
- * whether that is any. Heads find the same, unless a factor of their bias is not finite.
+ * Sees what masks do to keys *key to *end. Where heads share masks, each narrows the keys to those that masks leave to
+ * some row, which are the same for all; what it has found stays true of fewer keys. Returns whether any is attended.
  */
 ATTEND_INLINE bool look_at_masks(const decode_pass_state *pass, int64_t *key, int64_t *end, decode_head *head) {
   _Static_assert(ATTEND_MASK_BLOCK % SCORE_STEP == 0, "lanes of a row do not depend on masks");
-  int64_t begin = *end, last = *key;
-  bool alike = true;
+  bool any = false;
   for (int h = 0; h < pass->heads; h++) {
-    int64_t from = *key, to = *end;
-    head[h].masks = masks_of(head[h].view, pass->slice->row_begin, pass->rows, &from, &to);
-    if (head[h].masks == MASKS_EXCLUDE) continue;
-    alike = alike && (begin >= last || (from == begin && to == last));
-    begin = min_i64(begin, from), last = max_i64(last, to);
+    head[h].masks = masks_of(head[h].view, pass->slice->row_begin, pass->rows, key, end);
+    any |= head[h].masks != MASKS_EXCLUDE;
   }
-  for (int h = 0; h < pass->heads && !alike; h++)
-    if (head[h].masks == MASKS_KEEP) head[h].masks = MASKS_MIXED; /* of more keys than it was found for */
-  *key = begin, *end = last;
-  return begin < last;
+  return any;
 }
 
 /** Scores of a head with a chunk of keys, which begins at row j of the block. */
@@ -442,9 +436,10 @@ ATTEND_OUTLINE void decode_pass(const attend_slice *slice, const attend_tiling *
     int64_t key = block + begin, end = min_i64(block + BLOCK, all.end);
     kv_rows chunk, of_head;
     kv_block k, v;
+    const int64_t block_end = end;
     if (!look_at_masks(&pass, &key, &end, head)) continue;
     const int64_t count = end - key;
-    turn_to_block(&pass, key, count, &k, &v);
+    turn_to_block(&pass, key, count, block_end, &k, &v);
     for (int64_t j = 0; j < count; j += chunk.count) {
       next_chunk(&k, j, &chunk);
       for (int h = 0; h < heads; h++) {

@@ -103,10 +103,10 @@ typedef struct decode_products {
 
 /**
  * Tall tiles, of as many sums as a kernel row's own have: each value is read, and made f32, once for four rows instead
- * of two. Zen 5, AVX-512, one thread, 4 rows, values in 16 bits: decode took 0.95 to 0.97 of the time where values lie
- * flat, 0.89 to 0.96 with heads side by side. In f32 reading twice costs nothing but where a chunk outgrows the L1
- * cache: 64 rows of 512 columns took 0.75, 4 and 7 rows of 64 and 128 columns with heads side by side 0.99 to 1.09.
- * With AVX2 it took 0.95 to 1.10.
+ * of two. Zen 5, AVX-512, one thread, 4 rows, values in 16 bits: decode took 0.92 to 0.95 of the time where values lie
+ * flat, 0.90 to 0.94 with heads side by side. In f32 reading twice costs nothing but where an L1 of 32 KiB does not
+ * hold a chunk: 64 rows of 512 columns took 0.73, 4 and 7 rows of 64 and 128 columns with heads side by side 0.96 to
+ * 1.09. With AVX2 it took 0.96 to 1.10.
  */
 #define TALL_ROWS(rows) (LANES >= 16 && (rows) < 4 ? 4 : (rows))
 #define TALL_FROM(dtype) ((dtype) == ATTEND_F32 ? 32768 / (DECODE_CHUNK * (int)sizeof(float)) + 1 : 0)
@@ -122,13 +122,14 @@ ATTEND_INLINE const value_tile *tallest_tile(const decode_products *products, in
   return products->values + (dim < products->tall_from);
 }
 
-/** How many tiles share what is to be prefetched when they go over a chunk of values. */
+/** How many tiles share what is to be prefetched of values: one of each rows, or two of a tall one that is alone. */
 ATTEND_INLINE int64_t value_passes_of(const decode_products *products, int64_t rows, int64_t dim) {
   const value_tile *tile = tallest_tile(products, dim);
   int64_t passes = 0;
   for (int64_t left = rows; left > 0; left -= tile->rows, passes++)
     while (tile->rows > left) tile++;
-  return passes == 1 && dim >= 2 * tile->columns ? 2 : passes;
+  const bool tall = tile == products->values && tile->rows > tile[1].rows;
+  return passes == 1 && tall && dim >= 2 * tile->columns ? 2 : passes;
 }
 
 /** Adds a chunk of values to all rows. The first tile prefetches what lies ahead, or several of them a share. */
@@ -138,8 +139,8 @@ ATTEND_INLINE void value_chunk(const operand *s, int64_t ld, kv_rows *v, int64_t
   v->left = v->bytes - v->share;
   for (int64_t r = 0; r < rows; r += tile->rows) {
     while (tile->rows > rows - r) tile++;
-    v->until =
-        rows > tile->rows ? 1 : tile->columns + 1; /* the first of several rows of tiles; of one, the first two */
+    /* Of several rows of tiles the first one of each prefetches, of one row the first two, if there are shares. */
+    v->until = rows > tile->rows ? 1 : tile->columns + 1;
     tile->add(s + r * ld, ld, v, alpha + r, o + r * width);
   }
 }

@@ -85,13 +85,13 @@ ATTEND_INLINE int64_t plain_chunk_rows(int64_t dim) {
  * of values, prefetched in two passes, reached 31 GB/s where whole rows reach 43.
  *
  * Where several passes go over a chunk, because registers do not hold the sums of all rows, and all that is read comes
- * from beyond L2, each pass prefetches its share of what lies ahead, evenly: if the first one does it all, memory waits
- * while the others compute. Chunks are so small then that the first pass does not come to rows that the last one is to
- * prefetch. (Of keys the first pass prefetches all; smaller chunks alone made AVX2, which passes twice, 0.88 of the
- * time, and sharing brought no more.) Zen 5, 32/8 heads, D = 128, 8192 keys, one thread, before and after: AVX2 f32
- * 2867 to 1811 us, f16 1822 to 1478; AVX-512 f32 1884 to 1795, bf16 762 to 677, f16 the same (from L3). In pages, at
- * whose ends the hardware's own prefetchers stop, 2662 to 2376, 1070 to 908, 1113 to 996. From L2 it took 1.09 times as
- * long, for more chunks.
+ * from beyond L2, each pass, or each half of one with a tall tile (decode_values.h), prefetches its share of what lies
+ * ahead, evenly: if the first one does it all, memory waits while the others compute. Chunks are so small then that the
+ * first pass does not come to rows that the last one is to prefetch. (Of keys the first pass prefetches all; smaller
+ * chunks alone made AVX2, which passes twice, 0.88 of the time, and sharing brought no more.) Zen 5, 32/8 heads,
+ * D = 128, 8192 keys, one thread, before and after: AVX2 f32 2867 to 1811 us, f16 1822 to 1478; AVX-512 f32 1884 to
+ * 1795, bf16 762 to 677, f16 the same (from L3). In pages, at whose ends the hardware's own prefetchers stop, 2662 to
+ * 2376, 1070 to 908, 1113 to 996. From L2 it took 1.09 times as long, for more chunks.
  */
 ATTEND_INLINE void take_block(const attend_rows *all, int64_t dim, int64_t key, int64_t count,
                               const attend_tiling *tiling, int64_t passes, kv_block *block) {

@@ -76,7 +76,11 @@ ATTEND_INLINE void row_exp_selected(float *s, int64_t begin, int64_t end, float 
 /** What exp() is taken relative to: the maximum, or 0 for a row that has attended nothing yet. */
 ATTEND_INLINE float exp_base(float max) { return max == -INFINITY ? 0.0f : max; }
 
-/** alpha[r] = exp(unit (alpha[r] - base[r])), for as many rows as make `rows` a multiple of 16: the last ones are 1. */
+/**
+ * alpha[r] = exp(unit (alpha[r] - base[r])), for as many rows as make `rows` a multiple of 16: the last ones are 1. A
+ * function of its own, because gcc makes calls of memset() of it on Arm, and softmax_step() would save vectors for
+ * them.
+ */
 ATTEND_OUTLINE void rescaling(int rows, float unit, float *base, float *alpha) {
   for (int r = rows; r < round_up(rows, 16); r++) base[r] = alpha[r] = 0.0f;
   for (int r = 0; r < rows; r += LANES) {

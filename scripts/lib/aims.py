@@ -6,15 +6,15 @@ import json
 import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# What share of the larger limit is aimed at on one thread, in f32, by shape: on processors with AVX2 only, on Zen 5, on Xeons.
+# What share of the larger limit is aimed at on one thread, in f32, by shape: on Zen 3 and 4, on Zen 5, on Xeons.
 AIMS = ({shape: (0.85, 0.88, 0.75) for shape in ("dense-128", "long-prefill", "llama-prefill", "gemma-prefill")} |
         {shape: (0.78, 0.80, 0.70) for shape in ("whisper-cross", "bert-base", "vit-large", "gpt2-prefill", "phi2-prefill")} |
         {"diffusion-self": (0.75, 0.76, 0.65), "minilm": (0.60, 0.60, 0.50)} |
         {shape: (0.80, 0.85, 0.95) for shape in ("llama-decode", "batch-decode")})
 AIM_OF = {"zen3": 0, "zen4": 0, "zen5": 1, "xeon4": 2, "xeon5": 2}
-# Heading, file and type of elements.
-COLUMNS = (("gcc, f32", "gcc.quick", "f32"), ("f16", "gcc.16-bit", "f16"), ("bf16", "gcc.16-bit", "bf16"), ("clang, f32", "clang", "f32"),
-           ("AVX2: gcc, f32", "gcc-avx2", "f32"), ("clang, f32", "clang-avx2", "f32"))
+# Heading, file and type of elements. The first four are of the widest instruction set.
+COLUMNS = (("gcc: f32", "gcc.quick", "f32"), ("gcc: f16", "gcc.16-bit", "f16"), ("gcc: bf16", "gcc.16-bit", "bf16"), ("clang: f32", "clang", "f32"),
+           ("AVX2, gcc: f32", "gcc-avx2", "f32"), ("AVX2, clang: f32", "clang-avx2", "f32"))
 
 
 def shares(file):

@@ -5,6 +5,8 @@ tests/test_docs.py holds it against them, and writes it with --update."""
 import json
 import pathlib
 
+from llama_figures import rounds_text
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODELS = {"gpt2-small": "GPT-2 small", "llama-like": "Llama-like"}
 ROWS = {"prefill": "prompt of 1024", "padded-prefill": "two prompts, one padded", "decode": "token at 2048",
@@ -19,7 +21,7 @@ def table():
         measured = json.loads(path.read_text(encoding="utf-8"))
         context, results = measured["context"], measured["results"]
         versions = ", ".join(f"{name} {version}" for name, version in context["versions"].items())
-        lines = [f"On {context['cpu']} ({path.parent.name}), {context['date'][:10]}, medians of {len(results[0]['stock'])} rounds in turn ({versions}):", "",
+        lines = [f"On {context['cpu']} ({path.parent.name}), {context['date'][:10]}{rounds_text(results)} in turn ({versions}):", "",
                  "| model, type | case | threads | attend, ms | attend and its cache, ms | sdpa, ms | sdpa / the faster of attend's |",
                  "| --- | --- | --- | --- | --- | --- | --- |"]
         for each in results:
